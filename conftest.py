@@ -1,0 +1,54 @@
+"""Settings that every test shares: bounded threads, a reproducible hypothesis, and when browser tests can run."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+
+import pytest
+
+# Small tensors gain nothing from threads, and threads that wait for each other on a busy machine lose much.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
+os.environ.setdefault("HF_HUB_OFFLINE", "1")  # no test reaches the network
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+import torch
+from hypothesis import HealthCheck, settings
+
+torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
+
+# Time limits of one example say more about the machine's load than about the code.
+settings.register_profile(
+    "ci",
+    deadline=None,
+    derandomize=True,
+    print_blob=True,
+    max_examples=50,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+)
+settings.register_profile("dev", parent=settings.get_profile("ci"), derandomize=False, max_examples=25)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
+
+
+def chromium_path() -> str | None:
+    """Where Chromium is, or None. $NEUROMERGE_CHROMIUM overrules the search."""
+    chosen = os.environ.get("NEUROMERGE_CHROMIUM")
+    if chosen:
+        return shutil.which(chosen)
+    return next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip the browser tests, with the remedy as the reason, where no browser can be driven."""
+    if chromium_path() is None:
+        reason = "Chromium is not installed (Debian: apt-get install chromium)"
+    elif importlib.util.find_spec("playwright") is None:
+        reason = "Playwright is not installed (pip install -r tests/requirements.txt)"
+    else:
+        return
+    skip = pytest.mark.skip(reason=reason)
+    for item in items:
+        if item.get_closest_marker("browser"):
+            item.add_marker(skip)
