@@ -1,0 +1,287 @@
+"""Where tensors come from: a mapping in memory, a safetensors file, a PyTorch file, or several files as one.
+
+Each storage tells keys, shapes and dtypes at once and reads one tensor when asked. Files are mapped into
+memory, so a tensor costs no memory of its own until it is copied, and only the pages that are read are loaded.
+"""
+
+from __future__ import annotations
+
+import json
+import pickle
+import stat
+import warnings
+import zipfile
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+
+from neuromerge.checkpoints.header import read_header
+from neuromerge.checkpoints.roles import Entry
+from neuromerge.checkpoints.text import shown
+from neuromerge.errors import CheckpointError, LimitError
+
+SAFETENSORS_SUFFIXES = (".safetensors",)
+PICKLE_SUFFIXES = (".pt", ".pth", ".bin", ".ckpt")
+_MAX_INDEX_BYTES = 64 * 1024 * 1024
+_MERGEABLE = {torch.float64, torch.float32, torch.float16, torch.bfloat16}
+_CONTAINERS = ("state_dict", "model_state_dict", "model", "module")
+
+
+class Storage(Protocol):
+    """Named tensors that are read one at a time."""
+
+    @property
+    def entries(self) -> Mapping[str, Entry]:
+        """Key -> (shape, dtype)."""
+        ...
+
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """The files behind it (none for a mapping in memory)."""
+        ...
+
+    def read(self, key: str) -> torch.Tensor:
+        """The tensor, not to be written to: it may be the mapped file itself."""
+        ...
+
+    def where(self, key: str) -> str:
+        """The file that holds the key, for messages."""
+        ...
+
+
+class MappingStorage:
+    """A state dict in memory.
+
+    Raises:
+        CheckpointError: no tensors, a key that is no text, a value that is no dense tensor with data.
+    """
+
+    def __init__(self, tensors: Mapping[str, torch.Tensor], origin: str, paths: tuple[Path, ...] = ()):
+        self._tensors: dict[str, torch.Tensor] = {}
+        self._origin = origin
+        self.paths = paths
+        for key, value in tensors.items():
+            if not isinstance(key, str) or not isinstance(value, torch.Tensor):
+                raise CheckpointError(
+                    f"{origin} must map texts to tensors, but {shown(key)} holds {type(value).__name__}. Pass the "
+                    "model's state_dict()."
+                )
+            if value.layout != torch.strided or value.is_meta or value.is_quantized:
+                raise CheckpointError(
+                    f"{origin}: {shown(key)} is no plain tensor with values (it is sparse, quantised or on the meta "
+                    "device). Load the weights as ordinary tensors first."
+                )
+            self._tensors[key] = value.detach()
+        if not self._tensors:
+            raise CheckpointError(f"{origin} holds no tensors. Pass the model's state_dict().")
+        self.entries: dict[str, Entry] = {key: (tuple(t.shape), t.dtype) for key, t in self._tensors.items()}
+
+    def read(self, key: str) -> torch.Tensor:
+        """The tensor, not to be written to."""
+        return self._tensors[key]
+
+    def where(self, key: str) -> str:
+        """The file that holds the key, for messages."""
+        return self._origin
+
+
+class SafetensorsStorage:
+    """One safetensors file, its header checked, its tensors mapped when they are first read."""
+
+    def __init__(self, path: Path):
+        self.paths: tuple[Path, ...] = (path,)
+        self._path = path
+        header = read_header(path)
+        self.metadata = header.metadata
+        self.entries: dict[str, Entry] = {key: (entry.shape, entry.dtype) for key, entry in header.tensors.items()}
+        self._file: Any = None
+
+    def read(self, key: str) -> torch.Tensor:
+        """The tensor, mapped from the file. Raises CheckpointError where the file cannot be read."""
+        from safetensors import SafetensorError, safe_open
+
+        try:
+            if self._file is None:
+                self._file = safe_open(self._path, framework="pt", device="cpu")
+            tensor: torch.Tensor = self._file.get_tensor(key)
+        except (SafetensorError, OSError, RuntimeError, ValueError) as error:
+            raise CheckpointError(
+                f"{self._path}: {shown(key)} cannot be read ({shown(str(error))}). Download or export the file again."
+            ) from None
+        return tensor
+
+    def where(self, key: str) -> str:
+        """The file that holds the key, for messages."""
+        return str(self._path)
+
+
+class ShardedStorage:
+    """Several files as one set of tensors."""
+
+    def __init__(self, parts: Iterable[Storage], folder: Path):
+        self._part: dict[str, Storage] = {}
+        self.entries: dict[str, Entry] = {}
+        self.paths: tuple[Path, ...] = ()
+        for part in parts:
+            self.paths += part.paths
+            for key, entry in part.entries.items():
+                if key in self._part:
+                    raise CheckpointError(
+                        f"{folder}: {shown(key)} is stored twice, in {self._part[key].where(key)} and "
+                        f"{part.where(key)}. Download the folder again."
+                    )
+                self._part[key] = part
+                self.entries[key] = entry
+
+    def read(self, key: str) -> torch.Tensor:
+        """The tensor, not to be written to."""
+        return self._part[key].read(key)
+
+    def where(self, key: str) -> str:
+        """The file that holds the key, for messages."""
+        return self._part[key].where(key)
+
+
+def open_file(path: Path, allow_pickle: bool) -> Storage:
+    """The storage of one file of weights, by its ending.
+
+    Raises:
+        CheckpointError: not a regular file, an unknown format, or damaged.
+        LimitError: a PyTorch pickle where those are not allowed.
+    """
+    require_regular(path)
+    suffix = path.suffix.lower()
+    if suffix in SAFETENSORS_SUFFIXES:
+        return SafetensorsStorage(path)
+    if suffix in PICKLE_SUFFIXES:
+        if not allow_pickle:
+            raise LimitError(f"{path.name} is a PyTorch pickle; only .safetensors is read here. Convert it first.")
+        return MappingStorage(_torch_load(path), str(path), (path,))
+    raise CheckpointError(
+        f"{path} has an unknown format {suffix!r}. Known: "
+        f"{', '.join(SAFETENSORS_SUFFIXES + PICKLE_SUFFIXES)}, or a folder that holds such files."
+    )
+
+
+def require_regular(path: Path) -> None:
+    """Raise CheckpointError unless `path` is a regular file that exists (not a device, a pipe or a link loop)."""
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError:
+        hint = "the symbolic link leads nowhere" if path.is_symlink() else "no such file"
+        raise CheckpointError(f"{path}: {hint}. Check the path.") from None
+    except (OSError, ValueError) as error:
+        # ELOOP (a symlink loop), EACCES, ENAMETOOLONG; ValueError: a NUL in the name.
+        raise CheckpointError(f"{shown(str(path))} cannot be opened: {getattr(error, 'strerror', error)}.") from None
+    if not stat.S_ISREG(mode):
+        raise CheckpointError(f"{path} is no regular file. Give a file of weights or a folder that holds one.")
+
+
+def _torch_load(path: Path) -> Mapping[str, torch.Tensor]:
+    """The state dict in a PyTorch file, through the restricted unpickler: code in it is refused, never run."""
+    if path.stat().st_size == 0:
+        raise CheckpointError(f"{path} is empty (0 bytes). Download or export the file again.")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+    except pickle.UnpicklingError:
+        raise CheckpointError(
+            f"{path} holds Python objects other than tensors, or is damaged. It was not executed. Save the model's "
+            "state_dict() as safetensors, on a machine where you trust the file."
+        ) from None
+    except Exception as error:  # noqa: BLE001  a damaged or hostile pickle can make the unpickler raise anything
+        reason = shown((str(error).splitlines() or [type(error).__name__])[0])
+        raise CheckpointError(
+            f"{path} cannot be read as a PyTorch state dict ({reason}). Download or export the file again; "
+            "safetensors is the safer format."
+        ) from None
+    state = _state_dict(content, path)
+    for key, tensor in state.items():
+        if not isinstance(tensor, torch.Tensor) or tensor.layout != torch.strided:
+            continue  # refused by MappingStorage with its own message
+        if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
+            raise CheckpointError(
+                f"{path}: {shown(key)} claims shape {shown(tuple(tensor.shape))}, more than the file holds. "
+                "Save the model's state_dict() again."
+            )
+    return state
+
+
+def _state_dict(content: Any, path: Path) -> Mapping[str, torch.Tensor]:
+    """The state dict inside what was loaded; trainers wrap it in a dict of their own."""
+    for _ in range(3):
+        if not isinstance(content, Mapping):
+            break
+        inner = next((content[name] for name in _CONTAINERS if isinstance(content.get(name), Mapping)), None)
+        if inner is None:
+            return content
+        content = inner
+    raise CheckpointError(
+        f"{path} holds no state dict (found {type(content).__name__}). Save the model's state_dict() as safetensors."
+    )
+
+
+def open_index(index: Path, allow_pickle: bool) -> Storage:
+    """The shards named by a `*.index.json` file, as one storage.
+
+    Raises:
+        CheckpointError: an index that is no index, names files outside its folder, or disagrees with the shards.
+    """
+    content = read_json(index, _MAX_INDEX_BYTES)
+    weight_map = content.get("weight_map")
+    if not isinstance(weight_map, Mapping) or not weight_map:
+        raise CheckpointError(f"{index} has no weight_map. Download the folder again.")
+    names: dict[str, None] = {}
+    for name in weight_map.values():
+        # A plain file name only: an index must not reach outside its folder.
+        if not isinstance(name, str) or not name or Path(name).name != name or name in (".", "..") or "\\" in name:
+            raise CheckpointError(f"{index} names {shown(name)}, which is no file name in its folder. Do not use it.")
+        names[name] = None
+    for name in names:
+        if not (index.parent / name).exists():
+            raise CheckpointError(f"{index.parent}: the shard {shown(name)} is missing. Download the folder again.")
+    storage = ShardedStorage([open_file(index.parent / name, allow_pickle) for name in names], index.parent)
+    for key, name in weight_map.items():
+        if key not in storage.entries:
+            raise CheckpointError(f"{index.parent}: {shown(key)} should be in {name} but is not. Download it again.")
+    return storage
+
+
+def read_json(path: Path, limit: int = 4 * 1024 * 1024) -> dict[str, Any]:
+    """A JSON object from a file of at most `limit` bytes. Raises CheckpointError."""
+    require_regular(path)
+    try:
+        if path.stat().st_size > limit:
+            raise CheckpointError(f"{path} is larger than {limit:,} bytes; this is no configuration.")
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise CheckpointError(f"{path} is no readable JSON ({shown(str(error))}). Download the file again.") from None
+    if not isinstance(content, dict):
+        raise CheckpointError(f"{path} must hold a JSON object. Download the file again.")
+    return content
+
+
+def _is_text(key: str) -> bool:
+    """Whether a key can be written as UTF-8 (half of a surrogate pair cannot)."""
+    try:
+        key.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def require_mergeable(storage: Storage) -> None:
+    """Raise CheckpointError for a key that no file can hold, or a floating type that is not merged."""
+    for key, (_, dtype) in storage.entries.items():
+        if not _is_text(key):
+            raise CheckpointError(
+                f"{storage.where(key)}: the key {shown(key)} is no valid text. Export the model again."
+            )
+        if (dtype.is_floating_point or dtype.is_complex) and dtype not in _MERGEABLE:
+            raise CheckpointError(
+                f"{storage.where(key)}: {shown(key)} is stored as {str(dtype).removeprefix('torch.')}, which cannot be "
+                "merged. Convert the checkpoint to float16, bfloat16 or float32 first."
+            )
