@@ -1,0 +1,67 @@
+"""Weight averaging and task arithmetic: the sum of the task vectors, times a coefficient."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import torch
+
+from neuromerge.checkpoints.roles import Parameter
+from neuromerge.merging.baselines.scaled import ScaledMethod, scale_spec
+from neuromerge.merging.registry import MergeMethod, ParameterSpec, register
+
+
+@register
+class Average(MergeMethod):
+    """theta_0 + mean of tau: the mean of the experts' weights."""
+
+    name = "average"
+    title = "Weight averaging"
+    summary = "Takes the mean of the experts' weights."
+    citation = "Wortsman et al., Model soups, ICML 2022, arXiv:2203.05482"
+    parameters: ClassVar[tuple[ParameterSpec, ...]] = ()
+    by_rows = True
+
+    def merge_parameter(
+        self,
+        parameter: Parameter,
+        base: torch.Tensor,
+        tau: torch.Tensor,
+        values: Mapping[str, Any],
+        seed: int,
+        prepared: Any,
+    ) -> torch.Tensor:
+        """Mean over tasks."""
+        return tau.mean(0)
+
+
+@register
+class TaskArithmetic(ScaledMethod):
+    """theta_0 + lambda * sum of tau."""
+
+    name = "task_arithmetic"
+    title = "Task arithmetic"
+    summary = "Adds up what every expert changed, and scales the sum."
+    citation = "Ilharco et al., Editing Models with Task Arithmetic, ICLR 2023, arXiv:2212.04089"
+    parameters = (
+        scale_spec(
+            0.3,
+            "How much of the summed change is added to the base model. 0 leaves the base as it is, 1 adds every "
+            "expert's change whole, one over the number of tasks is the average. The paper uses 0.3 for CLIP.",
+            slider=(0.0, 1.5),
+        ),
+    )
+    by_rows = True
+
+    def unit_change(
+        self,
+        parameter: Parameter,
+        base: torch.Tensor,
+        tau: torch.Tensor,
+        values: Mapping[str, Any],
+        seed: int,
+        prepared: Any,
+    ) -> torch.Tensor:
+        """Sum over tasks."""
+        return tau.sum(0)

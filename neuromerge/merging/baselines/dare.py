@@ -1,0 +1,172 @@
+"""DARE: drop changes at random, rescale the rest, then merge."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from neuromerge.checkpoints.roles import Parameter
+from neuromerge.merging.baselines.scaled import ScaledMethod, scale_spec, trim_ratio_spec
+from neuromerge.merging.baselines.ties import Election, disjoint_mean, hold_election
+from neuromerge.merging.registry import AUTO, ParameterSpec, TaskVectors, register
+from neuromerge.merging.trim import apply_trim
+
+_DRAW = 1 << 20  # random numbers drawn at a time; part of what a seed means, so never change it
+
+
+def kept(parameter: Parameter, task: str, drop_rate: float, seed: int) -> torch.Tensor:
+    """Which entries of one parameter of one task survive: bool, (*parameter.shape), on the CPU.
+
+    Depends on nothing but the arguments: not on the order of parameters or tasks, nor on how a layout stores
+    the parameter.
+    """
+    digest = hashlib.sha256(f"dare\0{seed}\0{task}\0{parameter.name}".encode()).digest()
+    generator = torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)
+    survives = torch.empty(parameter.numel, dtype=torch.bool)
+    for start in range(0, parameter.numel, _DRAW):
+        part = survives[start : start + _DRAW]
+        torch.ge(torch.rand(len(part), generator=generator), drop_rate, out=part)
+    return survives.view(parameter.shape)
+
+
+def drop(tau: torch.Tensor, survives: torch.Tensor, drop_rate: float) -> torch.Tensor:
+    """tau (T, ...) with the dropped entries zeroed and the rest divided by 1 - drop_rate; in place, returns tau."""
+    return tau.mul_(survives).mul_(1.0 / (1.0 - drop_rate))
+
+
+class DroppedVectors:
+    """Task vectors after the drop: a `TaskVectors` that applies the masks as it reads."""
+
+    def __init__(self, vectors: TaskVectors, drop_rate: float, seed: int):
+        self._vectors, self._drop_rate, self._seed = vectors, drop_rate, seed
+        self._tasks = distinct_names(vectors.task_names)
+        self._last: tuple[str, torch.Tensor] | None = None  # blocks of one parameter come one after the other
+
+    @property
+    def parameters(self) -> Sequence[Parameter]:
+        """Those of the vectors given."""
+        return self._vectors.parameters
+
+    @property
+    def task_names(self) -> Sequence[str]:
+        """Those of the vectors given."""
+        return self._vectors.task_names
+
+    def read(self, parameter: Parameter, start: int = 0, stop: int | None = None) -> tuple[torch.Tensor, torch.Tensor]:
+        """See `TaskVectors.read`."""
+        base, tau = self._vectors.read(parameter, start, stop)
+        return base, drop(tau, self._survives(parameter)[:, start:stop].to(tau.device), self._drop_rate)
+
+    def _survives(self, parameter: Parameter) -> torch.Tensor:
+        if self._last is None or self._last[0] != parameter.name:
+            self._last = (parameter.name, all_kept(parameter, self._tasks, self._drop_rate, self._seed))
+        return self._last[1]
+
+
+def all_kept(parameter: Parameter, tasks: Sequence[str], drop_rate: float, seed: int) -> torch.Tensor:
+    """`kept` of every task: bool, (T, *parameter.shape)."""
+    return torch.stack([kept(parameter, task, drop_rate, seed) for task in tasks])
+
+
+def distinct_names(tasks: Sequence[str]) -> tuple[str, ...]:
+    """The task names, numbered where one occurs again, so that two tasks never share their chance."""
+    seen: dict[str, int] = {}
+    for task in tasks:
+        seen[task] = seen.get(task, 0) + 1
+    again = dict.fromkeys(seen, 0)
+    names = []
+    for task in tasks:
+        again[task] += 1
+        names.append(task if again[task] == 1 else f"{task}\0{again[task]}")
+    return tuple(names)
+
+
+@dataclass(frozen=True)
+class _Plan:
+    tasks: tuple[str, ...]
+    election: Election | None
+
+
+@register
+class Dare(ScaledMethod):
+    """DARE before task arithmetic or TIES.
+
+    TIES trims what the drop left; a trim ratio up to the drop rate therefore removes nothing more.
+    """
+
+    name = "dare"
+    title = "DARE"
+    summary = "Drops most of every expert's changes at random, enlarges the rest to make up for it, then merges."
+    citation = "Yu et al., Language Models are Super Mario, ICML 2024, arXiv:2311.03099"
+    parameters = (
+        ParameterSpec(
+            name="drop_rate",
+            label="Drop rate p",
+            kind="float",
+            default=0.9,
+            description="Share of every expert's changes that is dropped by chance; what stays is divided by 1 - p.",
+            minimum=0.0,
+            maximum=1.0,
+            exclusive_maximum=True,
+            step=0.01,
+            slider=(0.0, 0.99),
+        ),
+        ParameterSpec(
+            name="after",
+            label="Then merge by",
+            kind="choice",
+            default="task_arithmetic",
+            description="What merges the thinned changes: their scaled sum (task_arithmetic), or the sign vote and "
+            "mean of TIES (ties).",
+            choices=("task_arithmetic", "ties"),
+        ),
+        trim_ratio_spec(
+            "For TIES only: share of the changes, counting those already dropped, that is trimmed by size before "
+            "the vote.",
+            name="ties_trim_ratio",
+            label="Trim ratio of TIES",
+        ),
+        scale_spec(
+            AUTO,
+            "How much of the merged change is added to the base model. Auto is 0.3 for task arithmetic and 1 for TIES.",
+        ),
+    )
+    stochastic = True
+
+    def factor(self, values: Mapping[str, Any]) -> float:
+        """The scale given; auto is 0.3 after task arithmetic and 1 after TIES."""
+        if values["scale"] != AUTO:
+            return float(values["scale"])
+        return 0.3 if values["after"] == "task_arithmetic" else 1.0
+
+    def prepare(self, vectors: TaskVectors, values: Mapping[str, Any], seed: int) -> _Plan:
+        """For TIES: thresholds and majority of the thinned task vectors."""
+        election = None
+        if values["after"] == "ties":
+            election = hold_election(DroppedVectors(vectors, values["drop_rate"], seed), values["ties_trim_ratio"])
+        return _Plan(distinct_names(vectors.task_names), election)
+
+    def unit_change(
+        self,
+        parameter: Parameter,
+        base: torch.Tensor,
+        tau: torch.Tensor,
+        values: Mapping[str, Any],
+        seed: int,
+        prepared: _Plan,
+    ) -> torch.Tensor:
+        """Drop, rescale, then sum or TIES."""
+        rate = values["drop_rate"]
+        thinned = drop(tau, all_kept(parameter, prepared.tasks, rate, seed).to(tau.device), rate)
+        if prepared.election is None:
+            return thinned.sum(0)
+        return disjoint_mean(apply_trim(thinned, prepared.election.thresholds), prepared.election.majority)
+
+    def report(self, prepared: _Plan, values: Mapping[str, Any]) -> dict[str, Any]:
+        """The coefficient used and, for TIES, what the trim removed of the thinned changes."""
+        trimmed = {} if prepared.election is None else prepared.election.report()
+        return {**trimmed, "scale": self.factor(values)}

@@ -1,0 +1,126 @@
+"""TIES-Merging: trim, elect a sign, merge what agrees."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from neuromerge.checkpoints.roles import Parameter
+from neuromerge.merging.baselines.scaled import (
+    ScaledMethod,
+    scale_spec,
+    task_vector_blocks,
+    trim_ratio_spec,
+    trim_report,
+)
+from neuromerge.merging.election import elected_sign, mean_of_elected
+from neuromerge.merging.registry import AUTO, ParameterSpec, TaskVectors, register
+from neuromerge.merging.trim import Thresholds, apply_trim, global_thresholds
+
+
+@dataclass(frozen=True)
+class Election:
+    """What TIES must know of all parameters before it merges one.
+
+    Attributes:
+        thresholds: of the global trim.
+        majority: the sign, 1 or -1, of a coordinate whose vote is tied.
+        task_names: whose thresholds they are.
+    """
+
+    thresholds: Thresholds
+    majority: int
+    task_names: tuple[str, ...]
+
+    def report(self) -> dict[str, Any]:
+        """What the trim removed, for the result."""
+        return trim_report(self.task_names, self.thresholds)
+
+
+def hold_election(vectors: TaskVectors, trim_ratio: float) -> Election:
+    """Find the thresholds of the trim, and the majority of the elected signs of all parameters.
+
+    Where that is tied too, the sign is -1, as in the authors' code. One pass beside those of the trim.
+    """
+    thresholds = global_thresholds(vectors, trim_ratio)
+    balance = 0
+    for tau in task_vector_blocks(vectors):
+        balance += int(elected_sign(apply_trim(tau, thresholds)).sum(dtype=torch.float64))
+    return Election(thresholds, 1 if balance > 0 else -1, tuple(vectors.task_names))
+
+
+def disjoint_mean(tau: torch.Tensor, majority: int) -> torch.Tensor:
+    """Mean of the entries that carry the elected sign, zeros not counted. tau (T, ...) -> (...)."""
+    return mean_of_elected(tau, _settled_sign(tau, majority))
+
+
+def disjoint_sum(tau: torch.Tensor, majority: int) -> torch.Tensor:
+    """Sum of the entries that carry the elected sign. tau (T, ...) -> (...)."""
+    sign = _settled_sign(tau, majority)
+    return sign * torch.relu(tau * sign).sum(0)
+
+
+def _settled_sign(tau: torch.Tensor, majority: int) -> torch.Tensor:
+    sign = elected_sign(tau)
+    return torch.where(sign == 0, torch.full_like(sign, majority), sign)
+
+
+@register
+class Ties(ScaledMethod):
+    """TIES. The trim is global over all parameters, as in the paper (mergekit trims each tensor by itself)."""
+
+    name = "ties"
+    title = "TIES"
+    summary = "Drops small changes, lets the experts vote on a sign for every weight, and averages those who agree."
+    citation = "Yadav et al., TIES-Merging, NeurIPS 2023, arXiv:2306.01708"
+    parameters = (
+        trim_ratio_spec(
+            "Share of every expert's changes that is dropped, the smallest first. The paper drops 0.8, keeping the "
+            "largest fifth."
+        ),
+        ParameterSpec(
+            name="combine",
+            label="Combine agreeing experts by",
+            kind="choice",
+            default="mean",
+            description="Experts whose change has the elected sign are averaged (mean) or added up (sum).",
+            choices=("mean", "sum"),
+        ),
+        scale_spec(
+            AUTO,
+            "How much of the merged change is added to the base model. Auto is the published choice: 1 for the mean, "
+            "0.3 for the sum.",
+        ),
+    )
+    by_rows = True
+
+    def factor(self, values: Mapping[str, Any]) -> float:
+        """The scale given; auto is 1 for the mean and 0.3 for the sum."""
+        if values["scale"] != AUTO:
+            return float(values["scale"])
+        return 1.0 if values["combine"] == "mean" else 0.3
+
+    def prepare(self, vectors: TaskVectors, values: Mapping[str, Any], seed: int) -> Election:
+        """Thresholds and the majority sign."""
+        return hold_election(vectors, values["trim_ratio"])
+
+    def unit_change(
+        self,
+        parameter: Parameter,
+        base: torch.Tensor,
+        tau: torch.Tensor,
+        values: Mapping[str, Any],
+        seed: int,
+        prepared: Election,
+    ) -> torch.Tensor:
+        """Trim, elect, combine."""
+        trimmed = apply_trim(tau, prepared.thresholds)
+        combine = disjoint_mean if values["combine"] == "mean" else disjoint_sum
+        return combine(trimmed, prepared.majority)
+
+    def report(self, prepared: Election, values: Mapping[str, Any]) -> dict[str, Any]:
+        """What the trim removed, and the coefficient used."""
+        return {**prepared.report(), "scale": self.factor(values)}

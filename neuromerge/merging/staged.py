@@ -1,0 +1,277 @@
+"""The staged merge behind live use: what depends on the trim, and what depends on the coefficients.
+
+    thresholds (trim ratio) -> first pass -> statistics per neuron, merged parts -> lambda_1, lambda_2 -> weights
+
+The first pass reads every task vector once and keeps T + T^2 numbers per neuron and the merged orthogonal
+part. From there a change of lambda is one fused pass over the weights (`combine`), and nearly every measure
+of interference needs no weights at all.
+
+`merge_block` is the one place where neurons are merged; the streaming merge of `neuromerging` uses it too.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+
+from neuromerge.checkpoints.roles import Parameter
+from neuromerge.merging import election
+from neuromerge.merging.registry import Progress, TaskVectors
+from neuromerge.merging.subspaces import Decomposition, OrthogonalVote, decompose, orthogonal_vote
+from neuromerge.merging.trim import Thresholds, apply_trim, blocks, row_blocks
+
+
+@dataclass(frozen=True)
+class NeuronStatistics:
+    """What the first pass leaves of one linear map with k neurons. float64 on the CPU.
+
+    Attributes:
+        parameter: which map.
+        base_square: (k,) |w_0|^2.
+        parallel: (k, T) c_t.
+        gram: (k, T, T) Gram matrices of the orthogonal parts.
+        alpha: (k, T) merge coefficients of the orthogonal parts.
+        margin, margin_weight: (k,) election margin of the orthogonal vote times its weight, and the weight.
+        ill_conditioned: (k,) bool.
+        parallel_merged: (k,) c_bar = psi(c).
+        conflict: (entries with both signs, entries with at least two tasks) of the orthogonal parts; None where
+            it was not counted.
+    """
+
+    parameter: Parameter
+    base_square: torch.Tensor
+    parallel: torch.Tensor
+    gram: torch.Tensor
+    alpha: torch.Tensor
+    margin: torch.Tensor
+    margin_weight: torch.Tensor
+    ill_conditioned: torch.Tensor
+    parallel_merged: torch.Tensor
+    conflict: tuple[int, int] | None
+
+
+@dataclass(frozen=True)
+class PointwiseStatistics:
+    """What the first pass leaves of one pointwise parameter: sums over its entries. float64 on the CPU.
+
+    Attributes:
+        base_square: |theta_0|^2.
+        gram: (T, T) inner products of the trimmed task vectors.
+        merged_dot: (T,) <psi(tau), tau_t>; `merged_square`: |psi(tau)|^2.
+        margin, margin_weight: sum over entries of |kept| - |dropped|, and of all magnitudes.
+        conflict: as in `NeuronStatistics`.
+    """
+
+    parameter: Parameter
+    base_square: float
+    gram: torch.Tensor
+    merged_dot: torch.Tensor
+    merged_square: float
+    margin: float
+    margin_weight: float
+    conflict: tuple[int, int]
+
+
+Statistics = NeuronStatistics | PointwiseStatistics
+
+
+@dataclass(frozen=True)
+class FirstPass:
+    """Everything that depends on the tasks and the trim ratio, and on no coefficient.
+
+    Attributes:
+        task_names: T names.
+        thresholds: of the global trim.
+        statistics: by parameter name, in the order of the base.
+        orthogonal: by parameter name, the merged orthogonal part sum_t alpha_t (tau_t - c_t w_0) (k, n), or
+            psi(tau) for pointwise parameters; empty where the pass was asked for statistics alone.
+    """
+
+    task_names: tuple[str, ...]
+    thresholds: Thresholds
+    statistics: dict[str, Statistics]
+    orthogonal: dict[str, torch.Tensor] = field(default_factory=dict)
+
+    @property
+    def neurons(self) -> int:
+        """Number of neurons decomposed."""
+        return sum(len(s.base_square) for s in self.statistics.values() if isinstance(s, NeuronStatistics))
+
+    @property
+    def ill_conditioned(self) -> int:
+        """Number of ill-conditioned neurons."""
+        return sum(int(s.ill_conditioned.sum()) for s in self.statistics.values() if isinstance(s, NeuronStatistics))
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes held, for caches."""
+        held = sum(part.numel() * part.element_size() for part in self.orthogonal.values())
+        for statistics in self.statistics.values():
+            for value in vars(statistics).values():
+                if isinstance(value, torch.Tensor):
+                    held += value.numel() * value.element_size()
+        return held
+
+
+@dataclass(frozen=True)
+class MergedBlock:
+    """The numbers of one block of neurons: see `merge_block`."""
+
+    decomposition: Decomposition
+    vote: OrthogonalVote
+    conflict: tuple[int, int] | None
+
+
+def merge_block(
+    base: torch.Tensor, tau: torch.Tensor, count_conflict: bool = False
+) -> tuple[MergedBlock, torch.Tensor]:
+    """Decompose and merge the orthogonal parts of k neurons.
+
+    Args:
+        base: (k, n) base weights in the working dtype.
+        tau: (T, k, n) trimmed task vectors in the working dtype.
+        count_conflict: also count the sign conflicts of the orthogonal parts (costs about one more pass).
+
+    Returns:
+        The decomposition and the vote; and the merged orthogonal part (k, n) in the working dtype.
+    """
+    decomposition = decompose(base, tau)
+    vote = orthogonal_vote(decomposition.gram)
+    weights = vote.alpha.to(tau.dtype).unsqueeze(1)
+    merged = torch.bmm(weights, tau.movedim(0, 1)).squeeze(1)
+    along_base = (vote.alpha * decomposition.parallel).sum(1, keepdim=True).to(tau.dtype)
+    merged.addcmul_(along_base, base, value=-1.0)
+    conflict = _sign_conflict(base, tau, decomposition.parallel.T) if count_conflict else None
+    return MergedBlock(decomposition, vote, conflict), merged
+
+
+def first_pass(
+    vectors: TaskVectors,
+    thresholds: Thresholds,
+    *,
+    keep_parts: bool = True,
+    count_conflict: bool = True,
+    progress: Progress | None = None,
+) -> FirstPass:
+    """Read every task vector once; keep the statistics of every neuron and the merged parts.
+
+    Args:
+        vectors: task vectors.
+        thresholds: of the global trim (`trim.MagnitudeSample.thresholds`).
+        keep_parts: hold the merged orthogonal parts (d entries); without them only statistics are kept.
+        count_conflict: count sign conflicts of the orthogonal parts.
+        progress: called as progress(done, total, what).
+    """
+    tasks = len(vectors.task_names)
+    total = sum(p.numel for p in vectors.parameters)
+    statistics: dict[str, Statistics] = {}
+    parts: dict[str, torch.Tensor] = {}
+    done = 0
+    for parameter in vectors.parameters:
+        if parameter.kind == "pointwise":
+            base, tau = vectors.read(parameter)
+            statistics[parameter.name], merged = _pointwise_pass(parameter, base, apply_trim(tau, thresholds))
+            if keep_parts:
+                parts[parameter.name] = merged
+        else:
+            blocks_done: list[MergedBlock] = []
+            pieces: list[torch.Tensor] = []
+            for start, stop in row_blocks(parameter, tasks):
+                base, tau = vectors.read(parameter, start, stop)
+                block, merged = merge_block(base, apply_trim(tau, thresholds), count_conflict)
+                blocks_done.append(block)
+                if keep_parts:
+                    pieces.append(merged)
+            statistics[parameter.name] = _collect(parameter, blocks_done)
+            if keep_parts:
+                parts[parameter.name] = torch.cat(pieces)
+        done += parameter.numel
+        if progress is not None:
+            progress(done, total, "decomposing neurons")
+    return FirstPass(tuple(vectors.task_names), thresholds, statistics, parts)
+
+
+def combine(
+    base: torch.Tensor,
+    statistics: Statistics,
+    orthogonal: torch.Tensor,
+    lambda_parallel: float,
+    lambda_orthogonal: float,
+    lambda_pointwise: float | None = None,
+    out: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """theta_0 + lambda_1 P + lambda_2 O of one parameter, in one fused pass over cache-sized blocks.
+
+    Args:
+        base: (k, n) or (entries,) base weights.
+        statistics: of that parameter (holds c_bar).
+        orthogonal: merged orthogonal part, or psi(tau) for a pointwise parameter.
+        lambda_pointwise: own coefficient of pointwise parameters; lambda_orthogonal when None.
+        out: where to write; same shape as `base`. New memory when None.
+    """
+    out = torch.empty_like(base) if out is None else out
+    if isinstance(statistics, PointwiseStatistics):
+        value = lambda_orthogonal if lambda_pointwise is None else lambda_pointwise
+        return torch.add(base, orthogonal, alpha=value, out=out)
+    if lambda_parallel == 0.0:
+        return torch.add(base, orthogonal, alpha=lambda_orthogonal, out=out)
+    scale = (1.0 + lambda_parallel * statistics.parallel_merged).to(base).unsqueeze(1)
+    for start, stop in blocks(base.shape[0], base.shape[1]):
+        piece = torch.mul(base[start:stop], scale[start:stop], out=out[start:stop])
+        piece.add_(orthogonal[start:stop], alpha=lambda_orthogonal)
+    return out
+
+
+def _collect(parameter: Parameter, done: list[MergedBlock]) -> NeuronStatistics:
+    """Join the blocks of one linear map; c_bar needs the whole layer, because ties follow its majority."""
+    parallel = torch.cat([b.decomposition.parallel for b in done])
+    conflicts = [b.conflict for b in done if b.conflict is not None]
+    return NeuronStatistics(
+        parameter=parameter,
+        base_square=torch.cat([b.decomposition.base_square for b in done]).cpu(),
+        parallel=parallel.cpu(),
+        gram=torch.cat([b.decomposition.gram for b in done]).cpu(),
+        alpha=torch.cat([b.vote.alpha for b in done]).cpu(),
+        margin=torch.cat([b.vote.margin for b in done]).cpu(),
+        margin_weight=torch.cat([b.vote.weight for b in done]).cpu(),
+        ill_conditioned=torch.cat([b.vote.ill_conditioned for b in done]).cpu(),
+        parallel_merged=election.psi(parallel.T).cpu(),
+        conflict=(sum(c[0] for c in conflicts), sum(c[1] for c in conflicts)) if conflicts else None,
+    )
+
+
+def _pointwise_pass(
+    parameter: Parameter, base: torch.Tensor, tau: torch.Tensor
+) -> tuple[PointwiseStatistics, torch.Tensor]:
+    wide = tau.double()
+    merged = election.psi(wide)
+    margin, weight = election.margin(wide)
+    statistics = PointwiseStatistics(
+        parameter=parameter,
+        base_square=float(base.double().square().sum()),
+        gram=(wide @ wide.T).cpu(),
+        merged_dot=(wide @ merged).cpu(),
+        merged_square=float(merged.square().sum()),
+        margin=float(margin.sum()),
+        margin_weight=float(weight.sum()),
+        conflict=_sign_conflict(base, tau),
+    )
+    return statistics, merged.to(base.dtype)
+
+
+def _sign_conflict(base: torch.Tensor, tau: torch.Tensor, parallel: torch.Tensor | None = None) -> tuple[int, int]:
+    """(entries whose parts have both signs, entries with at least two tasks).
+
+    Only tasks whose trimmed entry is nonzero count: after the projection every entry is nonzero.
+
+    Args:
+        base: (k, n), tau: (T, k, n) trimmed, parallel: (T, k) c_t; None for pointwise parameters.
+    """
+    present = torch.sign(tau).abs_()  # float arithmetic: on the CPU it is several times faster than boolean
+    if parallel is None:
+        part = tau
+    else:
+        part = torch.addcmul(tau, parallel.to(tau.dtype).unsqueeze(2), base, value=-1.0).mul_(present)
+    both = (part.amax(0) > 0) & (part.amin(0) < 0)
+    return int(torch.count_nonzero(both)), int(torch.count_nonzero(present.sum(0) > 1.5))

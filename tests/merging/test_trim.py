@@ -1,0 +1,134 @@
+"""The global trim is exact: against a sort, for every dtype, with ties, and when the sample misleads."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from neuromerge.checkpoints.roles import Parameter
+from neuromerge.merging import trim
+
+
+class FakeVectors:
+    """Task vectors held in memory: one (T, rows, columns) tensor per parameter."""
+
+    def __init__(self, *taus: torch.Tensor):
+        self.task_names = tuple(f"task {t}" for t in range(len(taus[0])))
+        self._taus = {f"p{i}": tau for i, tau in enumerate(taus)}
+        self.parameters = [
+            Parameter(name, name, "model", "stem", None, "other", "neurons", tuple(tau.shape[1:]), 0, 0, tau.shape[1])
+            for name, tau in self._taus.items()
+        ]
+
+    def read(self, parameter, start=0, stop=None):
+        tau = self._taus[parameter.name][:, start:stop].clone()
+        return torch.zeros_like(tau[0]), tau
+
+
+def expected(vectors: FakeVectors, ratio: float):
+    for t in range(len(vectors.task_names)):
+        flat = np.sort(torch.cat([tau[t].abs().flatten() for tau in vectors._taus.values()]).double().numpy())
+        rank = math.floor(ratio * flat.size + 1e-9)
+        value = flat[rank - 1] if rank else 0.0
+        kept = flat[flat >= value]
+        yield value, kept.size / flat.size, 1 - kept.sum() / flat.sum() if flat.sum() else 0.0
+
+
+def check(vectors: FakeVectors, ratio: float, rel: float = 1e-5) -> None:
+    found = trim.global_thresholds(vectors, ratio)
+    for t, (value, kept, sigma) in enumerate(expected(vectors, ratio)):
+        if math.floor(ratio * sum(p.numel for p in vectors.parameters) + 1e-9):
+            assert float(found.value[t]) == value
+        assert float(found.kept_share[t]) == pytest.approx(kept, abs=0)
+        assert float(found.removed_share[t]) == pytest.approx(sigma, rel=rel, abs=1e-6)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    seed=st.integers(0, 10**6),
+    tasks=st.integers(1, 5),
+    rows=st.integers(1, 60),
+    columns=st.integers(1, 60),
+    ratio=st.floats(0.0, 0.9999),
+    levels=st.sampled_from([0, 1, 2, 5]),
+    dtype=st.sampled_from([torch.float32, torch.float64]),
+)
+def test_thresholds_equal_a_sort(seed, tasks, rows, columns, ratio, levels, dtype):
+    generator = torch.Generator().manual_seed(seed)
+    taus = [torch.randn(tasks, rows, columns, generator=generator, dtype=dtype) for _ in range(2)]
+    if levels:  # few distinct magnitudes: many ties
+        taus = [torch.round(tau * levels) / levels for tau in taus]
+    check(FakeVectors(*taus), ratio)
+
+
+@pytest.mark.parametrize("ratio", [0.1, 0.5, 0.8, 0.99])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_misleading_sample_falls_back_to_the_exact_radix_selection(ratio, dtype, monkeypatch):
+    generator = torch.Generator().manual_seed(0)
+    # The first parameter is tiny in magnitude, and the bracket is forced onto it.
+    taus = [torch.randn(2, 40, 50, generator=generator, dtype=dtype) * s for s in (1e-4, 1.0)]
+    monkeypatch.setattr(trim, "_bracket", lambda sample, share, margin: (1e-9, 2e-9))
+    check(FakeVectors(*taus), ratio)
+
+
+def test_a_missed_bracket_is_widened_before_the_radix_selection(monkeypatch):
+    monkeypatch.setattr(trim.MagnitudeSample, "_radix", lambda *_: pytest.fail("not needed"))
+    monkeypatch.setattr(trim, "_BRACKET_MARGINS", (0.0, 0.3))
+    monkeypatch.setattr(trim, "_SAMPLE_POINTS", 50)
+    monkeypatch.setattr(trim, "_SAMPLE_RUN", 4)
+    generator = torch.Generator().manual_seed(2)
+    check(FakeVectors(*(torch.randn(3, 90, 80, generator=generator) for _ in range(2))), 0.6)
+
+
+def test_the_sample_is_spread_over_rows_and_parameters(monkeypatch):
+    monkeypatch.setattr(trim, "_SAMPLE_POINTS", 100)
+    monkeypatch.setattr(trim, "_SAMPLE_RUN", 8)
+    rows = torch.arange(1.0, 501.0)[None, :, None].expand(1, 500, 40)
+    sample = trim._draw_sample(FakeVectors(rows, rows + 1000), 40000)[0]
+    assert len(sample) == 800
+    assert len(np.unique(sample)) == 100  # one row a place
+    np.testing.assert_allclose(np.quantile(sample, [0.25, 0.75]), [250, 1250], atol=15)
+
+
+def test_too_many_equal_entries_are_not_collected(monkeypatch):
+    generator = torch.Generator().manual_seed(3)
+    tau = 0.6 + torch.rand(1, 400, 400, generator=generator)
+    tau[0, :240] = 0.5  # 60 % are equal, and the bracket around 59.5 % holds them all
+    vectors = FakeVectors(tau)
+    radix = []
+    fall_back = trim.MagnitudeSample._radix
+    monkeypatch.setattr(trim.MagnitudeSample, "_radix", lambda self, *given: radix.append(1) or fall_back(self, *given))
+    check(vectors, 0.595)
+    assert radix
+
+
+def test_mostly_zero_task_vectors_keep_everything():
+    tau = torch.zeros(1, 50, 50)
+    tau[0, 0, :5] = torch.arange(1.0, 6.0)
+    found = trim.global_thresholds(FakeVectors(tau), 0.8)
+    assert float(found.value[0]) == 0.0
+    assert float(found.kept_share[0]) == 1.0
+    assert found.sigma == 0.0
+
+
+def test_large_model_takes_the_sampled_path():
+    generator = torch.Generator().manual_seed(1)
+    taus = [torch.randn(3, 700, 600, generator=generator) * s for s in (0.01, 0.02)]
+    vectors = FakeVectors(*taus)
+    sample = trim.MagnitudeSample(vectors)
+    for ratio in (0.05, 0.5, 0.8, 0.95, 0.999):
+        found = sample.thresholds(ratio)
+        for t, (value, kept, _) in enumerate(expected(vectors, ratio)):
+            assert (float(found.value[t]), float(found.kept_share[t])) == (value, kept)
+
+
+def test_apply_trim_keeps_entries_equal_to_the_threshold():
+    tau = torch.tensor([[[0.1, -0.2, 0.2, 0.3, -0.05]]])
+    found = trim.global_thresholds(FakeVectors(tau), 0.6)
+    kept = trim.apply_trim(tau.clone(), found)
+    assert kept.tolist() == torch.tensor([[[0.0, -0.2, 0.2, 0.3, 0.0]]]).tolist()
