@@ -1,0 +1,157 @@
+"""Accuracy against plain loops over open_clip's own model and transforms."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import open_clip
+import pytest
+import torch
+from PIL import Image
+
+from neuromerge.checkpoints.checkpoint import load_checkpoint
+from neuromerge.errors import CheckpointError, LimitError, SettingError
+from neuromerge.evaluation import accuracy, heads
+from neuromerge.evaluation.heads import zero_shot_head
+from neuromerge.evaluation.model import TextModel, VisionModel
+from neuromerge.evaluation.samples import load_samples
+
+
+@pytest.fixture(scope="module")
+def models(family):
+    base = load_checkpoint(family.base)
+    return VisionModel.from_checkpoint(base), TextModel.from_checkpoint(base)
+
+
+def test_head_is_the_normalised_mean_of_normalised_prompts(models):
+    _, text = models
+    names, templates = ["dog", "red circle"], ["a photo of the {}.", "{}", "a small {}"]
+    head = zero_shot_head(text, names, templates)
+    for row, name in zip(head, names, strict=True):
+        encoded = [text.encode([t.format(name)], normalised=False)[0] for t in templates]
+        mean = torch.stack([e / e.norm() for e in encoded]).mean(0)
+        torch.testing.assert_close(row, mean / mean.norm(), atol=1e-6, rtol=0)
+    assert zero_shot_head(text, names, templates) is head, "kept"
+    assert zero_shot_head(text, names, templates[:2]) is not head
+
+
+def test_slow_heads_of_fixed_tasks_are_kept_on_disk(models, monkeypatch, tmp_path):
+    _, text = models
+    monkeypatch.setenv("NEUROMERGE_CACHE", str(tmp_path))
+    monkeypatch.setattr(heads, "_SLOW", 1)
+    monkeypatch.setattr(heads, "_heads", heads._Cache(1))
+    first = zero_shot_head(text, ["dog", "cat"], ["{}"], keep=True)
+    zero_shot_head(text, ["typed", "by a visitor"], ["{}"])
+    (kept,) = tmp_path.rglob("*.npy")
+    monkeypatch.setattr(heads, "_heads", heads._Cache(1))
+    monkeypatch.setattr(heads, "_encode", lambda *_: pytest.fail("read from the disk"))
+    assert torch.equal(zero_shot_head(text, ["dog", "cat"], ["{}"], keep=True), first)
+    monkeypatch.undo()
+    monkeypatch.setenv("NEUROMERGE_CACHE", str(tmp_path))
+    monkeypatch.setattr(heads, "_SLOW", 1)
+    monkeypatch.setattr(heads, "_heads", heads._Cache(1))
+    kept.write_bytes(kept.read_bytes()[:-3])
+    assert torch.equal(zero_shot_head(text, ["dog", "cat"], ["{}"], keep=True), first), "damaged: made again"
+
+
+@pytest.mark.parametrize(
+    ("names", "templates", "error"),
+    [
+        ([], ["{}"], SettingError),
+        (["dog", " "], ["{}"], SettingError),
+        ("dog", ["{}"], SettingError),
+        (["dog", 3], ["{}"], SettingError),
+        (["dog"], ["a photo"], SettingError),
+        (["dog"], ["{} and {}"], SettingError),
+        (["d" * 500], ["{}"], LimitError),
+        (["dog"] * 6000, ["{}"], LimitError),
+    ],
+)
+def test_unusable_prompts_are_refused(models, names, templates, error):
+    with pytest.raises(error):
+        zero_shot_head(models[1], names, templates)
+
+
+def test_class_names_may_hold_braces_and_any_script(models):
+    head = zero_shot_head(models[1], ["{0}", "{}", "{dog", "お", "\u202edog", "💡"], ["a {}."])
+    assert torch.isfinite(head).all()
+
+
+def test_batch_equals_a_plain_loop(family, family_folder, models):
+    theirs, _, preprocess = open_clip.create_model_and_transforms(f"local-dir:{family_folder / 'base'}")
+    tokenizer = open_clip.get_tokenizer(f"local-dir:{family_folder / 'base'}")
+    vision, text = models
+    batch = accuracy.make_batch(accuracy.samples_for(family, family.tasks, "test"), vision)
+    counts = accuracy.accuracy_of(vision, accuracy.heads_of(family, text), batch)
+    for task, spec in family.tasks.items():
+        samples = load_samples(family, task, "test")
+        with torch.no_grad():
+            prompts = tokenizer([spec.templates[0].format(name) for name in spec.classes])
+            head = theirs.encode_text(prompts, normalize=True)
+            features = [theirs.eval().encode_image(preprocess(p)[None], normalize=True) for p in samples.pictures()]
+        expected = (torch.cat(features) @ head.T).argmax(1).numpy()
+        assert np.array_equal(counts.predictions[task], expected)
+        assert counts.correct[task] == int((expected == samples.labels).sum())
+        assert counts.n[task] == len(samples)
+    assert 0 <= counts.mean <= 1
+
+
+def test_evaluate_finds_the_family_and_normalises(family, family_folder, monkeypatch, tmp_path):
+    monkeypatch.setenv("NEUROMERGE_FAMILIES", str(family_folder))
+    monkeypatch.setenv("NEUROMERGE_ASSETS", str(tmp_path))
+    monkeypatch.delenv("SPACE_ID", raising=False)
+    table = accuracy.evaluate(family.experts["colours"])
+    assert table.family == family.name
+    assert [row.task for row in table.rows] == ["colours", "shades"]
+    assert table["colours"].normalised in (1.0, None), "an expert reaches all of itself"
+    assert table["shades"].expert == accuracy.evaluate(family.experts["shades"], ["shades"])["shades"].accuracy
+    state = dict(load_checkpoint(family.base).items())
+    assert accuracy.evaluate(state, family=family, split="validation", experts=False).mean_normalised is None
+    read = json.loads(table.to_json())
+    assert read["mean"] == pytest.approx(table.mean)
+    assert list(table.to_frame()["task"]) == ["colours", "shades"]
+    assert "95 % interval" in table.to_text()
+
+
+def test_evaluate_refuses_what_it_cannot_do(family):
+    with pytest.raises(SettingError, match="split"):
+        accuracy.evaluate(family.base, family=family, split="train")
+    with pytest.raises(SettingError, match="no task"):
+        accuracy.evaluate(family.base, ["cars"], family=family)
+    with pytest.raises(CheckpointError, match="no CLIP vision tower"):
+        accuracy.evaluate({"a.weight": torch.zeros(3, 3)}, family=family)
+    partial = dict(load_checkpoint(family.base).items())
+    partial.pop("visual.transformer.resblocks.1.mlp.c_fc.weight")
+    with pytest.raises(CheckpointError, match="lacks"):
+        accuracy.evaluate(partial, family=family)
+
+
+def test_wilson_interval():
+    low, high = accuracy.accuracy_interval(45, 50)
+    assert (low, high) == (pytest.approx(0.7864, abs=1e-4), pytest.approx(0.9565, abs=1e-4))
+    assert accuracy.accuracy_interval(0, 10)[0] == 0
+    assert accuracy.accuracy_interval(10, 10)[1] == 1
+    assert accuracy.accuracy_interval(0, 0) == (0, 1)
+    with pytest.raises(SettingError):
+        accuracy.accuracy_interval(3, 2)
+
+
+def test_classify_gives_sorted_probabilities(models):
+    vision, text = models
+    image = Image.fromarray(np.full((30, 50, 3), 90, np.uint8))
+    found = accuracy.classify(image, ["dog", " cat ", "red"], vision, text, "a photo of {}", k=9)
+    assert sorted(name for name, _ in found) == ["cat", "dog", "red"]
+    values = [value for _, value in found]
+    assert values == sorted(values, reverse=True)
+    assert sum(values) == pytest.approx(1)
+    feature = vision.encode(vision.crop(image))[0]
+    scores = text.logit_scale * zero_shot_head(text, ["dog", "cat", "red"], ["a photo of {}"]) @ feature
+    assert values[0] == pytest.approx(float(scores.softmax(0).max()))
+    with pytest.raises(SettingError, match="not a picture"):
+        accuracy.classify("picture.png", ["dog"], vision, text)
+
+
+def test_confusion_counts():
+    counts = accuracy.confusion_counts(np.array([0, 0, 2, 2]), np.array([0, 1, 2, 0]), 3)
+    assert counts.tolist() == [[1, 1, 0], [0, 0, 0], [1, 0, 1]]

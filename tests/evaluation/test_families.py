@@ -1,0 +1,190 @@
+"""The registry: every file is complete, counts are right, and a user's folder becomes a family."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import pytest
+
+from neuromerge.checkpoints.sources import parse_hub
+from neuromerge.errors import AssetError, LimitError, SettingError
+from neuromerge.evaluation import families as registry
+from neuromerge.evaluation.families import get_family, local_family, read_task
+
+PAPER = {
+    "sun397": 397,
+    "stanford-cars": 196,
+    "resisc45": 45,
+    "eurosat": 10,
+    "svhn": 10,
+    "gtsrb": 43,
+    "mnist": 10,
+    "dtd": 47,
+}
+FURTHER = {
+    "oxford_flowers102": 102,
+    "pcam": 2,
+    "fer2013": 7,
+    "oxford-iiit-pet": 37,
+    "stl10": 10,
+    "cifar100": 100,
+    "cifar10": 10,
+    "food101": 101,
+    "fashion_mnist": 10,
+    "emnist_letters": 26,
+    "kmnist": 10,
+    "rendered-sst2": 2,
+}
+ONLINE = ("clip-vit-base-patch32", "clip-vit-base-patch16", "clip-vit-large-patch14")
+
+
+@pytest.mark.parametrize("name", ONLINE)
+def test_online_families_are_complete(name):
+    family = get_family(name)
+    assert {task: len(spec.classes) for task, spec in family.tasks.items()} == PAPER | FURTHER
+    assert family.default_tasks == tuple(PAPER)
+    assert set(family.experts) == set(family.tasks)
+    assert family.online
+    for task in family.experts:
+        repository, inside, revision = parse_hub(family.source(task))
+        assert repository == f"tanganke/{name}_{task}"
+        assert (inside, revision) == ("", "main")
+    assert parse_hub(family.source())[2]
+    for entry in family.entries.values():
+        assert entry.file.endswith(".safetensors")
+        assert not entry.tried, "say so in the registry once it has been loaded online"
+
+
+@pytest.mark.parametrize("path", sorted(registry.TASKS.glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_task_file_is_complete(path):
+    spec = read_task(path)
+    assert spec.name == path.stem
+    assert spec.title
+    assert spec.description
+    assert len(set(spec.classes)) == len(spec.classes)
+    assert all(template.count("{}") == 1 for template in spec.templates)
+    assert len(set(spec.templates)) == len(spec.templates)
+    assert spec.samples.kind == "hub"
+    assert "/" in spec.samples.dataset
+
+
+def test_bundled_family_comes_from_its_tasks_file(tmp_path, monkeypatch):
+    monkeypatch.setenv("NEUROMERGE_ASSETS", str(tmp_path))
+    with pytest.raises(AssetError, match=r"tasks\.json"):
+        get_family("pictoclip")
+    assert "pictoclip" not in registry.families()
+    (tmp_path / "pictoclip").mkdir()
+    tasks = {"flags": {"title": "Flags", "description": "d", "classes": ["Chad", "Peru"], "templates": ["flag of {}"]}}
+    (tmp_path / "pictoclip" / "tasks.json").write_text(json.dumps(tasks))
+    family = get_family("pictoclip")
+    assert family.base == "bundled:pictoclip"
+    assert family.experts == {"flags": "bundled:pictoclip/flags"}
+    assert family.task("flags").samples.kind == "bundled"
+    assert not family.online
+    assert next(iter(registry.families())) == "pictoclip"
+    (tmp_path / "pictoclip" / "tasks.json").write_text("{")
+    with pytest.raises(AssetError, match="cannot be read"):
+        get_family("pictoclip")
+
+
+def test_adding_a_family_is_adding_a_file(tmp_path, monkeypatch):
+    shutil.copytree(registry.REGISTRY, tmp_path / "families")
+    monkeypatch.setattr(registry, "REGISTRY", tmp_path / "families")
+    (tmp_path / "families" / "mine.yaml").write_text(
+        "name: mine\ntitle: Mine\nonline: true\nbase: {source: 'hub:me/base@main'}\n"
+        "experts:\n  mnist: {source: 'hub:me/mnist@main'}\n"
+    )
+    assert registry.families()["mine"].task("mnist").classes[3] == "3"
+    (tmp_path / "families" / "broken.yaml").write_text("base: {source: x}\nexperts: {unheard-of: {source: y}}\n")
+    assert "broken" not in registry.families()
+    with pytest.raises(AssetError, match="unheard-of"):
+        get_family("broken")
+
+
+def test_registry_files_of_ones_own(tmp_path, monkeypatch):
+    monkeypatch.setenv("NEUROMERGE_FAMILIES", str(tmp_path))
+    monkeypatch.setenv("NEUROMERGE_ALLOW_LOCAL", "1")
+    (tmp_path / "tasks").mkdir()
+    (tmp_path / "tasks" / "birds.yaml").write_text(
+        "title: Birds\ndescription: d\nclasses: [wren, robin]\nsamples: {kind: folder, path: pictures}\n"
+    )
+    entries = "experts: {birds: {source: /b.safetensors}, mnist: {source: /m.safetensors}}"
+    (tmp_path / "mine.yaml").write_text(f"base: {{source: /base}}\n{entries}\n")
+    (tmp_path / "clip-vit-base-patch32.yaml").write_text("base: {source: /evil}\n" + entries)
+    family = get_family("mine")
+    assert family.task("birds").classes == ("wren", "robin")
+    assert family.task("birds").samples.path == tmp_path / "tasks" / "pictures"
+    assert len(family.task("mnist").classes) == 10
+    assert "mine" in registry.families()
+    assert get_family("clip-vit-base-patch32").base.startswith("hub:openai/"), "the package's own come first"
+    monkeypatch.setenv("NEUROMERGE_ALLOW_LOCAL", "0")
+    with pytest.raises(SettingError, match="no model family"):
+        get_family("mine")
+
+
+def test_published_figures_name_their_source():
+    from neuromerge.merging import methods
+
+    figures = get_family("clip-vit-base-patch32").published
+    assert len(figures) == 3
+    for entry in figures:
+        assert entry.source
+        assert entry.setting
+        assert entry.tasks == tuple(PAPER)
+        assert set(entry.mean) <= {"base", "experts", *methods()}
+        assert all(0 < value < 100 for value in entry.mean.values())
+
+
+def test_local_family(family_folder):
+    family = local_family(family_folder, allowed=True)
+    assert list(family.experts) == ["colours", "shades"]
+    assert family.task("colours").classes == ("blue", "green", "red")
+    assert family.task("colours").samples.kind == "folder"
+    with pytest.raises(SettingError, match="no expert"):
+        family.source("cars")
+
+
+def test_local_family_may_name_a_registered_task(family_folder, tmp_path):
+    for part in ("base", "experts"):
+        (tmp_path / part).mkdir()
+    shutil.copy(family_folder / "experts" / "colours.safetensors", tmp_path / "experts" / "mnist.safetensors")
+    shutil.copy(family_folder / "experts" / "colours.safetensors", tmp_path / "experts" / "other.safetensors")
+    family = local_family(tmp_path, allowed=True)
+    assert family.task("mnist").samples.dataset == "ylecun/mnist"
+    assert list(family.experts) == ["mnist", "other"], "it can be merged"
+    assert "other" not in family.tasks, "but not evaluated"
+
+
+def test_local_folders_are_closed_on_a_public_space(family_folder, monkeypatch):
+    monkeypatch.delenv("NEUROMERGE_ALLOW_LOCAL", raising=False)
+    monkeypatch.setenv("SPACE_ID", "someone/space")
+    monkeypatch.setenv("NEUROMERGE_FAMILIES", str(family_folder))
+    with pytest.raises(LimitError):
+        local_family(family_folder)
+    with pytest.raises(LimitError):
+        get_family(str(family_folder))
+    with pytest.raises(SettingError, match="no model family"):
+        get_family(family_folder.name)
+    monkeypatch.setenv("NEUROMERGE_ALLOW_LOCAL", "1")
+    assert get_family(family_folder.name).folder == family_folder
+    monkeypatch.delenv("NEUROMERGE_ALLOW_LOCAL")
+    monkeypatch.delenv("SPACE_ID")
+    monkeypatch.setenv("NEUROMERGE_PUBLIC", "1")
+    with pytest.raises(LimitError):
+        local_family(family_folder)
+
+
+@pytest.mark.parametrize("name", ["nope", "", "x" * 500, "PICTOCLIP", None, 3])
+def test_unknown_families_are_named_with_the_known_ones(name):
+    with pytest.raises(SettingError, match="clip-vit-base-patch32"):
+        get_family(name)
+
+
+def test_not_a_family(tmp_path):
+    with pytest.raises(SettingError, match="base/"):
+        local_family(tmp_path, allowed=True)
+    (tmp_path / "base").mkdir()
+    (tmp_path / "experts").mkdir()
+    with pytest.raises(SettingError, match="no expert"):
+        local_family(tmp_path, allowed=True)

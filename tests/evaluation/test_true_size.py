@@ -1,0 +1,91 @@
+"""The true ViT-B/32 shape in the Hub's layout, end to end: random base, perturbed experts, no network."""
+
+from __future__ import annotations
+
+import gc
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import neuromerge
+from neuromerge.checkpoints import load_checkpoint
+from neuromerge.evaluation import accuracy
+from neuromerge.evaluation.activations import layer_inputs
+from neuromerge.evaluation.families import local_family
+from neuromerge.evaluation.model import TextModel, VisionModel
+
+pytestmark = pytest.mark.slow
+TASKS = ("mnist", "eurosat")  # the registry's own tasks, so that class names and templates are the real ones
+
+
+def save_base_and_experts(folder):
+    """A CLIPModel with default (ViT-B/32) sizes and experts as CLIPVisionModels, as on the Hub."""
+    from transformers import CLIPConfig, CLIPModel, CLIPVisionModel
+
+    torch.manual_seed(0)
+    model = CLIPModel(CLIPConfig()).eval()
+    model.save_pretrained(folder / "base")
+    preprocessor = {"crop_size": 224, "size": 224, "resample": 3, "do_center_crop": True}
+    (folder / "base" / "preprocessor_config.json").write_text(json.dumps(preprocessor))
+    tower = CLIPVisionModel(model.config.vision_config).eval()
+    start = {key: value.clone() for key, value in model.vision_model.state_dict().items()}
+    for number, task in enumerate(TASKS):
+        generator = torch.Generator().manual_seed(number)
+        moved = {
+            key: value + 0.02 * value.std() * torch.randn(value.shape, generator=generator)
+            if value.is_floating_point() and value.numel() > 1
+            else value
+            for key, value in start.items()
+        }
+        getattr(tower, "vision_model", tower).load_state_dict(moved)
+        tower.save_pretrained(folder / "experts" / task)
+    return model
+
+
+@pytest.fixture(scope="module")
+def true_size(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("vit-b-32")
+    model = save_base_and_experts(folder)
+    rng = np.random.default_rng(0)
+    for task in TASKS:
+        for name in ("0", "1") if task == "mnist" else ("forest", "river"):
+            (folder / "samples" / task / name).mkdir(parents=True)
+            for number in range(6):
+                noise = rng.integers(0, 256, (60 + number, 70, 3), dtype=np.uint8)
+                Image.fromarray(noise).save(folder / "samples" / task / name / f"{number}.png")
+    yield local_family(folder, allowed=True), model
+    gc.collect()
+
+
+def test_the_whole_path(true_size, tmp_path):
+    from transformers import CLIPModel
+
+    family, theirs = true_size
+    base = load_checkpoint(family.base)
+    vision, text = VisionModel.from_checkpoint(base), TextModel.from_checkpoint(base)
+    pixels = torch.randn(3, 3, 224, 224)
+    with torch.no_grad():
+        expected = theirs.visual_projection(theirs.vision_model(pixels).pooler_output)
+        torch.testing.assert_close(vision.encode(pixels, normalised=False), expected, atol=1e-4, rtol=1e-4)
+        ids = text.tokenizer(["a photo of a forest."], 77)
+        expected = theirs.text_projection(theirs.text_model(ids).pooler_output)
+        torch.testing.assert_close(
+            text.encode(["a photo of a forest."], normalised=False), expected, atol=1e-4, rtol=1e-4
+        )
+    assert layer_inputs(vision, "block 11", "fc2", pixels).shape == (3, 3072)
+
+    merged = neuromerge.merge(family.base, dict(family.experts), out=tmp_path / "merged")
+    table = accuracy.evaluate(tmp_path / "merged", family=family, split="validation")
+    assert {row.task for row in table.rows} == set(TASKS)
+    assert table.mean_normalised is None or table.mean_normalised >= 0
+    assert merged.path is not None
+
+    again = CLIPModel.from_pretrained(tmp_path / "merged").eval()
+    ours = VisionModel.from_checkpoint(load_checkpoint(tmp_path / "merged"))
+    with torch.no_grad():
+        expected = again.visual_projection(again.vision_model(pixels).pooler_output)
+    torch.testing.assert_close(ours.encode(pixels, normalised=False), expected, atol=1e-4, rtol=1e-4)
+    assert not torch.allclose(ours.encode(pixels), vision.encode(pixels), atol=1e-4), "the merge moved"
