@@ -1,0 +1,60 @@
+"""What the base is told about a picture.
+
+The base must know the world of pictures without having been taught the tasks: each picture gets a small pool
+of captions, from which training draws one at a time. Pictures of a task are partly named finely ("ladybug"),
+partly only broadly ("a picture of an animal"), and only a fixed share is ever given its class name, so that
+zero-shot classification works about half as well as an expert does, as with public CLIP models.
+"""
+
+from __future__ import annotations
+
+from neuromerge.zoo import tasks
+from neuromerge.zoo.build import Picture
+from neuromerge.zoo.splits import share
+
+# Per task: share of pictures whose own (fine) name is told, and share whose class name is told.
+TOLD: dict[str, tuple[float, float]] = {
+    "animals": (0.8, 0.4),
+    "food": (0.8, 0.4),
+    "places": (0.8, 0.4),
+    "faces": (0.8, 0.4),
+    "flags": (0.7, 0.7),
+    "letters": (0.5, 0.5),
+    "digits": (0.0, 0.0),
+    "styles": (1.0, 0.25),
+}
+_BROAD = {
+    "animals": ("an animal or plant", "a picture of nature"),
+    "food": ("food or drink", "a picture of something to eat"),
+    "places": ("a place or vehicle", "a picture of travel"),
+    "faces": ("a face or heart", "a picture of a mood"),
+    "flags": ("a flag", "the flag of a country", "a picture of a flag"),
+    "letters": ("a letter", "a picture of a letter"),
+    "digits": ("a handwritten digit", "a picture of a handwritten digit", "a number written by hand"),
+}
+
+
+def captions(picture: Picture, table: dict[str, tasks.Task]) -> list[str]:
+    """The caption pool of one training picture; captions that should come more often stand in it more than once."""
+    pool: list[str] = []
+    task = table.get(picture.task)
+    fine, coarse = TOLD.get(picture.task, (1.0, 0.0))
+    if picture.kind == "typed digit":
+        pool += [template.format(picture.names[0]) for template in table["digits"].templates]
+    if task is not None:
+        if picture.kind == "letter":
+            fine = coarse = 0.9 if picture.extra.get("plain") else 0.2
+        if share(picture.id, "class") < coarse:
+            name = task.classes[picture.label]
+            pool += [template.format(name) for template in task.templates]
+        pool += _BROAD.get(picture.task, ())
+    if share(picture.id, "fine") < fine and picture.kind not in ("letter", "typed digit", "handwritten"):
+        for name in picture.names[:2]:
+            if picture.kind == "flag":
+                pool += [template.format(name) for template in tasks.FLAG_TEMPLATES]
+            else:
+                pool += [name, f"a picture of {name}", f"a picture of a {name}", f"an icon of {name}"]
+    style = tasks.STYLE_NAMES.get(picture.extra.get("style", ""))
+    if style and share(picture.id, "style") < 0.25:
+        pool += [f"a picture of {picture.names[0]} in {style} style"]
+    return list(dict.fromkeys(pool)) or ["a picture"]
