@@ -1,0 +1,75 @@
+"""Taking a merge away: the checkpoint, the recipe that makes it again, and the same as a Python script."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from neuromerge.errors import StorageError
+from neuromerge.exploration.cache import Check
+from neuromerge.exploration.cancellation import with_check
+from neuromerge.exploration.recipes import Recipe, dump_recipe, recipe_of
+from neuromerge.exploration.setting import Setting
+from neuromerge.merging.registry import Progress
+from neuromerge.merging.streaming import MergeResult, merge
+
+if TYPE_CHECKING:
+    from neuromerge.exploration.stages import Stages
+
+RECIPE = "recipe.yaml"
+SCRIPT = "reproduce.py"
+
+
+def write(
+    setting: Setting, stages: Stages, layout: str | None, directory: Path, progress: Progress | None, check: Check
+) -> tuple[Path, ...]:
+    """Write checkpoint, recipe and script into `directory`, and return the files in it.
+
+    The checkpoint appears whole or not at all (see `CheckpointWriter`). Raises StorageError, CheckpointError.
+    """
+    values: dict[str, Any] = dict(setting.parameters)
+    result = merge(
+        stages.checkpoint(),
+        {task: stages.checkpoint(task) for task in setting.tasks},
+        setting.method,
+        seed=setting.seed,
+        out=directory,
+        layout=layout,
+        progress=with_check(check, progress),
+        **values,
+    )
+    recipe = recipe_of(setting, stages.family)
+    try:
+        (directory / RECIPE).write_text(dump_recipe(recipe, notes=notes(result)), encoding="utf-8")
+        (directory / SCRIPT).write_text(script(recipe), encoding="utf-8")
+    except OSError as error:
+        raise StorageError(f"{directory} cannot be written: {error.strerror or error}.") from None
+    return tuple(sorted(path for path in directory.iterdir() if path.is_file()))
+
+
+def notes(result: MergeResult) -> list[str]:
+    """What a reader of the recipe will want to know, one line each: how to run it, and what came out."""
+    lines = ["Run with: neuromerge merge recipe.yaml --out merged"]
+    if result.sigma is not None:
+        lines.append(f"sigma = {result.sigma:.6g} (largest share of a task vector's L1 norm that the trim removed)")
+    if result.lambda_parallel is not None and result.lambda_orthogonal is not None:
+        lines.append(
+            f"coefficients used: lambda_parallel = {result.lambda_parallel:.6g}, "
+            f"lambda_orthogonal = {result.lambda_orthogonal:.6g}"
+        )
+    lines += [f"{name}: {source}" for name, source in result.sources.items()]
+    return lines
+
+
+def script(recipe: Recipe) -> str:
+    """A Python script that makes the merge of a recipe again."""
+    values = "".join(f"    {name}={value!r},\n" for name, value in recipe.parameters)
+    experts = "".join(f"    {entry.model!r},\n" for entry in recipe.models)
+    return (
+        '"""Makes this merge again."""\n\n'
+        "import neuromerge\n\n"
+        f"base = neuromerge.load_checkpoint({recipe.base!r})\n"
+        f"experts = [neuromerge.load_checkpoint(source) for source in [\n{experts}]]\n"
+        f"result = neuromerge.merge(\n    base,\n    experts,\n    method={recipe.method!r},\n    seed={recipe.seed},\n"
+        f'{values})\nresult.save("merged")\n'
+    )

@@ -1,0 +1,248 @@
+"""What the workspace returns and the figures draw: plain, immutable data, no models, no widgets.
+
+Shares and accuracies are in [0, 1]; the interface turns them into percent. Arrays are numpy, float32 or
+float64; NaN means "not applicable".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+
+SORTS = ("contested", "strength", "index")
+"""Orders of the neurons of a layer."""
+GALLERY_FILTERS = ("all", "merge_wrong", "expert_wrong")
+"""All pictures; those where the merge is wrong and the expert right; and the reverse."""
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """Top-1 accuracy on `n` images with its 95 % Wilson interval [low, high]."""
+
+    correct: int
+    n: int
+    low: float
+    high: float
+
+    @property
+    def value(self) -> float:
+        """The share that is right; NaN without images."""
+        return self.correct / self.n if self.n else float("nan")
+
+
+@dataclass(frozen=True)
+class AccuracyBoard:
+    """Accuracy of every task of the family under base, expert, this merge and a pinned baseline.
+
+    `split` is ``quick`` (fixed class-balanced subset of validation), ``validation`` or ``test``.
+    `merged` are the tasks that take part in the merge; the others show what the merge does to tasks it never saw.
+    `previous` is this session's merge before the last change (None at first).
+    """
+
+    split: str
+    tasks: tuple[str, ...]
+    merged: frozenset[str]
+    base: dict[str, Accuracy]
+    expert: dict[str, Accuracy]
+    merge: dict[str, Accuracy]
+    pinned: dict[str, Accuracy] | None = None
+    pinned_label: str = ""
+    previous: dict[str, Accuracy] | None = None
+
+
+@dataclass(frozen=True)
+class MeasureInfo:
+    """One interference measure, as the menu explains it."""
+
+    key: str  # energy_share, cancellation, cosine, sign_conflict, retention, applied_change, election_margin
+    title: str
+    sentence: str  # one plain sentence
+    formula: str  # LaTeX
+    low: float
+    high: float | None  # None: unbounded above
+    signed: bool
+    moves_with_lambda: bool
+
+
+@dataclass(frozen=True)
+class Heatmap:
+    """One measure over layers x matrices, for both subspaces, on one shared colour scale.
+
+    `parallel` and `orthogonal` are (rows, columns); NaN is "not applicable".
+    `note_parallel` / `note_orthogonal` say why a whole panel is flat (e.g. lambda_1 = 0).
+    """
+
+    measure: MeasureInfo
+    rows: tuple[str, ...]
+    columns: tuple[str, ...]
+    parallel: np.ndarray
+    orthogonal: np.ndarray
+    note_parallel: str = ""
+    note_orthogonal: str = ""
+
+
+@dataclass(frozen=True)
+class ContestedNeuron:
+    """A neuron and how contested its vote was (margin 0: tied, 1: unanimous)."""
+
+    index: int
+    margin: float
+    mean_alpha: float
+    tau_norm: float  # norm of all orthogonal task parts together / |w_0|
+    ill_conditioned: bool
+
+
+@dataclass(frozen=True)
+class LayerDetail:
+    """One (layer, matrix) cell opened.
+
+    `strength` is (bins, T): norm of each task's trimmed task vector / |w_0|, neurons sorted by `sort` and
+    binned; `bin_edges` (bins + 1) count neurons; `margin` (bins,) is the mean election margin of the bin.
+    `cosine_parallel`, `cosine_orthogonal` are (T, T). `alpha_edges`, `alpha_counts` (T, bins) histogram alpha.
+    """
+
+    layer: str
+    matrix: str
+    kind: str  # neurons | pointwise
+    tasks: tuple[str, ...]
+    neurons: int
+    inputs: int
+    sort: str
+    strength: np.ndarray
+    margin: np.ndarray
+    bin_edges: np.ndarray
+    cosine_parallel: np.ndarray
+    cosine_orthogonal: np.ndarray
+    alpha_edges: np.ndarray
+    alpha_counts: np.ndarray
+    contested: tuple[ContestedNeuron, ...]
+    ill_conditioned: int
+
+
+@dataclass(frozen=True)
+class NeuronDetail:
+    """One neuron, in the coordinates of its own decomposition.
+
+    Axis 0 is the base vector w_0 (length `base_norm`); the R further axes are the right singular directions
+    v_r of the stacked orthogonal parts, in falling order of singular value.
+
+    `c` (T,): parallel coefficients; `c_merged`: elected mean. `scores` (T, R): coordinates of each orthogonal
+    part along v_r (= U S). `singular` (R,). `left` (T, R): U. `elected` (R,): psi(U[:, r]). `alpha` (T,).
+    `tau_norm` (T,): norm of each trimmed task vector (for the share outside a drawn plane).
+    `along_base` (N,): x . w_0/|w_0| of the base model's inputs x at this layer; `along_direction` (N, R): x . v_r.
+    `image_labels` (N,): what each input shows.
+    """
+
+    layer: str
+    matrix: str
+    index: int
+    tasks: tuple[str, ...]
+    base_norm: float
+    c: np.ndarray
+    c_merged: float
+    scores: np.ndarray
+    singular: np.ndarray
+    left: np.ndarray
+    elected: np.ndarray
+    alpha: np.ndarray
+    tau_norm: np.ndarray
+    lambda_parallel: float
+    lambda_orthogonal: float
+    along_base: np.ndarray
+    along_direction: np.ndarray
+    image_labels: tuple[str, ...] = ()
+    ill_conditioned: bool = False
+
+
+@dataclass(frozen=True)
+class MergeSummary:
+    """The numbers beside the sliders."""
+
+    lambda_parallel: float
+    lambda_orthogonal: float
+    sigma: float
+    sigma_per_task: dict[str, float]
+    kept_share: dict[str, float]
+    ill_conditioned: int
+    neurons: int
+    warnings: tuple[str, ...] = ()
+    scale: float | None = None
+    """Coefficient of the whole change, of the methods that have one; says what Auto came to."""
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """Top-k of one image under one model: class names with probabilities in [0, 1], best first."""
+
+    model: str
+    labels: tuple[str, ...]
+    probabilities: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class GalleryItem:
+    """One sample image with what base, expert and merge say."""
+
+    index: int
+    image: np.ndarray  # (H, W, 3) uint8
+    truth: str
+    base: str
+    expert: str
+    merge: str
+
+
+@dataclass(frozen=True)
+class GalleryPage:
+    """One page of a gallery; iterates over its items. `total` items pass the filter, on `pages` pages."""
+
+    items: tuple[GalleryItem, ...]
+    total: int
+    page: int
+    pages: int
+
+    def __iter__(self) -> Iterator[GalleryItem]:
+        return iter(self.items)
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+
+@dataclass(frozen=True)
+class Confusion:
+    """Counts (classes, classes): rows are the truth, columns the prediction of the merge."""
+
+    task: str
+    classes: tuple[str, ...]
+    counts: np.ndarray
+
+
+@dataclass(frozen=True)
+class Landscape:
+    """Mean validation accuracy over a grid: `value` (len(y), len(x)), NaN where not computed yet.
+
+    `images` is the number of validation images behind each value.
+    """
+
+    x_name: str
+    y_name: str
+    x: np.ndarray
+    y: np.ndarray
+    value: np.ndarray
+    current: tuple[float, float] | None = None
+    fixed: dict[str, float] = field(default_factory=dict)
+    images: int = 0
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One visited setting of a search or of the user's own hand."""
+
+    number: int
+    origin: str  # "tpe" | "grid" | "hand"
+    parameters: dict[str, float | str]
+    value: float | None  # mean validation accuracy
+    seconds: float
+    state: str  # complete | running | failed | pruned
+    per_task: dict[str, float] = field(default_factory=dict)  # validation accuracy of each merged task

@@ -1,0 +1,509 @@
+"""The workspace: from a setting to everything the app shows of it.
+
+One workspace serves the whole process. It knows nothing of sessions: each method takes a complete `Setting`,
+and the same setting gives the same answer to everybody, at once where somebody has asked before. What is held
+(opened checkpoints, first passes, merged parts, models, scores) is bounded by one cache and a small pool of
+models; heavy steps take turns, and every method takes a `check` that is called between steps and may raise
+`Cancelled` to stop the work.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from neuromerge.errors import AssetError, CheckpointError, SettingError, SourceUnavailableError
+from neuromerge.evaluation.accuracy import confusion_counts
+from neuromerge.evaluation.heads import zero_shot_head
+from neuromerge.exploration import close_ups, export, landscapes
+from neuromerge.exploration.cache import BoundedCache, CacheStatistics, Check, never_cancelled, shared_cache
+from neuromerge.exploration.measures import MEASURES, measure
+from neuromerge.exploration.models import BASE, Held, Models
+from neuromerge.exploration.results import (
+    GALLERY_FILTERS,
+    Accuracy,
+    AccuracyBoard,
+    Confusion,
+    GalleryItem,
+    GalleryPage,
+    Heatmap,
+    Landscape,
+    LayerDetail,
+    MeasureInfo,
+    MergeSummary,
+    NeuronDetail,
+    Prediction,
+)
+from neuromerge.exploration.setting import Setting
+from neuromerge.exploration.settings import change, describe, quoted
+from neuromerge.exploration.stages import NEUROMERGING, Stages, trim_ratio_of
+from neuromerge.exploration.turns import Turns, shared_turns
+from neuromerge.merging.measures import measure as measured
+from neuromerge.merging.neuromerging import AUTO_WARNING
+from neuromerge.merging.registry import AUTO, Progress
+from neuromerge.merging.staged import NeuronStatistics, PointwiseStatistics
+
+if TYPE_CHECKING:
+    from neuromerge.evaluation.families import Family
+
+SPLITS = ("quick", "validation", "test")
+PER_PAGE = 12
+TOP_K = 5
+NEURON_PICTURES = 64
+_COLUMNS = ("q", "k", "v", "out", "fc1", "fc2", "gate", "patch", "projection", "embedding", "norm", "bias", "other")
+
+
+class Workspace:
+    """Results of settings, for any number of visitors at once.
+
+    Args:
+        families: the families known at first, by name; the registry's when None. `add` makes one more known.
+        cache: where results are kept; the process's own when None.
+        turns: who computes; the process's own when None.
+    """
+
+    def __init__(
+        self,
+        families: Mapping[str, Family] | None = None,
+        *,
+        cache: BoundedCache | None = None,
+        turns: Turns | None = None,
+    ) -> None:
+        self._families = dict(families or {})
+        self._cache = shared_cache() if cache is None else cache
+        self._turns = shared_turns() if turns is None else turns
+        self._lock = threading.Lock()
+        self._rooms: dict[str, tuple[Stages, Models]] = {}
+
+    # ------------------------------------------------------------------------------------------ families
+
+    def add(self, family: Family) -> None:
+        """Make a family known that the registry does not list, such as a folder of the user's own.
+
+        A family of the same name is replaced; one that is being worked with keeps its opened checkpoints.
+        """
+        with self._lock:
+            self._families[family.name] = family
+
+    def family(self, name: str) -> Family:
+        """The family called `name`. Raises SettingError for an unknown one."""
+        with self._lock:
+            known = self._families.get(name)
+        if known is not None:
+            return known
+        from neuromerge.evaluation.families import families
+
+        registered = families()
+        if name not in registered:
+            raise SettingError(f"There is no model family {quoted(name)}. Known: {', '.join(registered)}.")
+        return registered[name]
+
+    def statistics(self) -> CacheStatistics:
+        """What the cache holds and how it has fared."""
+        return self._cache.statistics()
+
+    def _room(self, name: str) -> tuple[Stages, Models]:
+        family = self.family(name)
+        with self._lock:
+            if name not in self._rooms:
+                stages = Stages(family, self._cache, self._turns)
+                self._rooms[name] = stages, Models(family, stages, self._cache, self._turns)
+            return self._rooms[name]
+
+    # --------------------------------------------------------------------------------------- the sidebar
+
+    def summary(self, setting: Setting, check: Check = never_cancelled) -> MergeSummary:
+        """The numbers beside the sliders: coefficients in use, sigma, what the trim kept, ill-conditioned neurons.
+
+        For other methods than NeuroMerging the coefficients are NaN; sigma belongs to their own trim ratio.
+        """
+        stages, _ = self._room(setting.family)
+
+        def compute() -> MergeSummary:
+            ratio = trim_ratio_of(setting)
+            thresholds = stages.thresholds(setting.tasks, ratio, check)
+            first = stages.first_pass(setting.tasks, ratio, check)
+            used = stages.coefficients(setting, check)
+            ours = setting.method == NEUROMERGING
+            return MergeSummary(
+                lambda_parallel=used.parallel if ours else float("nan"),
+                lambda_orthogonal=used.orthogonal if ours else float("nan"),
+                sigma=thresholds.sigma,
+                sigma_per_task=dict(zip(setting.tasks, thresholds.removed_share.tolist(), strict=True)),
+                kept_share=dict(zip(setting.tasks, thresholds.kept_share.tolist(), strict=True)),
+                ill_conditioned=first.ill_conditioned,
+                neurons=first.neurons,
+                warnings=_warnings(setting, used.orthogonal),
+                scale=used.orthogonal if "scale" in dict(setting.parameters) else None,
+            )
+
+        return self._cache.get(("summary", setting), compute, check=check)
+
+    # ---------------------------------------------------------------------------------------- the scores
+
+    def board(
+        self,
+        setting: Setting,
+        split: str = "quick",
+        pinned: Setting | None = None,
+        previous: Setting | None = None,
+        *,
+        pinned_label: str = "",
+        check: Check = never_cancelled,
+    ) -> AccuracyBoard:
+        """Accuracy of every task of the family under base, its expert, this merge, and the pinned setting.
+
+        Of a family whose weights and pictures come from the Hub only the merged tasks are shown, so that
+        nothing is fetched that was not asked for. Tasks without pictures here are left out; where none has
+        any, the reason is raised. `previous` is only looked up where it was evaluated on this split before;
+        measuring it again would cost as much as the merge itself.
+
+        Raises SettingError for an unknown split or a pin of another family.
+        """
+        if split not in SPLITS:
+            raise SettingError(f"There is no split {quoted(split)}. Known: {', '.join(SPLITS)}.")
+        if pinned is not None and pinned.family != setting.family:
+            raise SettingError(
+                f"The pinned setting belongs to {pinned.family}; it cannot be compared with {setting.family}."
+            )
+        _, models = self._room(setting.family)
+        family = models.family
+        shown = [task for task in family.tasks if task in setting.tasks or not family.online]
+        if not shown:
+            raise SettingError(f"None of the merged tasks of {family.name} has pictures to measure an accuracy on.")
+        tasks = models.with_pictures(shown, split)
+        # The merge first: it is what everybody waits for, and the rest is usually known.
+        merge = models.scores(Held(setting=setting), tasks, split, check)
+        base = models.scores(BASE, tasks, split, check)
+        expert = {task: score for task in tasks if (score := self._expert_score(setting, models, task, split, check))}
+        before = None
+        if previous is not None and previous.family == setting.family:
+            known = models.known_scores(Held(setting=previous), tasks, split)
+            before = known if len(known) == len(tasks) else None
+        return AccuracyBoard(
+            split=split,
+            tasks=tasks,
+            merged=frozenset(setting.tasks),
+            base=base,
+            expert=expert,
+            merge=merge,
+            pinned=None if pinned is None else models.scores(Held(setting=pinned), tasks, split, check),
+            pinned_label=pinned_label or ("" if pinned is None else describe(pinned)),
+            previous=before,
+        )
+
+    def validation_scores(self, setting: Setting, check: Check = never_cancelled) -> dict[str, float]:
+        """Validation accuracy in [0, 1] of every merged task: what a search maximises.
+
+        Raises SettingError when none of the merged tasks has pictures.
+        """
+        return self._merged_scores(setting, "validation", check)
+
+    def _merged_scores(self, setting: Setting, split: str, check: Check) -> dict[str, float]:
+        _, models = self._room(setting.family)
+        tasks = self._measurable(setting, split)
+        return {task: s.value for task, s in models.scores(Held(setting=setting), tasks, split, check).items()}
+
+    def _measurable(self, setting: Setting, split: str) -> tuple[str, ...]:
+        _, models = self._room(setting.family)
+        known = [task for task in setting.tasks if task in models.family.tasks]
+        if not known:
+            raise SettingError("None of the merged tasks has pictures to measure an accuracy on.")
+        return models.with_pictures(known, split)
+
+    # ------------------------------------------------------------------------------------- interference
+
+    def measures(self) -> tuple[MeasureInfo, ...]:
+        """The measures of the menu, with sentence, formula and range."""
+        return MEASURES
+
+    def heatmap(self, setting: Setting, key: str, check: Check = never_cancelled) -> Heatmap:
+        """One measure over layers and matrices, in both subspaces. Reads no weights once the first pass is there."""
+        info = measure(key)
+        stages, _ = self._room(setting.family)
+        cells = stages.cells(setting, check, conflict=key == "sign_conflict")
+        used = stages.coefficients(setting, check)
+        rows = tuple(dict.fromkeys(cell.layer for cell in cells))
+        present = {cell.matrix for cell in cells}
+        columns = tuple(name for name in _COLUMNS if name in present)
+        values = {name: np.full((len(rows), len(columns)), np.nan) for name in ("parallel", "orthogonal")}
+        for cell in cells:
+            place = rows.index(cell.layer), columns.index(cell.matrix)
+            values["parallel"][place] = measured(key, cell, "parallel", used)
+            values["orthogonal"][place] = measured(key, cell, "orthogonal", used)
+        notes = dict.fromkeys(values, "")
+        if info.moves_with_lambda:
+            for name, value, symbol in (
+                ("parallel", used.parallel, "lambda_1"),
+                ("orthogonal", used.orthogonal, "lambda_2"),
+            ):
+                if value == 0.0:
+                    cause = symbol if setting.method == NEUROMERGING else "the scale"
+                    notes[name] = f"All 0 because {cause} is 0: the merge takes nothing of the {name} part."
+        if len(setting.tasks) == 1 and key in ("cosine", "sign_conflict"):
+            notes = dict.fromkeys(notes, "Only one task is merged, so there is nothing to disagree with.")
+        return Heatmap(
+            measure=info,
+            rows=rows,
+            columns=columns,
+            parallel=values["parallel"],
+            orthogonal=values["orthogonal"],
+            note_parallel=notes["parallel"],
+            note_orthogonal=notes["orthogonal"],
+        )
+
+    def layer(
+        self, setting: Setting, layer: str, matrix: str, sort: str = "contested", check: Check = never_cancelled
+    ) -> LayerDetail:
+        """One cell of the heatmap opened. `sort`: contested, strength or index.
+
+        Raises SettingError for a cell that the family does not have, or an unknown order.
+        """
+        close_ups.check_sort(sort)
+        stages, _ = self._room(setting.family)
+        tasks, ratio = setting.tasks, trim_ratio_of(setting)
+
+        def compute() -> LayerDetail:
+            found = stages.in_cell(tasks, ratio, layer, matrix, check)
+            maps = [s for s in found if isinstance(s, NeuronStatistics)]
+            if maps:
+                return close_ups.layer_of_neurons(layer, matrix, tasks, maps, sort)
+            pointwise = [s for s in found if isinstance(s, PointwiseStatistics)]
+            read = [stages.rows(tasks, ratio, s, 0, s.parameter.shape[0]) for s in pointwise]
+            base = torch.cat([part for part, _ in read]).numpy()
+            tau = torch.cat([part for _, part in read], dim=1).numpy()
+            return close_ups.layer_of_entries(layer, matrix, tasks, pointwise, base, tau, sort)
+
+        key = ("layer", setting.family, tasks, ratio, layer, matrix, sort)
+        return self._cache.get(key, compute, check=check)
+
+    def neuron(
+        self,
+        setting: Setting,
+        layer: str,
+        matrix: str,
+        index: int,
+        image_task: str | None = None,
+        check: Check = never_cancelled,
+    ) -> NeuronDetail:
+        """One neuron in the coordinates of its own decomposition, with real inputs from pictures of `image_task`.
+
+        `image_task` None takes the first merged task with pictures. A layer whose inputs cannot be observed
+        gives a neuron without inputs. Raises SettingError for a cell or neuron that is not there, and for
+        cells without neurons (biases, norms, embeddings).
+        """
+        stages, models = self._room(setting.family)
+        tasks, ratio = setting.tasks, trim_ratio_of(setting)
+        found = stages.in_cell(tasks, ratio, layer, matrix, check)
+        maps = [s for s in found if isinstance(s, NeuronStatistics)]
+        if not maps:
+            raise SettingError(f"{matrix} in {layer} has no neurons: its entries are merged one by one.")
+        count = sum(m.parameter.shape[0] for m in maps)
+        if isinstance(index, bool) or not isinstance(index, int) or not 0 <= index < count:
+            raise SettingError(f"{matrix} in {layer} has the neurons 0 to {count - 1}; there is no {quoted(index)}.")
+        chosen, row = maps[0], index
+        for chosen in maps:
+            if row < chosen.parameter.shape[0]:
+                break
+            row -= chosen.parameter.shape[0]
+        task = image_task or next((t for t in tasks if t in models.family.tasks), None)
+
+        def compute() -> NeuronDetail:
+            base, tau = stages.rows(tasks, ratio, chosen, row, row + 1)
+            inputs: np.ndarray = np.zeros((0, base.shape[1]))
+            labels: tuple[str, ...] = ()
+            if task is not None:
+                inputs, labels = models.inputs(layer, matrix, task, NEURON_PICTURES, check)
+            return close_ups.neuron(
+                layer,
+                matrix,
+                index,
+                tasks,
+                base[0],
+                tau[:, 0],
+                float(chosen.parallel_merged[row]),
+                stages.coefficients(setting, check),
+                inputs,
+                labels,
+            )
+
+        key = ("neuron", setting.family, tasks, ratio, layer, matrix, index, task)
+        detail = self._cache.get(key, compute, check=check)
+        used = stages.coefficients(setting, check)
+        return replace(detail, lambda_parallel=used.parallel, lambda_orthogonal=used.orthogonal)
+
+    # ----------------------------------------------------------------------------------------- pictures
+
+    def gallery(
+        self,
+        setting: Setting,
+        task: str,
+        split: str = "validation",
+        filter: str = "all",  # noqa: A002  (the name that the app and scripts use)
+        page: int = 0,
+        *,
+        per_page: int = PER_PAGE,
+        check: Check = never_cancelled,
+    ) -> GalleryPage:
+        """Sample pictures of a task with what base, expert and merge say.
+
+        `filter`: ``all``, ``merge_wrong`` (merge wrong, expert right) or ``expert_wrong`` (merge right, expert
+        wrong). `page` counts from 0; one beyond the end gives the last. Raises SettingError for unknown names.
+        """
+        if filter not in GALLERY_FILTERS:
+            raise SettingError(f"The gallery can show {', '.join(GALLERY_FILTERS)}, not {quoted(filter)}.")
+        _, models = self._room(setting.family)
+        samples = models.samples(task, split)
+        merge = models.predictions(Held(setting=setting), task, split, check)
+        base = models.predictions(BASE, task, split, check)
+        expert = models.predictions(self._expert(models, task), task, split, check)
+        right, expert_right = merge == samples.labels, expert == samples.labels
+        shown = {
+            "all": np.ones(len(samples), dtype=bool),
+            "merge_wrong": ~right & expert_right,
+            "expert_wrong": right & ~expert_right,
+        }[filter]
+        rows = np.flatnonzero(shown)
+        pages = max(1, -(-len(rows) // per_page))
+        page = min(max(0, int(page)), pages - 1)
+        names = samples.classes
+        items = tuple(
+            GalleryItem(
+                index=int(row),
+                image=np.asarray(samples.images[int(row)]),
+                truth=names[samples.labels[row]],
+                base=names[base[row]],
+                expert=names[expert[row]],
+                merge=names[merge[row]],
+            )
+            for row in rows[page * per_page : (page + 1) * per_page]
+        )
+        return GalleryPage(items, len(rows), page, pages)
+
+    def confusion(
+        self, setting: Setting, task: str, split: str = "validation", check: Check = never_cancelled
+    ) -> Confusion:
+        """What the merge takes for what, on one task."""
+        _, models = self._room(setting.family)
+        samples = models.samples(task, split)
+        predicted = models.predictions(Held(setting=setting), task, split, check)
+        return Confusion(task, samples.classes, confusion_counts(samples.labels, predicted, len(samples.classes)))
+
+    def classify(
+        self,
+        setting: Setting,
+        image: Any,
+        class_names: Sequence[str],
+        template: str | Sequence[str],
+        check: Check = never_cancelled,
+    ) -> tuple[Prediction, ...]:
+        """The most probable of the visitor's own classes for the visitor's own picture.
+
+        One prediction for the base, for each merged expert, and for the merge, in this order; best class first,
+        at most five. `image` is a PIL picture or uint8 (H, W, 3); `template` holds ``{}`` for the class name.
+
+        Raises SettingError or LimitError when picture, names or template cannot be used.
+        """
+        _, models = self._room(setting.family)
+        names = [" ".join(str(name).split()) for name in class_names]
+        head = zero_shot_head(models.text, names, (template,) if isinstance(template, str) else template)
+        picture = models.vision.crop(image)[:1]
+        asked = [("Base", BASE), *((task, Held(task=task)) for task in setting.tasks)]
+        predictions = []
+        for title, held in (*asked, ("This merge", Held(setting=setting))):
+            probabilities = models.probabilities(held, picture, head, check)
+            best = np.argsort(-probabilities, kind="stable")[:TOP_K]
+            predictions.append(
+                Prediction(title, tuple(names[i] for i in best), tuple(float(probabilities[i]) for i in best))
+            )
+        return tuple(predictions)
+
+    @staticmethod
+    def _expert_score(setting: Setting, models: Models, task: str, split: str, check: Check) -> Accuracy | None:
+        """The score of a task's own expert; None where a task that is not merged has none that can be opened."""
+        if task not in models.family.experts:
+            return None
+        try:
+            return models.scores(Held(task=task), (task,), split, check)[task]
+        except (CheckpointError, AssetError, SourceUnavailableError):
+            if task in setting.tasks:
+                raise
+            return None
+
+    @staticmethod
+    def _expert(models: Models, task: str) -> Held:
+        return Held(task=task) if task in models.family.experts else BASE
+
+    # ------------------------------------------------------------------------------------ tune and export
+
+    def landscape(
+        self,
+        setting: Setting,
+        x_name: str = "lambda_orthogonal",
+        y_name: str = "lambda_parallel",
+        *,
+        points: tuple[int, int] = landscapes.POINTS,
+        split: str = "quick",
+        check: Check = never_cancelled,
+    ) -> Iterator[Landscape]:
+        """Mean accuracy of the merged tasks over two coefficients, growing from coarse to fine.
+
+        Args:
+            setting: gives everything that the axes do not.
+            x_name, y_name: two numeric parameters of the setting's method.
+            points: number of values on the x and on the y axis.
+            split: ``quick`` or ``validation``; never test.
+
+        Yields the landscape a few times a second, the last time complete. Raises SettingError.
+        """
+        if split not in ("quick", "validation"):
+            raise SettingError("A landscape is measured on quick or validation pictures, never on the test split.")
+        tasks = self._measurable(setting, split)
+        _, models = self._room(setting.family)
+        images = sum(len(models.samples(task, split)) for task in tasks)
+        used = self.summary(setting, check)
+
+        def score(point: Mapping[str, float]) -> float:
+            scores = self._merged_scores(change(setting, models.family, **point), split, check)
+            return sum(scores.values()) / len(scores)
+
+        yield from landscapes.grow(setting, used, x_name, y_name, points, score, images)
+
+    def export(
+        self,
+        setting: Setting,
+        layout: str | None,
+        directory: str | Path,
+        *,
+        progress: Progress | None = None,
+        check: Check = never_cancelled,
+    ) -> tuple[Path, ...]:
+        """Write the merge into the folder `directory`: the checkpoint, `recipe.yaml` and `reproduce.py`.
+
+        `layout` is ``open_clip`` or ``transformers`` (None: the base's own). The checkpoint is written by the
+        same streaming merge that the recipe runs. Returns the files. Raises StorageError, CheckpointError.
+        """
+        stages, _ = self._room(setting.family)
+        return export.write(setting, stages, layout, Path(directory), progress, check)
+
+
+@cache
+def shared_workspace() -> Workspace:
+    """The process's own workspace over the registry's families."""
+    return Workspace()
+
+
+def _warnings(setting: Setting, orthogonal: float) -> tuple[str, ...]:
+    if setting.method == NEUROMERGING and setting.value("lambda_orthogonal") == AUTO and orthogonal > AUTO_WARNING:
+        return (
+            f"Auto makes lambda_2 {orthogonal:.3g}: so much is trimmed that the little that is left is scaled up by "
+            "that much. Lower the trim ratio, or set lambda_2 by hand.",
+        )
+    return ()

@@ -1,0 +1,447 @@
+"""The workspace on real tiny CLIP models, against the library's own merge and evaluation."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+import torch
+import yaml
+
+import neuromerge
+from neuromerge.checkpoints import load_checkpoint
+from neuromerge.errors import Cancelled, SettingError
+from neuromerge.evaluation.accuracy import evaluate
+from neuromerge.evaluation.model import VisionModel
+from neuromerge.exploration.cache import BoundedCache
+from neuromerge.exploration.cancellation import Cancellation
+from neuromerge.exploration.measures import MEASURES
+from neuromerge.exploration.models import Held
+from neuromerge.exploration.recipes import load_recipe, setting_of
+from neuromerge.exploration.settings import PRESETS, change, make_setting
+from neuromerge.exploration.turns import Turns
+from neuromerge.exploration.workspace import Workspace
+from neuromerge.merging import registry
+
+METHODS = tuple(registry.methods())
+
+
+@pytest.fixture
+def setting(tiny):
+    return make_setting(tiny)
+
+
+def library_merge(tiny, setting):
+    """The same merge by the library, as a vision model's weights."""
+    base = load_checkpoint(tiny.base)
+    experts = {task: load_checkpoint(tiny.experts[task], name=task) for task in setting.tasks}
+    return neuromerge.merge(base, experts, setting.method, seed=setting.seed, **dict(setting.parameters))
+
+
+def weights_of(workspace, setting):
+    _, models = workspace._room(setting.family)
+    with models.borrow(Held(setting=setting)) as model:
+        return {name: weight.clone() for name, weight in model.weights.items()}
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_live_merge_is_the_library_merge(tiny, workspace, method):
+    setting = make_setting(tiny, ["animals", "signs"], method, seed=3)
+    merged = library_merge(tiny, setting).state_dict
+    expected = VisionModel.from_checkpoint(load_checkpoint(merged), base=load_checkpoint(tiny.base)).weights
+    for name, weight in weights_of(workspace, setting).items():
+        torch.testing.assert_close(weight, expected[name], rtol=1e-4, atol=2e-5)
+
+
+@pytest.mark.parametrize("method", [name for name in METHODS if name != "neuromerging"])
+def test_a_new_scale_needs_no_new_merge_and_is_right(tiny, workspace, method):
+    specs = {spec.name for spec in registry.get_method(method).parameters}
+    if "scale" not in specs:
+        pytest.skip("this method has no scale")
+    for scale in (0.3, 0.9):
+        setting = make_setting(tiny, None, method, {"scale": scale})
+        merged = library_merge(tiny, setting).state_dict
+        expected = VisionModel.from_checkpoint(load_checkpoint(merged), base=load_checkpoint(tiny.base)).weights
+        for name, weight in weights_of(workspace, setting).items():
+            torch.testing.assert_close(weight, expected[name], rtol=1e-4, atol=2e-5)
+    kept = [key for key in workspace._cache._entries if key[0] == "changes"]
+    assert len(kept) == 1
+
+
+@pytest.mark.parametrize("values", [{}, {"lambda_parallel": 1.3, "lambda_orthogonal": 0.7, "lambda_pointwise": 0.2}])
+def test_parts_too_large_to_keep_give_the_same_merge(tiny, workspace, values):
+    setting = make_setting(tiny, None, "neuromerging", values)
+    small = Workspace({tiny.name: tiny}, cache=BoundedCache(60_000), turns=Turns(1))
+    assert not small._room(tiny.name)[0].keeps_parts(setting.tasks)
+    expected = weights_of(workspace, setting)
+    for name, weight in weights_of(small, setting).items():
+        torch.testing.assert_close(weight, expected[name], rtol=1e-5, atol=1e-6)
+    other = make_setting(tiny, None, "ties")
+    expected = weights_of(workspace, other)
+    for name, weight in weights_of(small, other).items():
+        torch.testing.assert_close(weight, expected[name], rtol=1e-5, atol=1e-6)
+
+
+def test_scores_are_those_of_the_library(tiny, workspace):
+    setting = make_setting(tiny, ["animals", "shapes"])
+    board = workspace.board(setting, "test", pinned=make_setting(tiny, None, "ties"))
+    table = evaluate(library_merge(tiny, setting), split="test", family=tiny, experts=False)
+    assert board.tasks == ("animals", "shapes", "signs")
+    assert board.merged == {"animals", "shapes"}
+    for row in table.rows:
+        assert (board.merge[row.task].correct, board.merge[row.task].n) == (row.correct, row.n)
+        assert (board.merge[row.task].low, board.merge[row.task].high) == (row.low, row.high)
+    for row in evaluate(load_checkpoint(tiny.base), split="test", family=tiny, experts=True).rows:
+        assert board.base[row.task].correct == row.correct
+        assert board.expert[row.task].value == pytest.approx(row.expert)
+    assert board.pinned_label == "TIES"
+    assert board.pinned is not None
+
+
+def test_quick_is_a_part_of_validation_and_then_only_looked_up(workspace, setting):
+    fresh = workspace.board(setting, "quick")
+    workspace._cache.clear()
+    workspace.board(setting, "validation")
+    before = workspace._cache.statistics().misses
+    again = workspace.board(setting, "quick")
+    assert again.merge == fresh.merge
+    assert workspace._cache.statistics().misses == before
+
+
+def test_the_previous_setting_shows_only_where_it_was_measured(tiny, workspace, setting):
+    moved = change(setting, tiny, lambda_orthogonal=1.5)
+    assert workspace.board(moved, "quick", previous=setting).previous is None
+    first = workspace.board(setting, "quick")
+    assert workspace.board(moved, "quick", previous=setting).previous == first.merge
+
+
+def test_what_boards_refuse(tiny, workspace, setting):
+    with pytest.raises(SettingError, match="split"):
+        workspace.board(setting, "train")
+    other = make_setting(tiny)
+    object.__setattr__(other, "family", "elsewhere")
+    with pytest.raises(SettingError, match="cannot be compared"):
+        workspace.board(setting, "quick", pinned=other)
+    with pytest.raises(SettingError, match="no model family"):
+        workspace.summary(other)
+
+
+def test_summary(tiny, workspace, setting):
+    result = library_merge(tiny, setting)
+    summary = workspace.summary(setting)
+    assert summary.sigma == pytest.approx(result.sigma)
+    assert summary.lambda_orthogonal == pytest.approx(1 / (1 - result.sigma))
+    assert summary.lambda_parallel == 0.0
+    assert summary.kept_share == pytest.approx(result.kept_share)
+    assert summary.neurons == result.neurons
+    assert summary.warnings == ()
+    assert workspace.summary(change(setting, tiny, trim_ratio=0.995)).warnings
+    assert np.isnan(workspace.summary(make_setting(tiny, None, "average")).lambda_orthogonal)
+
+
+# ------------------------------------------------------------------------------------------ interference
+
+
+@pytest.mark.parametrize("key", [info.key for info in MEASURES])
+def test_heatmaps_are_the_library_table(tiny, workspace, key):
+    setting = make_setting(tiny, None, "neuromerging", {"lambda_parallel": 0.4, "trim_ratio": 0.5})
+    heatmap = workspace.heatmap(setting, key)
+    experts = {task: load_checkpoint(tiny.experts[task], name=task) for task in setting.tasks}
+    table = neuromerge.interference(load_checkpoint(tiny.base), experts, 0.5, lambda_parallel=0.4)
+    for subspace, values in (("parallel", heatmap.parallel), ("orthogonal", heatmap.orthogonal)):
+        rows = table[(table.measure == key) & (table.subspace == subspace)]
+        assert len(rows) > 10
+        for row in rows.itertuples():
+            shown = values[heatmap.rows.index(row.layer), heatmap.columns.index(row.matrix)]
+            np.testing.assert_allclose(shown, row.value, rtol=1e-6, atol=1e-12, equal_nan=True)
+    norms = heatmap.columns.index("norm")
+    assert np.isnan(heatmap.parallel[:, norms]).all()
+    assert heatmap.rows[0] == "stem"
+    assert heatmap.columns[:6] == ("q", "k", "v", "out", "fc1", "fc2")
+
+
+def test_heatmaps_of_other_methods_measure_their_own_merge(tiny, workspace):
+    """Task arithmetic at scale s gives sum_t tau_t: retention follows from the Gram matrix alone."""
+    setting = make_setting(tiny, None, "task_arithmetic", {"scale": 0.3})
+    heatmap = workspace.heatmap(setting, "retention")
+    stages, _ = workspace._room(tiny.name)
+    for cell in stages.cells(setting):
+        for subspace, values in (("parallel", heatmap.parallel), ("orthogonal", heatmap.orthogonal)):
+            part = cell.part(subspace, stages.coefficients(setting))
+            shown = values[heatmap.rows.index(cell.layer), heatmap.columns.index(cell.matrix)]
+            if part is None:
+                assert np.isnan(shown)
+                continue
+            expected = 0.3 * part.gram.sum(0) / np.diag(part.gram)
+            assert shown == pytest.approx(expected.mean(), rel=1e-4)
+    squares = workspace.heatmap(setting, "applied_change")
+    twice = workspace.heatmap(change(setting, tiny, scale=0.6), "applied_change")
+    np.testing.assert_allclose(2 * squares.orthogonal, twice.orthogonal, rtol=1e-9)
+
+
+def test_notes_say_why_a_panel_is_flat(tiny, workspace, setting):
+    assert "lambda_1 is 0" in workspace.heatmap(setting, "retention").note_parallel
+    assert workspace.heatmap(setting, "retention").note_orthogonal == ""
+    assert workspace.heatmap(setting, "cosine").note_parallel == ""
+    alone = make_setting(tiny, ["signs"])
+    assert "Only one task" in workspace.heatmap(alone, "cosine").note_orthogonal
+
+
+def test_the_heatmap_of_a_new_lambda_reads_no_weights(tiny, workspace, setting, monkeypatch):
+    workspace.heatmap(setting, "retention")
+    stages, _ = workspace._room(tiny.name)
+    monkeypatch.setattr(type(stages.vectors(setting.tasks)), "read", lambda *_: pytest.fail("reads weights"))
+    workspace.heatmap(change(setting, tiny, lambda_orthogonal=0.5), "applied_change")
+    workspace.summary(change(setting, tiny, lambda_orthogonal=0.5))
+
+
+def test_unknown_measures_are_explained(workspace, setting):
+    with pytest.raises(SettingError, match="no measure"):
+        workspace.heatmap(setting, "beauty")
+
+
+@pytest.mark.parametrize("sort", ["contested", "strength", "index"])
+def test_layer_of_neurons(workspace, setting, sort):
+    detail = workspace.layer(setting, "block 1", "fc1", sort)
+    heatmap = workspace.heatmap(setting, "cosine")
+    place = heatmap.rows.index("block 1"), heatmap.columns.index("fc1")
+    pairs = detail.cosine_orthogonal[np.triu_indices(3, 1)]
+    assert pairs.mean() == pytest.approx(heatmap.orthogonal[place])
+    assert detail.neurons == 128
+    assert detail.inputs == 32
+    assert detail.strength.shape == (64, 3)
+    assert detail.bin_edges[-1] == 128
+    assert detail.alpha_counts.sum() == 3 * 128
+    assert (np.diff(detail.margin) >= 0).all() or sort != "contested"
+    assert [c.margin for c in detail.contested] == sorted(c.margin for c in detail.contested)
+    if sort == "strength":
+        totals = np.linalg.norm(detail.strength, axis=1)
+        assert totals[0] > totals[-1]
+
+
+@pytest.mark.parametrize(("layer", "matrix"), [("block 0", "norm"), ("stem", "embedding"), ("block 1", "bias")])
+def test_layer_of_entries(workspace, setting, layer, matrix):
+    detail = workspace.layer(setting, layer, matrix)
+    assert detail.kind == "pointwise"
+    assert np.isnan(detail.cosine_parallel).all()
+    assert detail.strength.shape == (len(detail.bin_edges) - 1, 3)
+    assert np.isfinite(detail.strength).all()
+    assert detail.contested
+
+
+def test_one_neuron_is_rebuilt_from_what_is_drawn(tiny, workspace):
+    setting = make_setting(tiny, None, "neuromerging", {"lambda_parallel": 0.6, "lambda_orthogonal": 1.4})
+    detail = workspace.neuron(setting, "block 0", "q", 5, "shapes")
+    weight = weights_of(workspace, setting)["vision.blocks.0.q.weight"][5].double()
+    base = load_checkpoint(tiny.base)
+    w0 = VisionModel.from_checkpoint(base).weights["vision.blocks.0.q.weight"][5].double()
+    # Lengths along the base vector and along the singular directions give the merged neuron's length and its
+    # shadow on the base vector.
+    along = detail.base_norm * (1 + 0.6 * detail.c_merged)
+    across = 1.4 * detail.singular * detail.elected
+    assert detail.base_norm == pytest.approx(float(w0.norm()))
+    assert float(weight @ w0) / detail.base_norm == pytest.approx(along, rel=1e-5)
+    assert float(weight.norm()) == pytest.approx(np.hypot(along, np.linalg.norm(across)), rel=1e-5)
+    np.testing.assert_allclose(detail.alpha, detail.left @ detail.elected, atol=1e-12)
+    length = (detail.c * detail.base_norm) ** 2 + (detail.scores**2).sum(1)
+    np.testing.assert_allclose(detail.tau_norm, np.sqrt(length), rtol=1e-9)
+    # The pre-activations drawn are those of the real inputs.
+    inputs, labels = workspace._room(tiny.name)[1].inputs("block 0", "q", "shapes", 64)
+    before = torch.from_numpy(inputs).double() @ w0
+    after = torch.from_numpy(inputs).double() @ weight
+    np.testing.assert_allclose(detail.along_base * detail.base_norm, before, rtol=1e-6, atol=1e-6)
+    drawn = detail.along_base * along + detail.along_direction @ across
+    np.testing.assert_allclose(drawn, after, rtol=1e-4, atol=1e-4)
+    assert detail.image_labels == labels
+    assert len(labels) == 24
+
+
+def test_a_new_lambda_moves_a_neuron_at_once(tiny, workspace, setting):
+    first = workspace.neuron(setting, "stem", "patch", 3)
+    second = workspace.neuron(change(setting, tiny, lambda_orthogonal=0.25), "stem", "patch", 3)
+    assert second.lambda_orthogonal == 0.25
+    assert second.along_direction is first.along_direction
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("block 9", "q", 0), "no cell"),
+        (("block 0", "nothing", 0), "no cell"),
+        (("block 0", "norm", 0), "no neurons"),
+        (("block 0", "q", 32), "neurons 0 to 31"),
+        (("block 0", "q", -1), "neurons 0 to 31"),
+        (("block 0", "q", True), "neurons 0 to 31"),
+        (("block 0", "q", "0"), "neurons 0 to 31"),
+        (("block 0", "q", 0, "cooking"), "no task"),
+    ],
+)
+def test_neurons_that_are_not_there(workspace, setting, arguments, message):
+    with pytest.raises(SettingError, match=message):
+        workspace.neuron(setting, *arguments)
+
+
+def test_orders_that_are_not_there(workspace, setting):
+    with pytest.raises(SettingError, match="sorted by"):
+        workspace.layer(setting, "block 0", "q", "beauty")
+
+
+# ---------------------------------------------------------------------------------------------- pictures
+
+
+def test_gallery_and_confusion_agree_with_the_scores(workspace, setting):
+    board = workspace.board(setting, "validation")
+    for task in board.tasks:
+        confusion = workspace.confusion(setting, task)
+        assert confusion.counts.sum() == board.merge[task].n
+        assert np.trace(confusion.counts) == board.merge[task].correct
+        everything = workspace.gallery(setting, task, per_page=1000)
+        assert everything.total == board.merge[task].n
+        assert sum(item.merge == item.truth for item in everything) == board.merge[task].correct
+        assert sum(item.base == item.truth for item in everything) == board.base[task].correct
+        assert sum(item.expert == item.truth for item in everything) == board.expert[task].correct
+        wrong = workspace.gallery(setting, task, filter="merge_wrong", per_page=1000)
+        assert all(item.merge != item.truth and item.expert == item.truth for item in wrong)
+        assert all(item.merge == item.truth for item in workspace.gallery(setting, task, filter="expert_wrong"))
+
+
+def test_gallery_pages(workspace, setting):
+    first = workspace.gallery(setting, "animals", per_page=10)
+    last = workspace.gallery(setting, "animals", per_page=10, page=99)
+    assert (first.total, first.pages, len(first)) == (24, 3, 10)
+    assert (last.page, len(last)) == (2, 4)
+    assert first.items[0].image.shape == (24, 24, 3)
+    with pytest.raises(SettingError, match="gallery can show"):
+        workspace.gallery(setting, "animals", filter="best")
+    with pytest.raises(SettingError, match="no task"):
+        workspace.gallery(setting, "cooking")
+
+
+def test_classify_own_picture(workspace, setting):
+    picture = np.random.default_rng(0).integers(0, 255, (40, 60, 3), dtype=np.uint8)
+    predictions = workspace.classify(setting, picture, ["dog", " small  letter ", "two"], "a photo of the {}")
+    assert [p.model for p in predictions] == ["Base", *setting.tasks, "This merge"]
+    for prediction in predictions:
+        assert set(prediction.labels) == {"dog", "small letter", "two"}
+        assert sum(prediction.probabilities) == pytest.approx(1, abs=1e-5)
+        assert list(prediction.probabilities) == sorted(prediction.probabilities, reverse=True)
+    for names, template in (([], "a {}"), (["dog"], "no place"), (["x" * 5000], "a {}")):
+        with pytest.raises(neuromerge.errors.NeuroMergeError):
+            workspace.classify(setting, picture, names, template)
+    with pytest.raises(SettingError):
+        workspace.classify(setting, "not a picture", ["dog"], "a {}")
+
+
+# --------------------------------------------------------------------------------------- tune and export
+
+
+def test_landscape_grows_and_its_points_are_real(tiny, workspace, setting):
+    grown = list(workspace.landscape(setting, points=(3, 3), split="validation"))
+    last = grown[-1]
+    assert last.value.shape == (3, 3)
+    assert np.isfinite(last.value).all()
+    assert last.images == 72
+    assert last.current == (pytest.approx(workspace.summary(setting).lambda_orthogonal), 0.0)
+    point = change(setting, tiny, lambda_orthogonal=float(last.x[1]), lambda_parallel=float(last.y[2]))
+    scores = workspace.validation_scores(point)
+    assert last.value[2, 1] == pytest.approx(sum(scores.values()) / 3)
+    by_trim = list(workspace.landscape(setting, "lambda_orthogonal", "trim_ratio", points=(2, 3)))[-1]
+    assert np.isfinite(by_trim.value).all()
+    assert by_trim.fixed["lambda_parallel"] == 0.0
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"split": "test"},
+        {"x_name": "trim_ratio", "y_name": "trim_ratio"},
+        {"x_name": "beauty"},
+        {"points": (1, 5)},
+        {"points": (100, 100)},
+    ],
+)
+def test_landscapes_that_cannot_be(workspace, setting, arguments):
+    with pytest.raises(SettingError):
+        list(workspace.landscape(setting, **arguments))
+
+
+@pytest.mark.parametrize("layout", [None, "open_clip", "transformers"])
+def test_an_export_is_the_merge_and_its_recipe_makes_it_again(tiny, workspace, tmp_path, layout):
+    setting = make_setting(tiny, ["animals", "shapes"], "neuromerging", {"lambda_parallel": 0.5})
+    files = workspace.export(setting, layout, tmp_path / "out")
+    names = {path.name for path in files}
+    assert {"recipe.yaml", "reproduce.py"} <= names
+    assert any(name.endswith(".safetensors") for name in names)
+    exported = load_checkpoint(tmp_path / "out")
+    board = workspace.board(setting, "test")
+    for row in evaluate(exported, split="test", family=tiny, experts=False).rows:
+        assert row.correct == board.merge[row.task].correct
+    assert setting_of(load_recipe(tmp_path / "out" / "recipe.yaml"), [tiny]) == setting
+    script = (tmp_path / "out" / "reproduce.py").read_text()
+    made: dict[str, object] = {}
+    exec(compile(script.replace('result.save("merged")', ""), "reproduce.py", "exec"), made)
+    state = load_checkpoint(tmp_path / "out").state_dict() if layout != "transformers" else None
+    if state is not None:
+        for key, weight in made["result"].state_dict.items():
+            torch.testing.assert_close(weight, state[key])
+    notes = (tmp_path / "out" / "recipe.yaml").read_text()
+    assert "# sigma" in notes
+    assert yaml.safe_load(notes)["merge_method"] == "neuromerging"
+
+
+# ----------------------------------------------------------------------------------- many at the same time
+
+
+def test_eight_visitors_do_not_see_each_other(tiny, workspace):
+    presets = [preset.apply(make_setting(tiny), tiny) for preset in PRESETS]
+    settings = [change(s, tiny, trim_ratio=r) for s in presets[:4] for r in (0.2, 0.6)]
+    alone = Workspace({tiny.name: tiny}, cache=BoundedCache(256 * 1024**2), turns=Turns(1))
+    expected = [alone.board(s, "validation") for s in settings]
+    gate = threading.Barrier(8)
+
+    def visit(number: int) -> list[object]:
+        gate.wait()
+        seen = []
+        for step in range(3):
+            place = (number + step) % 8
+            seen.append((place, workspace.board(settings[place], "validation")))
+            workspace.heatmap(settings[place], "retention")
+        return seen
+
+    with ThreadPoolExecutor(8) as pool:
+        for seen in pool.map(visit, range(8)):
+            for place, board in seen:
+                assert board == expected[place]
+
+
+def test_work_that_is_overtaken_stops_and_leaves_nothing_broken(tiny, workspace, setting):
+    for limit in range(0, 80, 7):
+        calls = iter(range(10_000))
+        stop = Cancellation(stale=lambda limit=limit, calls=calls: next(calls) >= limit)
+        moved = change(setting, tiny, trim_ratio=0.5 + limit / 1000)
+        with contextlib.suppress(Cancelled):
+            workspace.board(moved, "quick", check=stop)
+        assert workspace.board(moved, "quick").merge == workspace.board(moved, "quick").merge
+    fresh = Workspace({tiny.name: tiny}, cache=BoundedCache(256 * 1024**2), turns=Turns(1))
+    assert fresh.board(moved, "quick") == workspace.board(moved, "quick")
+
+
+def test_a_tiny_cache_changes_no_result(tiny, workspace, setting):
+    forgetful = Workspace({tiny.name: tiny}, cache=BoundedCache(0), turns=Turns(1))
+    assert forgetful.board(setting, "quick") == workspace.board(setting, "quick")
+    np.testing.assert_allclose(
+        forgetful.heatmap(setting, "cosine").orthogonal, workspace.heatmap(setting, "cosine").orthogonal
+    )
+    assert forgetful._cache.statistics().bytes == 0
+
+
+def test_many_visitors_of_a_cache_that_keeps_nothing_do_not_block_each_other(tiny, workspace):
+    forgetful = Workspace({tiny.name: tiny}, cache=BoundedCache(0), turns=Turns(1))
+    settings = [make_setting(tiny, None, method) for method in ("ties", "neuromerging", "task_arithmetic", "ties")]
+    expected = [workspace.board(s, "quick") for s in settings]
+    with ThreadPoolExecutor(4) as pool:
+        futures = [pool.submit(forgetful.board, s, "quick") for s in settings]
+        assert [future.result(timeout=120) for future in futures] == expected
