@@ -1,0 +1,390 @@
+"""Accuracy per task: base, expert, this merge and a pinned merge, side by side."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from neuromerge.exploration.results import Accuracy, AccuracyBoard
+from neuromerge.figures.figure import Figure, Trace, note, plain, wrapped
+from neuromerge.figures.theme import SMALL, token
+
+BARS = 0.82
+"""Share of a task's place that its bars take together."""
+
+GAP = 0.55
+"""Empty place between the average, the merged tasks and the others, in places."""
+
+SPLITS = {"quick": "quick validation subset", "validation": "validation split", "test": "test split"}
+
+
+def mean_accuracy(accuracies: Sequence[Accuracy]) -> tuple[float, float]:
+    """Mean over tasks and the half-width of its 95 % interval, both as shares; NaN for no tasks.
+
+    The tasks' samples are independent, so the half-widths of their intervals add as squares.
+    """
+    if not accuracies:
+        return math.nan, math.nan
+    mean = sum(a.value for a in accuracies) / len(accuracies)
+    half = math.sqrt(sum(((a.high - a.low) / 2) ** 2 for a in accuracies)) / len(accuracies)
+    return mean, half
+
+
+def averages(board: AccuracyBoard) -> dict[str, tuple[float, float]]:
+    """`mean_accuracy` over the merged tasks for ``base``, ``expert``, ``merge``, ``pinned`` and ``previous``.
+
+    A model that lacks one of the merged tasks has no average and is left out.
+    """
+    tasks = [task for task in board.tasks if task in board.merged]
+    tables = {name: getattr(board, name) for name in ("base", "expert", "merge", "pinned", "previous")}
+    return {
+        name: mean_accuracy([table[task] for task in tasks])
+        for name, table in tables.items()
+        if table and tasks and all(task in table and table[task].n for task in tasks)
+    }
+
+
+def points(difference: float) -> str:
+    """A difference of shares in percentage points, signed: ``+1.4``, ``−0.3``, ``±0.0``."""
+    rounded = round(100 * difference, 1)
+    return "±0.0" if rounded == 0 else f"{'+' if rounded > 0 else '−'}{abs(rounded):.1f}"
+
+
+@dataclass(frozen=True)
+class _Place:
+    """One group of bars: the average (task "") or a task, at `at` along the axis."""
+
+    task: str
+    name: str
+    at: float
+    index: int  # into board.tasks; -1 for the average
+
+
+@dataclass(frozen=True)
+class _Bar:
+    """One bar in percent, with its interval and what the hover says of its samples."""
+
+    value: float
+    low: float
+    high: float
+    samples: str
+
+
+def _places(board: AccuracyBoard, titles: Mapping[str, str]) -> tuple[list[_Place], list[_Place]]:
+    """Places of the average and the merged tasks, and of the tasks that are not merged."""
+    merged: list[_Place] = []
+    others: list[_Place] = []
+    at = 0.0
+    if board.merged:
+        merged.append(_Place("", "average", at, -1))
+        at += 1 + GAP
+    for chosen, places in ((True, merged), (False, others)):
+        for index, task in enumerate(board.tasks):
+            if (task in board.merged) == chosen:
+                places.append(_Place(task, titles.get(task, task), at, index))
+                at += 1
+        at += GAP
+    return merged, others
+
+
+def _bars(
+    table: Mapping[str, Accuracy], mean: tuple[float, float] | None, places: list[_Place], merged: int
+) -> list[_Bar | None]:
+    """The bars of one model, None where it has no figure; `merged` tasks stand behind its average."""
+    bars: list[_Bar | None] = []
+    for place in places:
+        accuracy = table.get(place.task)
+        if place.index < 0 and mean is not None:
+            centre, half = mean
+            samples = f"mean of the {merged} merged tasks"
+            bars.append(_Bar(100 * centre, 100 * (centre - half), 100 * (centre + half), samples))
+        elif accuracy is not None and accuracy.n:
+            samples = f"{accuracy.correct} of {accuracy.n} images"
+            bars.append(_Bar(100 * accuracy.value, 100 * accuracy.low, 100 * accuracy.high, samples))
+        else:
+            bars.append(None)
+    return bars
+
+
+def _bar_trace(
+    key: str, label: str, bars: list[_Bar | None], places: list[_Place], offset: float, width: float
+) -> Trace:
+    """One model's bars, standing."""
+    hollow = key == "expert"
+    return {
+        "type": "bar",
+        "name": label,
+        "x": [place.at for place in places],
+        "y": [bar and round(bar.value, 2) for bar in bars],
+        "offset": round(offset, 4),
+        "width": round(width * 0.9, 4),
+        "marker": {
+            "color": token("raised") if hollow else token(key),
+            "line": {"color": token("expert"), "width": 1.2 if hollow else 0},
+            "cornerradius": 2,
+        },
+        "error_y": {
+            "type": "data",
+            "symmetric": False,
+            "array": [round(bar.high - bar.value, 2) if bar else 0 for bar in bars],
+            "arrayminus": [round(bar.value - bar.low, 2) if bar else 0 for bar in bars],
+            "thickness": 1,
+            "width": 0,
+            "color": token("muted"),
+        },
+        "hovertext": [plain(place.name) for place in places],
+        "customdata": [
+            [round(bar.low, 1), round(bar.high, 1), bar.samples] if bar else [None, None, ""] for bar in bars
+        ],
+        "hovertemplate": (
+            f"<b>%{{hovertext}}</b>: {label}<br>%{{y:.1f}} %, %{{customdata[2]}}"
+            "<br>95 % interval %{customdata[0]:.1f} to %{customdata[1]:.1f} %<extra></extra>"
+        ),
+        "meta": {"source": "task", "index": [place.index for place in places]},
+    }
+
+
+def _lying(trace: Trace) -> Trace:
+    """What turns a standing trace into a lying one."""
+    change = {"x": trace["y"], "y": trace["x"]}
+    if trace["type"] == "bar":
+        template = trace["hovertemplate"].replace("%{y", "%{x")
+        change |= {"orientation": "h", "error_y": None, "error_x": trace["error_y"], "hovertemplate": template}
+    return change
+
+
+def _previous_marks(before: list[_Bar | None], places: list[_Place], centre: float) -> tuple[Trace, Trace]:
+    """Ticks across the merge's bars where they stood before the last change; standing trace and lying change."""
+    shown = [(bar, place) for bar, place in zip(before, places, strict=True) if bar]
+    trace: Trace = {
+        "type": "scatter",
+        "mode": "markers",
+        "name": "the setting before",
+        "x": [round(place.at + centre, 4) for _, place in shown],
+        "y": [round(bar.value, 2) for bar, _ in shown],
+        "marker": {"symbol": "line-ew", "size": 15, "line": {"width": 2, "color": token("ink")}},
+        "hovertext": [plain(place.name) for _, place in shown],
+        "hovertemplate": "<b>%{hovertext}</b>: the setting before<br>%{y:.1f} %<extra></extra>",
+    }
+    lying = {
+        **_lying(trace),
+        "marker": {"symbol": "line-ns", "size": 11},
+        "hovertemplate": trace["hovertemplate"].replace("%{y", "%{x"),
+    }
+    return trace, lying
+
+
+def _headline(mean: Mapping[str, tuple[float, float]], pinned: str) -> tuple[str, list[str]]:
+    """The averages in words: the merge's, and its difference in points from every other model."""
+    if "merge" not in mean:
+        return "Nothing is merged yet.", []
+    value, half = mean["merge"]
+    names = {"previous": "the setting before", "base": "the base", "expert": "the experts", "pinned": pinned}
+    parts = [f"{points(value - mean[key][0])} to {name}" for key, name in names.items() if key in mean]
+    return f"{100 * value:.1f} % ± {100 * half:.1f}", parts
+
+
+def _numbers_of(bar: _Bar | None, before: _Bar | None) -> tuple[str, str]:
+    """The merge's accuracy and its change since the last setting, as the places name them."""
+    if bar is None:
+        return "", ""
+    change = (bar.value - before.value) / 100 if before else 0.0
+    return f"<span style='color:{token('merge')}'><b>{bar.value:.0f}</b></span>", points(change) if change else ""
+
+
+def _legend(series: list[tuple[str, str, Any]], previous: bool) -> list[str]:
+    """The legend as coloured text: Plotly's own takes more room and wraps badly on narrow screens."""
+    marks = {key: f"<span style='color:{token(key)}'>{'□' if key == 'expert' else '■'}</span> " for key, _, _ in series}
+    entries = [f"{marks[key]}{label}" for key, label, _ in series]
+    return [*entries, f"<span style='color:{token('ink')}'>━</span> before"] if previous else entries
+
+
+def accuracy_bars(board: AccuracyBoard, titles: Mapping[str, str] | None = None) -> Figure:
+    """Grouped bars per task with 95 % intervals: the average, the merged tasks, then the others apart.
+
+    A tick across the merge's bar is where it stood before the last change. On narrow screens the bars lie.
+    Clicks answer as ``task`` with the index into ``board.tasks``.
+
+    Args:
+        board: the accuracies (shares).
+        titles: names to show instead of the tasks' keys.
+    """
+    merged, others = _places(board, titles or {})
+    places = merged + others
+    mean = averages(board)
+    pinned = plain(board.pinned_label or "pinned", 26)
+    series = [("base", "base", board.base), ("expert", "expert", board.expert), ("merge", "this merge", board.merge)]
+    if board.pinned:
+        series.append(("pinned", pinned, board.pinned))
+
+    width = BARS / len(series)
+    bars = {key: _bars(table, mean.get(key), places, len(board.merged)) for key, _, table in series}
+    data = [
+        _bar_trace(key, label, bars[key], places, rank * width - BARS / 2, width)
+        for rank, (key, label, _) in enumerate(series)
+    ]
+    changes = [_lying(trace) for trace in data]
+    centre = 2.45 * width - BARS / 2  # of the third bar, the merge
+    before = _bars(board.previous or {}, mean.get("previous"), places, len(board.merged))
+    if any(before):
+        trace, lying = _previous_marks(before, places, centre)
+        data.append(trace)
+        changes.append(lying)
+    value, differences = _headline(mean, pinned)
+    counts = [accuracy.n for accuracy in board.merge.values() if accuracy.n]
+    spread = (
+        f"{min(counts)}"
+        if counts and min(counts) == max(counts)
+        else f"{min(counts)} to {max(counts)}"
+        if counts
+        else "no"
+    )
+    foot = [f"{SPLITS.get(board.split, board.split)}, n = {spread} images a task", "lines: 95 % intervals"]
+    labels = [_numbers_of(*pair) for pair in zip(bars["merge"], before, strict=True)]
+    words = _Words(value, differences, _legend(series, any(before)), foot, labels)
+    layout, narrow = _layouts(merged, others, words, len(series))
+    key = "accuracy " + " ".join(place.task for place in places)
+    average = f"The merge reaches {value} on average over its tasks" if differences else value
+    return Figure(
+        data,
+        {**layout, "uirevision": key},
+        f"Accuracy per task under base, expert and this merge. {average}: {', '.join(differences)}; {'; '.join(foot)}.",
+        changes,
+        narrow,
+        columns={
+            "x": "",
+            "label": "task",
+            "y": "accuracy (%)",
+            "error above": "to upper bound",
+            "error below": "to lower bound",
+        },
+        name="accuracy",
+    )
+
+
+@dataclass(frozen=True)
+class _Words:
+    """All that is written around the bars."""
+
+    value: str
+    differences: list[str]
+    legend: list[str]
+    foot: list[str]
+    labels: list[tuple[str, str]]  # per place: the merge's figure, its change
+
+
+def _layouts(
+    merged: list[_Place], others: list[_Place], words: _Words, series: int
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The layout with standing bars, and the changes that make them lie."""
+    places = merged + others
+    end = places[-1].at + 0.5 if places else 0.5
+    names = [f"<b>{place.name}</b>" if place.index < 0 else wrapped(place.name, 12) for place in places]
+    under = [
+        value + (f" <span style='font-size:10px'>{change}</span>" if change else "") + f"<br>{name}"
+        for name, (value, change) in zip(names, words.labels, strict=True)
+    ]
+    tall = 15 * max((text.count("<br>") for text in under), default=1)
+    percent = {
+        "range": [0, 103],
+        "tickvals": [0, 25, 50, 75, 100],
+        "ticksuffix": " %",
+        "zeroline": True,
+        "fixedrange": True,
+    }
+    task = {
+        "tickvals": [place.at for place in places],
+        "ticktext": under,
+        "showgrid": False,
+        "zeroline": False,
+        "tickangle": 0,
+        "tickfont": {"size": 12, "color": token("ink")},
+    }
+    shapes, lying_shapes, notes, lying_notes = _grounds(merged, others, end)
+
+    small = {"size": SMALL, "color": token("muted")}
+    big = {"size": 15, "color": token("ink")}
+    above = {"xanchor": "left", "yanchor": "bottom", "align": "left"}
+    below = {"xanchor": "left", "yanchor": "top", "align": "left", "font": small}
+    what = " on average over the merged tasks" if words.differences else ""
+    beside = f"<span style='font-size:12px;color:{token('muted')}'>   {'  ·  '.join(words.differences)}</span>"
+    notes.append(note(f"<b>{words.value}</b>{what}{beside}", 0, 1, yshift=34, font=big, **above))
+    notes.append(note("     ".join(words.legend), 0, 1, yshift=10, **above))
+    notes.append(note("  ·  ".join(words.foot), 0, 0, yshift=-28 - tall, **below))
+    lines = [f"<b>{words.value}</b> on average", *words.differences] if what else [words.value]
+    small_lines = [
+        lines[0],
+        *(f"<span style='font-size:12px;color:{token('muted')}'>{line}</span>" for line in lines[1:]),
+    ]
+    pairs = ["    ".join(words.legend[i : i + 3]) for i in range(0, len(words.legend), 3)]
+    left = {"xshift": -74}
+    lying_notes.append(note("<br>".join(small_lines), 0, 1, yshift=48, font=big, **above, **left))
+    lying_notes.append(note("<br>".join(pairs), 0, 1, yshift=8, font={**small, "size": 12}, **above, **left))
+    lying_notes.append(note("<br>".join(words.foot), 0, 0, yshift=-26, **below, **left))
+    lying_notes += [
+        {
+            "x": 1,
+            "xref": "paper",
+            "xanchor": "left",
+            "xshift": 6,
+            "y": place.at,
+            "text": value + (f"<br><span style='font-size:10px'>{change}</span>" if change else ""),
+            "showarrow": False,
+            "align": "left",
+            "font": {"size": 12},
+        }
+        for place, (value, change) in zip(places, words.labels, strict=True)
+    ]
+
+    layout = {
+        "height": 342 + tall,
+        "margin": {"l": 44, "r": 8, "t": 74, "b": 52 + tall},
+        "barmode": "overlay",
+        "xaxis": {**task, "range": [-0.5, end]},
+        "yaxis": percent,
+        "shapes": shapes,
+        "annotations": notes,
+    }
+    head = 80 + 19 * (len(lines) - 1)
+    lying = {
+        "height": head + 64 + len(places) * (9 * series + 12),
+        "margin": {"l": 78, "r": 40, "t": head, "b": 64},
+        "xaxis": {
+            **percent,
+            "ticktext": None,
+            "ticksuffix": "",
+            "showgrid": True,
+            "tickfont": small,
+        },
+        "yaxis": {**task, "ticktext": names, "range": [end, -0.5], "ticksuffix": "", "fixedrange": True},
+        "shapes": lying_shapes,
+        "annotations": lying_notes,
+    }
+    return layout, lying
+
+
+def _grounds(merged: list[_Place], others: list[_Place], end: float) -> tuple[list[dict[str, Any]], ...]:
+    """What lies behind the bars: tasks that were not merged stand on their own ground, a dotted line sets the
+    average apart. Shapes and captions for standing bars, then (at 1 and 3) for lying ones."""
+    band = {"type": "rect", "layer": "below", "fillcolor": token("raised"), "line": {"width": 0}}
+    rule = {"type": "line", "line": {"color": token("axis"), "width": 1, "dash": "dot"}}
+    caption = {
+        "text": "not merged: tasks this merge never saw",
+        "showarrow": False,
+        "font": {"size": SMALL, "color": token("muted")},
+        "yanchor": "bottom",
+    }
+    shapes, lying_shapes, notes, lying_notes = [], [], [], []
+    if len(merged) > 1:
+        middle = (merged[0].at + merged[1].at) / 2
+        shapes.append({**rule, "x0": middle, "x1": middle, "y0": 0, "y1": 1, "yref": "paper"})
+        lying_shapes.append({**rule, "y0": middle, "y1": middle, "x0": 0, "x1": 1, "xref": "paper"})
+    if others and merged:
+        start = others[0].at - 0.5 - GAP / 3
+        shapes.append({**band, "x0": start, "x1": end, "y0": 0, "y1": 1, "yref": "paper"})
+        lying_shapes.append({**band, "y0": start - 0.15, "y1": end, "x0": 0, "x1": 1, "xref": "paper"})
+        notes.append({**caption, "x": end, "xanchor": "right", "y": 1, "yref": "paper", "yshift": 2})
+        lying_notes.append({**caption, "x": 1, "xref": "paper", "xanchor": "right", "y": start + 0.12})
+    return shapes, lying_shapes, notes, lying_notes

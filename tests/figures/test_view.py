@@ -1,0 +1,258 @@
+"""The view in a real browser: zoom, clicks, keyboard, dark mode, hidden tabs, downloads."""
+
+from __future__ import annotations
+
+import csv
+import importlib.util
+import io
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import gradio as gr
+import numpy as np
+import pytest
+from starlette.applications import Starlette
+from starlette.testclient import TestClient
+
+from neuromerge.errors import SettingError
+from neuromerge.exploration.results import Heatmap
+from neuromerge.figures.accuracy import accuracy_bars
+from neuromerge.figures.figure import message
+from neuromerge.figures.interference import interference_heatmaps
+from neuromerge.interface import plotly_view
+from neuromerge.interface.plotly_view import PlotlyView, read_pick, static_head, static_routes
+from tests.figures import examples
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+PLAYWRIGHT = importlib.util.find_spec("playwright") is not None
+SIZES = {"parallel": (14, 11), "task": (10,)}
+
+
+def drawn(level: float) -> Heatmap:
+    """The example's numbers, scaled."""
+    heatmap = examples.heatmap()
+    return Heatmap(
+        heatmap.measure,
+        heatmap.rows,
+        heatmap.columns,
+        np.clip(heatmap.parallel * level, 0, 1),
+        np.clip(heatmap.orthogonal * level, 0, 1),
+    )
+
+
+def event(**data: Any) -> SimpleNamespace:
+    return SimpleNamespace(_data=data)
+
+
+# ------------------------------------------------------------------------------------------------ without a browser
+def test_a_click_becomes_checked_indices() -> None:
+    pick = read_pick(event(source="parallel", row=3, column=10), SIZES)
+    assert (pick.source, pick.row, pick.column) == ("parallel", 3, 10)
+    assert read_pick(event(source="task", index=0), SIZES).index == 0
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        {},
+        {"source": "elsewhere", "row": 0, "column": 0},
+        {"source": ["parallel"], "row": 0, "column": 0},
+        {"source": "parallel", "row": 14, "column": 0},
+        {"source": "parallel", "row": -1, "column": 0},
+        {"source": "parallel", "row": True, "column": 0},
+        {"source": "parallel", "row": "0", "column": 0},
+        {"source": "parallel", "row": 0.0, "column": 0},
+        {"source": "parallel", "row": 0},
+        {"source": "task", "index": 10},
+    ],
+)
+def test_what_a_browser_makes_up_is_refused(data: dict[str, Any]) -> None:
+    with pytest.raises(SettingError):
+        read_pick(event(**data), SIZES)
+
+
+def test_an_event_without_data_is_refused() -> None:
+    for broken in (SimpleNamespace(), SimpleNamespace(_data=None), SimpleNamespace(_data=[1])):
+        with pytest.raises(SettingError):
+            read_pick(broken, SIZES)
+
+
+def test_scripts_are_served_compressed_under_names_that_change_with_them() -> None:
+    client = TestClient(Starlette(routes=static_routes()))
+    for name in ("view.js", "view.css", plotly_view._plotly_name()):
+        answer = client.get(f"/{plotly_view.STATIC_URL}/{name}")
+        assert answer.status_code == 200
+        assert answer.headers["content-encoding"] == "gzip"
+        assert "immutable" in answer.headers["cache-control"]
+        bare = client.get(f"/{plotly_view.STATIC_URL}/{name}", headers={"accept-encoding": "identity"})
+        assert bare.content == answer.content
+    for name in ("plotly_view.py", "..%2fplotly_view.py", "secret"):
+        assert client.get(f"/{plotly_view.STATIC_URL}/{name}").status_code == 404
+
+
+def test_no_path_of_the_machine_reaches_the_browser() -> None:
+    shown = static_head() + plotly_view._content("view.js").decode()
+    assert str(Path(plotly_view.__file__).parent) not in shown
+    assert 'src="/' not in static_head()
+
+
+# ------------------------------------------------------------------------------------------------ in a browser
+@pytest.fixture(scope="module")
+def address() -> Iterator[str]:
+    """A page with a slider that changes a heatmap, a figure in a hidden tab, and the states without a figure."""
+
+    def figure(level: float) -> str:
+        return interference_heatmaps(drawn(level), tasks=8).to_json()
+
+    def clicked(happened: gr.EventData) -> str:
+        pick = read_pick(happened, {"parallel": (14, 11), "orthogonal": (14, 11)})
+        return f"{pick.source} {examples.LAYERS[pick.row]} {examples.MATRICES[pick.column]}"
+
+    with gr.Blocks() as demo:
+        with gr.Tab("one"):
+            level = gr.Slider(0, 1, 0.6, step=0.01, label="level", elem_id="level")
+            heat = PlotlyView(figure(0.6), label="Interference", elem_id="heat")
+            cell = gr.Textbox(label="cell", elem_id="cell")
+            PlotlyView(message("Nothing here yet."), label="Empty", elem_id="empty")
+            PlotlyView(message("It broke.", "error"), label="Broken", elem_id="broken")
+        with gr.Tab("two", render_children=True):
+            PlotlyView(accuracy_bars(examples.board()), label="Accuracy", elem_id="bars")
+        level.input(figure, level, heat, trigger_mode="always_last", show_progress="hidden")
+        heat.cell(clicked, None, cell)
+    _, url, _ = demo.launch(
+        prevent_thread_lock=True, quiet=True, head=static_head(), app_kwargs={"routes": static_routes()}
+    )
+    yield url
+    demo.close()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as play:
+        browser = play.chromium.launch(
+            executable_path=CHROMIUM,
+            args=["--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu", "--disable-background-networking"],
+        )
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def page(browser: Any, address: str) -> Iterator[Any]:
+    page = browser.new_page(viewport={"width": 1100, "height": 900})
+    page.set_default_timeout(120_000)
+    complaints: list[str] = []
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.on("console", lambda line: complaints.append(line.text) if line.type == "error" else None)
+    page.on(
+        "request", lambda request: complaints.append(request.url) if address.split(":")[1] not in request.url else None
+    )
+    page.goto(address)
+    page.wait_for_selector("#heat .nm-view[data-state=drawn] .hm")
+    yield page
+    page.close()
+    assert [text for text in complaints if not text.startswith(("data:", "blob:"))] == []
+
+
+in_browser = [
+    pytest.mark.browser,
+    pytest.mark.skipif(not (PLAYWRIGHT and CHROMIUM), reason="needs Chromium and Playwright"),
+]
+
+
+def draws(page: Any, name: str = "heat") -> int:
+    return int(page.get_attribute(f"#{name} .nm-view", "data-drawn") or 0)
+
+
+def axis_range(page: Any) -> list[float]:
+    return page.evaluate("document.querySelector('#heat .nm-stage')._fullLayout.xaxis.range.slice()")
+
+
+def value(page: Any) -> float:
+    return page.evaluate("document.querySelector('#heat .nm-stage').data[1].z[3][1]")
+
+
+def press(page: Any, key: str) -> None:
+    before = draws(page)
+    page.locator("#level input[type=range]").press(key)
+    page.wait_for_function(f"document.querySelector('#heat .nm-view').dataset.drawn > {before}")
+
+
+class TestInBrowser:
+    """One page per test, one server for all."""
+
+    pytestmark = in_browser
+
+    def test_an_arrow_key_changes_the_numbers_and_zoom_survives(self, page: Any) -> None:
+        box = page.locator("#heat .nm-stage .nsewdrag").first.bounding_box()
+        page.mouse.move(box["x"] + 20, box["y"] + 20)
+        page.mouse.down()
+        page.mouse.move(box["x"] + 160, box["y"] + 140, steps=4)
+        page.mouse.up()
+        page.wait_for_selector("#heat .nm-view[data-zoomed]")
+        zoomed, first = axis_range(page), value(page)
+        assert zoomed[1] - zoomed[0] < 6
+        press(page, "ArrowRight")
+        assert value(page) != first
+        assert axis_range(page) == pytest.approx(zoomed)
+        page.click("#heat button[data-do=reset]")
+        page.wait_for_selector("#heat .nm-view:not([data-zoomed])")
+        assert axis_range(page) == pytest.approx([-0.5, 10.5])
+
+    def test_a_click_and_a_key_reach_python(self, page: Any) -> None:
+        box = page.locator("#heat .nm-stage .nsewdrag").first.bounding_box()
+        page.mouse.click(box["x"] + box["width"] * 1.5 / 11, box["y"] + box["height"] * 4.5 / 14)
+        page.wait_for_function("document.querySelector('#cell textarea').value === 'parallel block 3 k'")
+        page.locator("#heat .nm-stage").focus()
+        for key in ("ArrowRight", "ArrowDown", "ArrowDown"):
+            page.keyboard.press(key)
+        page.wait_for_function("document.querySelector('#heat .nm-live').textContent.includes('block 1 · q')")
+        page.keyboard.press("Enter")
+        page.wait_for_function("document.querySelector('#cell textarea').value === 'parallel block 1 q'")
+
+    def test_dark_mode_needs_no_server(self, page: Any) -> None:
+        before = draws(page)
+        page.evaluate("document.body.classList.add('dark')")
+        page.wait_for_function(f"document.querySelector('#heat .nm-view').dataset.drawn > {before}")
+        colour = page.evaluate("document.querySelector('#heat .nm-stage')._fullLayout.font.color")
+        assert colour == "#e8ebf1"
+
+    def test_a_hidden_tab_draws_nothing_until_it_is_opened(self, page: Any) -> None:
+        assert page.locator("#bars .nm-stage .main-svg").count() == 0
+        page.get_by_role("tab", name="two").click()
+        page.wait_for_selector("#bars .nm-view[data-state=drawn] .bars")
+
+    def test_a_narrow_page_gets_the_narrow_figure(self, page: Any) -> None:
+        before = draws(page)
+        page.set_viewport_size({"width": 375, "height": 800})
+        page.wait_for_function(f"document.querySelector('#heat .nm-view').dataset.drawn > {before}")
+        page.wait_for_function("document.querySelector('#heat .nm-stage')._fullLayout.xaxis.domain[1] === 1")
+        assert page.evaluate("document.documentElement.scrollWidth") <= 376
+
+    def test_what_is_said_and_saved(self, page: Any) -> None:
+        """States without a figure, the description, and the three downloads; one page, since none changes it."""
+        page.locator("#broken").scroll_into_view_if_needed()
+        assert page.inner_text("#empty .nm-message span") == "Nothing here yet."
+        assert page.get_attribute("#broken .nm-message", "role") == "alert"
+        assert "largest in" in page.get_attribute("#heat .nm-stage", "aria-label")
+        assert page.get_attribute("#heat .nm-stage", "tabindex") == "0"
+        page.locator("#heat").hover()
+        for kind, start in (("png", b"\x89PNG"), ("svg", b"<svg"), ("csv", b"series,matrix,layer,cancellation\n")):
+            with page.expect_download() as waiting:
+                page.click(f"#heat button[data-do={kind}]")
+            assert waiting.value.suggested_filename == f"interference-cancellation.{kind}"
+            content = Path(waiting.value.path()).read_bytes()
+            assert content.startswith(start)
+        # The browser and Python agree on the numbers (0 is written 0 by one and 0.0 by the other).
+        python = list(csv.DictReader(io.StringIO(interference_heatmaps(drawn(0.6), tasks=8).to_csv())))
+        browser = list(csv.DictReader(io.StringIO(content.decode())))
+        assert [row["layer"] for row in browser] == [row["layer"] for row in python]
+        for ours, theirs in zip(python, browser, strict=True):
+            assert float(ours["cancellation"] or "nan") == pytest.approx(
+                float(theirs["cancellation"] or "nan"), nan_ok=True
+            )
