@@ -1,0 +1,218 @@
+"""Functions of the app for scripts (gradio_client) and assistants (MCP): the page's engine without the page."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import functools
+import math
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from neuromerge.errors import LimitError, NeuroMergeError, SettingError
+from neuromerge.evaluation.families import Family
+from neuromerge.exploration.setting import Setting
+from neuromerge.exploration.settings import DEFAULT_METHOD, make_setting
+from neuromerge.interface.engine import Engine
+from neuromerge.interface.limits import Limits, check_class_names, check_template
+from neuromerge.interface.pictures import read_picture
+
+
+def add_api(engine: Engine, families: Mapping[str, Family], limits: Limits) -> None:
+    """Register the public functions with the blocks under construction."""
+
+    def setting_of(
+        tasks: list[str] | None, method: str, parameters: dict[str, Any] | None, seed: int, family: str
+    ) -> Setting:
+        name = family or next(iter(families))
+        if name not in families:
+            raise SettingError(f"There is no model family {name!r}. Known: {', '.join(families)}.")
+        entry = families[name]
+        return make_setting(entry, tasks or entry.default_tasks or None, method, parameters or {}, seed)
+
+    def merge_summary(
+        tasks: list[str] | None = None,
+        method: str = DEFAULT_METHOD,
+        parameters: dict[str, Any] | None = None,
+        seed: int = 0,
+        family: str = "",
+    ) -> dict[str, Any]:
+        """Merge fine-tuned experts into one model and report the coefficients that were used.
+
+        Args:
+            tasks: names of the experts to merge, such as ["digits", "flags"]; none means all of them.
+            method: neuromerging, task_arithmetic, ties, dare, average, pcb, consensus, tsv_m or iso_c.
+            parameters: the method's own, such as {"trim_ratio": 0.8, "lambda_orthogonal": "auto"}.
+            seed: for methods that use chance.
+            family: which base model and experts; empty for the bundled family.
+
+        Returns:
+            lambda_parallel, lambda_orthogonal, sigma, sigma and kept share per task, and warnings.
+        """
+        setting = setting_of(tasks, method, parameters, seed, family)
+        summary = engine.workspace().summary(setting)
+        return {
+            "family": setting.family,
+            "tasks": list(setting.tasks),
+            "method": setting.method,
+            "parameters": dict(setting.parameters),
+            "seed": setting.seed,
+            "lambda_parallel": _finite(summary.lambda_parallel),
+            "lambda_orthogonal": _finite(summary.lambda_orthogonal),
+            "sigma": _finite(summary.sigma),
+            "sigma_per_task": {task: _finite(value) for task, value in summary.sigma_per_task.items()},
+            "kept_share": {task: _finite(value) for task, value in summary.kept_share.items()},
+            "ill_conditioned_neurons": summary.ill_conditioned,
+            "neurons": summary.neurons,
+            "warnings": list(summary.warnings),
+        }
+
+    def accuracy(
+        tasks: list[str] | None = None,
+        method: str = DEFAULT_METHOD,
+        parameters: dict[str, Any] | None = None,
+        split: str = "quick",
+        seed: int = 0,
+        family: str = "",
+    ) -> dict[str, Any]:
+        """Accuracy of a merge on every task, beside the base model and the experts.
+
+        Args:
+            tasks: names of the experts to merge; none means all of them.
+            method: a merge method, such as neuromerging or ties.
+            parameters: the method's own, such as {"trim_ratio": 0.8}.
+            split: quick (a small fixed part of validation), validation, or test.
+            seed: for methods that use chance.
+            family: which base model and experts; empty for the bundled family.
+
+        Returns:
+            per task: whether it was merged, and accuracy in [0, 1] with its 95 % interval and number of images.
+        """
+        setting = setting_of(tasks, method, parameters, seed, family)
+        board = engine.workspace().board(setting, split)
+        return {
+            "split": board.split,
+            "tasks": {
+                task: {
+                    "merged": task in board.merged,
+                    **{
+                        model: {"accuracy": score.value, "low": score.low, "high": score.high, "n": score.n}
+                        for model, scores in (("base", board.base), ("expert", board.expert), ("merge", board.merge))
+                        if (score := scores.get(task)) is not None and score.n
+                    },
+                }
+                for task in board.tasks
+            },
+        }
+
+    def interference(
+        measure: str = "cancellation",
+        tasks: list[str] | None = None,
+        method: str = DEFAULT_METHOD,
+        parameters: dict[str, Any] | None = None,
+        seed: int = 0,
+        family: str = "",
+    ) -> list[dict[str, Any]]:
+        """Where in the network the tasks interfere: one measure for every matrix of every layer.
+
+        Args:
+            measure: retention, applied_change, energy_share, cancellation, cosine, sign_conflict or election_margin.
+            tasks: names of the experts to merge; none means all of them.
+            method: a merge method.
+            parameters: the method's own.
+            seed: for methods that use chance.
+            family: which base model and experts; empty for the bundled family.
+
+        Returns:
+            rows of layer, matrix, and the value in the parallel and the orthogonal subspace (null: not applicable).
+        """
+        setting = setting_of(tasks, method, parameters, seed, family)
+        heatmap = engine.workspace().heatmap(setting, measure)
+        return [
+            {
+                "layer": layer,
+                "matrix": matrix,
+                "parallel": _finite(heatmap.parallel[row, column]),
+                "orthogonal": _finite(heatmap.orthogonal[row, column]),
+            }
+            for row, layer in enumerate(heatmap.rows)
+            for column, matrix in enumerate(heatmap.columns)
+            if not (math.isnan(heatmap.parallel[row, column]) and math.isnan(heatmap.orthogonal[row, column]))
+        ]
+
+    def classify(
+        image: str,
+        class_names: list[str],
+        prompt: str = "a picture of a {}",
+        tasks: list[str] | None = None,
+        method: str = DEFAULT_METHOD,
+        parameters: dict[str, Any] | None = None,
+        seed: int = 0,
+        family: str = "",
+    ) -> dict[str, dict[str, float]]:
+        """Name a picture with classes of your own: what the base, every expert and the merge say.
+
+        Args:
+            image: the picture (PNG, JPEG, WEBP, GIF or BMP) in base64, with or without a data: prefix.
+            class_names: at least two names to choose from.
+            prompt: a sentence with {} where the class name goes.
+            tasks: names of the experts to merge; none means all of them.
+            method: a merge method.
+            parameters: the method's own.
+            seed: for methods that use chance.
+            family: which base model and experts; empty for the bundled family.
+
+        Returns:
+            for each model, the probabilities of its five best classes.
+        """
+        setting = setting_of(tasks, method, parameters, seed, family)
+        if not isinstance(class_names, list) or not all(isinstance(name, str) for name in class_names):
+            raise SettingError("class_names must be a list of texts.")
+        names = check_class_names("\n".join(name.replace("\n", " ") for name in class_names), limits)
+        picture = _decoded(image, limits)
+        answers = engine.workspace().classify(setting, picture, names, check_template(prompt, limits))
+        return {answer.model: dict(zip(answer.labels, answer.probabilities, strict=True)) for answer in answers}
+
+    for function in (merge_summary, accuracy, interference, classify):
+        gr.api(
+            _told(function), api_name=function.__name__, concurrency_limit=limits.heavy_workers, concurrency_id="heavy"
+        )
+
+
+def _told(function: Callable[..., Any]) -> Callable[..., Any]:
+    """`function` with errors of the user's making passed on in words."""
+
+    @functools.wraps(function)
+    def run(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return function(*args, **kwargs)
+        except NeuroMergeError as error:
+            raise gr.Error(str(error), print_exception=False) from None
+
+    return run
+
+
+def _decoded(image: object, limits: Limits) -> Any:
+    """A picture from base64. Raises SettingError or LimitError."""
+    if not isinstance(image, str):
+        raise SettingError("image must be a picture in base64.")
+    if len(image) > limits.max_upload_bytes * 4 / 3 + 200:
+        raise LimitError(f"The picture is too large: at most {limits.max_upload_bytes / 2**20:.0f} MB are possible.")
+    try:
+        data = base64.b64decode(image.rpartition(",")[2], validate=True)
+    except (binascii.Error, ValueError):
+        raise SettingError("image is not valid base64.") from None
+    with tempfile.TemporaryDirectory(prefix="neuromerge-api-") as folder:
+        path = Path(folder) / "picture"
+        path.write_bytes(data)
+        return read_picture(str(path), limits)
+
+
+def _finite(value: float) -> float | None:
+    """A number for JSON, which knows neither NaN nor infinity."""
+    number = float(value)
+    return number if math.isfinite(number) else None

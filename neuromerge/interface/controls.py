@@ -1,0 +1,372 @@
+"""The sidebar: every control of a merge, built from the registry of methods.
+
+A method that registers itself gets its controls here without a line of interface code. All methods' controls
+exist from the start and the chosen method's are shown, so that a page never waits for new ones. Whatever a
+control sends is checked again by `make_setting`: a browser may send anything.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import gradio as gr
+
+from neuromerge.errors import SettingError
+from neuromerge.evaluation.families import Family
+from neuromerge.exploration.results import MergeSummary
+from neuromerge.exploration.setting import Setting
+from neuromerge.exploration.settings import DEFAULT_METHOD, PRESETS, make_setting
+from neuromerge.interface.session import Session, pin_label
+from neuromerge.merging import registry
+from neuromerge.merging.registry import AUTO, MergeMethod, ParameterSpec
+
+FEATURED_PRESETS = ("auto", "plain_sum", "parallel_only", "orthogonal_only", "ties")
+FIRST_COMPARISON = "task_arithmetic"
+NO_COMPARISON = "none"
+PIN_PREFIX = "pin:"
+LONGEST_LABEL = 14
+"""Characters of a task's title that fit beside its tick and under its bars."""
+
+
+@dataclass
+class ParameterControl:
+    """One parameter of one method: the widget that holds its value, and its Auto switch where it has one."""
+
+    method: str
+    spec: ParameterSpec
+    widget: gr.components.Component
+    auto: gr.Checkbox | None = None
+
+
+@dataclass
+class Controls:
+    """The sidebar's components, and the way between them and a `Setting`."""
+
+    families: Mapping[str, Family]
+    family: gr.Dropdown
+    tasks: gr.CheckboxGroup
+    all_tasks: gr.Button
+    no_tasks: gr.Button
+    method: gr.Dropdown
+    method_note: gr.Markdown
+    groups: dict[str, gr.Column]
+    parameters: list[ParameterControl]
+    sigma: gr.HTML
+    seed: gr.Number
+    presets: dict[str, gr.Button]
+    undo: gr.Button
+    redo: gr.Button
+    reset: gr.Button
+    compare: gr.Dropdown
+    pin: gr.Button
+    link: gr.Button
+    inputs: list[gr.components.Component] = field(init=False)
+
+    def __post_init__(self) -> None:
+        widgets: list[gr.components.Component] = []
+        for control in self.parameters:
+            widgets.append(control.widget)
+            if control.auto is not None:
+                widgets.append(control.auto)
+        self.inputs = [self.family, self.tasks, self.method, self.seed, *widgets]
+
+    def setting(self, values: Sequence[Any], touched: Any = None) -> Setting:
+        """The setting that `values`, in the order of `inputs`, describe.
+
+        `touched` is the component the visitor moved: a slider that was moved is meant, so its Auto is off,
+        even where the switch has not caught up yet. Raises SettingError for anything that is not legal.
+        """
+        family, tasks, method, seed, *rest = values
+        given: dict[str, Any] = {}
+        place = iter(rest)
+        for control in self.parameters:
+            value = next(place)
+            automatic = next(place) if control.auto is not None else False
+            if control.method != method:
+                continue
+            if automatic and touched is not control.widget:
+                value = AUTO
+            given[control.spec.name] = value
+        if not tasks:
+            raise SettingError("Choose at least one expert to merge: tick one under Experts, or press All.")
+        return make_setting(self._family(family), tasks, method, given, 0 if seed is None else seed)
+
+    def updates(self, setting: Setting, summary: MergeSummary | None = None) -> list[Any]:
+        """New values for `inputs` that show `setting`; a control of another method stays as it is."""
+        family = self._family(setting.family)
+        changes: list[Any] = [
+            gr.update(value=setting.family),
+            gr.update(choices=task_choices(family), value=list(setting.tasks)),
+            gr.update(value=setting.method),
+            gr.update(value=setting.seed),
+        ]
+        chosen = dict(setting.parameters)
+        for control in self.parameters:
+            value = chosen.get(control.spec.name) if control.method == setting.method else None
+            if value is None:
+                changes += [gr.skip()] * (1 + (control.auto is not None))
+                continue
+            changes.append(self._shown(control, value, summary))
+            if control.auto is not None:
+                changes.append(gr.update(value=value == AUTO))
+        return changes
+
+    def resolved(self, setting: Setting, summary: MergeSummary) -> list[Any]:
+        """New values for `auto_widgets`: what Auto came to, shown on the slider it stands for."""
+        changes = []
+        for control in self.parameters:
+            if control.auto is None:
+                continue
+            is_auto = control.method == setting.method and dict(setting.parameters)[control.spec.name] == AUTO
+            changes.append(self._shown(control, AUTO, summary) if is_auto else gr.skip())
+        return changes
+
+    def titles(self, setting: Setting) -> dict[str, str]:
+        """What people call each task of the setting's family."""
+        family = self._family(setting.family)
+        return {task: short_title(family, task) for task in family.tasks}
+
+    @property
+    def auto_widgets(self) -> list[gr.components.Component]:
+        """The widgets whose value may follow from Auto."""
+        return [control.widget for control in self.parameters if control.auto is not None]
+
+    @property
+    def visibility(self) -> list[Any]:
+        """What `visibility_of` changes: the groups of parameters, the note and the seed."""
+        return [*self.groups.values(), self.method_note, self.seed]
+
+    def visibility_of(self, method: str) -> list[Any]:
+        """Updates that show the controls of `method` and hide the others'."""
+        chosen = registry.get_method(method)
+        return [
+            *(gr.update(visible=name == method) for name in self.groups),
+            method_text(chosen),
+            gr.update(visible=uses_chance(chosen)),
+        ]
+
+    def comparison(self, value: Any, setting: Setting, session: Session) -> tuple[Setting | None, str]:
+        """The baseline that the menu of comparisons stands for, and its label ("" for none)."""
+        if not isinstance(value, str) or value == NO_COMPARISON:
+            return None, ""
+        if value.startswith(PIN_PREFIX):
+            for pinned in session.pins:
+                if value == pin_key(pinned) and pinned.family == setting.family:
+                    return pinned, pin_label(pinned)
+            return None, ""
+        method = registry.get_method(value)
+        baseline = make_setting(self._family(setting.family), setting.tasks, method.name, {}, setting.seed)
+        return baseline, method.title
+
+    def _family(self, name: Any) -> Family:
+        try:
+            return self.families[name]
+        except (KeyError, TypeError):
+            raise SettingError(f"There is no model family {name!r}. Known: {', '.join(self.families)}.") from None
+
+    @staticmethod
+    def _shown(control: ParameterControl, value: Any, summary: MergeSummary | None) -> Any:
+        """The update that shows `value` on a control; a slider grows to hold a value beyond its usual range."""
+        if value == AUTO:
+            value = auto_value(control.spec, summary)
+            if value is None:
+                return gr.skip()
+        if isinstance(control.widget, gr.Slider):
+            low, high = slider_range(control.spec)
+            value = round(float(value), 4)
+            return gr.update(value=value, minimum=min(low, value), maximum=max(high, value))
+        return gr.update(value=value)
+
+
+def auto_value(spec: ParameterSpec, summary: MergeSummary | None) -> float | None:
+    """What Auto came to for a parameter, as far as the summary says."""
+    if summary is None:
+        return None
+    value = {
+        "lambda_parallel": summary.lambda_parallel,
+        "lambda_orthogonal": summary.lambda_orthogonal,
+        "lambda_pointwise": summary.lambda_orthogonal,
+        "scale": summary.scale,
+    }.get(spec.name)
+    return value if value is not None and math.isfinite(value) else None
+
+
+def slider_range(spec: ParameterSpec) -> tuple[float, float]:
+    """The range worth showing on a slider, inside what is legal."""
+    low = spec.minimum if spec.minimum is not None else 0.0
+    high = spec.maximum if spec.maximum is not None else max(1.0, 2 * abs(float(spec.default)))
+    if spec.slider is not None:
+        low, high = spec.slider
+    if spec.exclusive_maximum and spec.maximum is not None and high >= spec.maximum:
+        high = spec.maximum - (spec.step or 0.01)
+    return low, high
+
+
+def uses_chance(method: MergeMethod) -> bool:
+    """Whether a seed changes the method's result."""
+    return bool(getattr(method, "stochastic", False))
+
+
+def method_text(method: MergeMethod) -> str:
+    """The line under the menu of methods."""
+    return f"{method.summary} <span class='nm-cite'>{method.citation}</span>"
+
+
+def task_choices(family: Family) -> list[tuple[str, str]]:
+    """(title, name) of every expert of a family."""
+    return [(short_title(family, task), task) for task in family.experts]
+
+
+def short_title(family: Family, task: str) -> str:
+    """What a label has room for: the task's title, or its name where the title is long."""
+    title = family.tasks[task].title if task in family.tasks else task
+    return title if len(title) <= LONGEST_LABEL else task.replace("_", " ").capitalize()
+
+
+def pin_key(setting: Setting) -> str:
+    """The value of a pinned setting in the menu of comparisons; equal settings have equal keys."""
+    return f"{PIN_PREFIX}{setting!r}"
+
+
+def comparison_choices(session: Session) -> list[tuple[str, str]]:
+    """The menu of comparisons: nothing, every other method at its defaults, what was pinned (newest first)."""
+    methods = [(method.title, name) for name, method in registry.methods().items() if name != DEFAULT_METHOD]
+    default = registry.get_method(DEFAULT_METHOD)
+    pins = [(pin_label(pinned), pin_key(pinned)) for pinned in reversed(session.pins)]
+    return [*pins, *methods, (f"{default.title} (auto)", default.name), ("Nothing", NO_COMPARISON)]
+
+
+def sigma_text(setting: Setting, summary: MergeSummary) -> str:
+    """The line under lambda_2: sigma and the coefficient Auto makes of it."""
+    if setting.method != DEFAULT_METHOD:
+        return ""
+    auto = 1 / (1 - summary.sigma) if summary.sigma < 1 else float("inf")
+    return (
+        f"<div class='nm-sigma'><span>σ = <b>{summary.sigma:.3f}</b></span><span>1/(1 − σ) = <b>{auto:.3f}</b></span>"
+        "<span class='nm-hint'>σ: share of the change that the trim removed</span></div>"
+    )
+
+
+def build_controls(families: Mapping[str, Family]) -> Controls:
+    """Put the controls where the caller's layout context is."""
+    first = next(iter(families.values()))
+    with gr.Group(elem_classes="nm-group"):
+        gr.HTML("<h2>Models</h2>")
+        family = gr.Dropdown(
+            [(entry.title, name) for name, entry in families.items()],
+            value=first.name,
+            label="Model family",
+            elem_id="family",
+        )
+        with gr.Row(elem_classes="nm-label-row"):
+            gr.HTML("<span class='nm-label' id='experts-label'>Experts</span>")
+            all_tasks = gr.Button("All", size="sm", elem_id="all-tasks", min_width=0, elem_classes="nm-link")
+            no_tasks = gr.Button("None", size="sm", elem_id="no-tasks", min_width=0, elem_classes="nm-link")
+        tasks = gr.CheckboxGroup(
+            task_choices(first),
+            value=list(first.default_tasks or first.experts),
+            label="Experts",
+            show_label=False,
+            container=False,
+            elem_id="tasks",
+            elem_classes="nm-tasks",
+        )
+    with gr.Group(elem_classes="nm-group"):
+        gr.HTML("<h2>Merge</h2>")
+        method = gr.Dropdown(
+            [(entry.title, name) for name, entry in registry.methods().items()],
+            value=DEFAULT_METHOD,
+            label="Method",
+            elem_id="method",
+        )
+        method_note = gr.Markdown(method_text(registry.get_method(DEFAULT_METHOD)), elem_classes="nm-note")
+        groups: dict[str, gr.Column] = {}
+        parameters: list[ParameterControl] = []
+        sigma: gr.HTML | None = None
+        for name, entry in registry.methods().items():
+            with gr.Column(visible=name == DEFAULT_METHOD, elem_classes="nm-parameters") as group:
+                for spec in entry.parameters:
+                    parameters.append(_parameter_control(entry, spec))
+                if name == DEFAULT_METHOD:
+                    sigma = gr.HTML("", elem_id="sigma")
+            groups[name] = group
+        assert sigma is not None, "the default method is registered"
+        seed = gr.Number(
+            0,
+            precision=0,
+            minimum=0,
+            label="Seed",
+            info="The same seed gives the same merge.",
+            visible=False,
+            elem_id="seed",
+        )
+    with gr.Group(elem_classes="nm-group"):
+        gr.HTML("<h2>Presets</h2>")
+        with gr.Row(elem_classes="nm-presets"):
+            presets = {
+                preset.key: gr.Button(
+                    preset.title, size="sm", min_width=0, elem_id=f"preset-{preset.key.replace('_', '-')}"
+                )
+                for preset in PRESETS
+                if preset.key in FEATURED_PRESETS
+            }
+        with gr.Row(elem_classes="nm-history"):
+            undo = gr.Button("Undo", size="sm", min_width=0, elem_id="undo", interactive=False)
+            redo = gr.Button("Redo", size="sm", min_width=0, elem_id="redo", interactive=False)
+            reset = gr.Button("Reset", size="sm", min_width=0, elem_id="reset")
+    with gr.Group(elem_classes="nm-group"):
+        gr.HTML("<h2>Compare and share</h2>")
+        choices = comparison_choices(Session())
+        compare = gr.Dropdown(
+            choices,
+            value=FIRST_COMPARISON,
+            label="Compare with",
+            elem_id="compare",
+        )
+        with gr.Row(elem_classes="nm-history"):
+            pin = gr.Button("Pin this setting", size="sm", min_width=0, elem_id="pin")
+            link = gr.Button("Copy link", size="sm", min_width=0, elem_id="copy-link")
+    return Controls(
+        families=families,
+        family=family,
+        tasks=tasks,
+        all_tasks=all_tasks,
+        no_tasks=no_tasks,
+        method=method,
+        method_note=method_note,
+        groups=groups,
+        parameters=parameters,
+        sigma=sigma,
+        seed=seed,
+        presets=presets,
+        undo=undo,
+        redo=redo,
+        reset=reset,
+        compare=compare,
+        pin=pin,
+        link=link,
+    )
+
+
+def _parameter_control(method: MergeMethod, spec: ParameterSpec) -> ParameterControl:
+    """The widget for one parameter: a slider, a number, a switch or a menu, by its kind."""
+    identity = f"{method.name}-{spec.name}".replace("_", "-")
+    common: dict[str, Any] = {"label": spec.label, "info": spec.description, "elem_id": identity}
+    auto: gr.Checkbox | None = None
+    if spec.kind == "bool":
+        widget: gr.components.Component = gr.Checkbox(bool(spec.default), **common)
+    elif spec.kind == "choice":
+        widget = gr.Dropdown(list(spec.choices), value=str(spec.default), **common)
+    else:
+        low, high = slider_range(spec)
+        start = low if spec.default == AUTO else float(spec.default)
+        step = spec.step or (1 if spec.kind == "int" else 0.01)
+        widget = gr.Slider(low, high, value=start, step=step, **common)
+        if spec.auto:
+            auto = gr.Checkbox(
+                spec.default == AUTO, label="Auto", elem_id=f"{identity}-auto", container=False, elem_classes="nm-auto"
+            )
+    return ParameterControl(method.name, spec, widget, auto)

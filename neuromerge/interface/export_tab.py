@@ -1,0 +1,128 @@
+"""The Export tab: take the merge away, as a file, a recipe, a script or a link."""
+
+from __future__ import annotations
+
+import html
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from neuromerge.errors import SettingError, StorageError
+from neuromerge.exploration.export import script
+from neuromerge.exploration.recipes import dump_recipe, recipe_of
+from neuromerge.interface.page import Moment, Tab
+
+LAYOUTS = {"open_clip": "open_clip", "transformers": "transformers"}
+
+
+class ExportTab(Tab):
+    """Checkpoint in either layout, recipe, Python, permalink."""
+
+    key = "export"
+    title = "Export"
+    live = False
+
+    def build(self) -> None:
+        """Make the checkpoint button, the texts and the link."""
+        gr.HTML(
+            "<div class='nm-head'><h2>Take this merge with you</h2><p>The checkpoint is an ordinary model: nothing of "
+            "NeuroMerge is needed to run it. Every figure of this page has its own buttons for PNG, SVG and CSV.</p>"
+            "</div>"
+        )
+        with gr.Row(elem_classes="nm-actions nm-pickers"):
+            self.layout = gr.Radio(
+                list(LAYOUTS),
+                value="open_clip",
+                label="Layout",
+                elem_id="layout",
+                elem_classes="nm-pills",
+                min_width=220,
+            )
+            self.make = gr.Button(
+                "Prepare the checkpoint", variant="primary", elem_id="make-checkpoint", min_width=180, scale=0
+            )
+            self.file = gr.DownloadButton(
+                "Download", elem_id="download-checkpoint", interactive=False, min_width=140, scale=0
+            )
+        self.note = gr.HTML("", elem_id="export-note")
+        self.link = gr.Textbox(
+            label="Permalink",
+            info="Restores this whole page in any browser.",
+            buttons=["copy"],
+            interactive=False,
+            elem_id="export-link",
+        )
+        with gr.Row(elem_classes="nm-codes"):
+            self.recipe = gr.Code(
+                language="yaml",
+                label="Recipe: neuromerge merge recipe.yaml --out merged",
+                interactive=False,
+                elem_id="recipe",
+                min_width=280,
+            )
+            self.script = gr.Code(language="python", label="Python", interactive=False, elem_id="script", min_width=280)
+        self.outputs = [self.recipe, self.script, self.link, self.note, self.file]
+
+    def draw(self, moment: Moment) -> list[Any]:
+        """The texts of the present setting; a file prepared for another setting is withdrawn."""
+        recipe = recipe_of(moment.setting, self.page.controls.families[moment.setting.family])
+        return [
+            dump_recipe(recipe),
+            script(recipe),
+            self.page.permalink(moment),
+            "",
+            gr.update(value=None, interactive=False),
+        ]
+
+    def wire(self) -> None:
+        """Write the checkpoint on its button. The link gets this page's own address in the browser."""
+        page = self.page
+        page.listen(
+            self.make.click,
+            self.prepare,
+            [self.file, self.note],
+            extra=[self.layout],
+            lane="heavy",
+            show_progress="full",
+            show_progress_on=self.note,
+        )
+        self.link.change(
+            None, [self.link], [self.link], js=WHOLE_ADDRESS, show_progress="hidden", api_visibility="private"
+        )
+
+    def prepare(self, moment: Moment, layout: Any) -> list[Any]:
+        """Write the merged checkpoint to a private folder and hand it over as one file."""
+        if layout not in LAYOUTS:
+            raise SettingError(f"The layout can be {' or '.join(LAYOUTS)}.")
+        try:
+            with tempfile.TemporaryDirectory(prefix="neuromerge-export-") as folder:
+                target = Path(folder) / f"neuromerge-{moment.setting.method}-{layout.replace('_', '-')}"
+                target.mkdir()
+                moment.workspace.export(
+                    moment.setting,
+                    layout,
+                    target,
+                    progress=lambda done, total, what: moment.progress((done, total), desc=what),
+                )
+                # Gradio takes its own copy, which `delete_cache` removes; the folder goes when this block ends.
+                packed = shutil.make_archive(str(target), "zip", root_dir=target)
+                kept = str(self.file.move_resource_to_block_cache(packed))
+                size = Path(kept).stat().st_size / 2**20
+        except OSError as error:
+            raise StorageError(
+                f"The checkpoint could not be written: {error.strerror or error}. Free some space and try again."
+            ) from None
+        minutes = self.page.limits.export_seconds // 60
+        note = (
+            f"<p class='nm-hint'>{html.escape(Path(packed).name)}, {size:.1f} MB, is ready. It is deleted here "
+            f"in about {minutes} minutes.</p>"
+        )
+        return [gr.update(value=kept, interactive=True), note]
+
+
+WHOLE_ADDRESS = """
+(query) => (query && !query.startsWith('http') ? location.origin + location.pathname + '?' + query : query)
+"""

@@ -1,0 +1,65 @@
+"""Start the app: the settings of the server, in one place."""
+
+from __future__ import annotations
+
+import importlib.util
+from typing import Any
+
+import gradio as gr
+
+from neuromerge.evaluation.families import families as known_families
+from neuromerge.interface.app import build, warm_up
+from neuromerge.interface.engine import Engine
+from neuromerge.interface.limits import Limits, is_public
+from neuromerge.interface.plotly_view import static_head, static_routes
+from neuromerge.interface.theme import style_sheet, theme
+
+
+def server_options(limits: Limits) -> dict[str, Any]:
+    """Arguments of `gr.Blocks.launch`: nothing leaves the machine, nothing is shared that need not be."""
+    return {
+        "theme": theme(),
+        "css": style_sheet(),
+        "head": static_head(),
+        "app_kwargs": {"routes": static_routes(), "docs_url": None, "redoc_url": None, "openapi_url": None},
+        "max_file_size": limits.max_upload_bytes,
+        "state_session_capacity": limits.sessions,
+        # Also the number of events under way: a page whose controls come to rest holds a place, though no thread.
+        "max_threads": max(40, limits.queue_size),
+        "show_error": False,
+        "share": False,
+        "ssr_mode": False,
+        "run_history": False,
+        "enable_monitoring": False,
+        "footer_links": ["api"],
+        "mcp_server": importlib.util.find_spec("mcp") is not None,
+    }
+
+
+def launch(port: int | None = None, host: str | None = None, *, block: bool = True, quiet: bool = False) -> gr.Blocks:
+    """Build the app, serve the page and start the first merge in the background.
+
+    Args:
+        port: 1 to 65535; None takes ``GRADIO_SERVER_PORT`` or the first free one from 7860.
+        host: address to listen on; None means this machine only, on a public Space every address.
+        block: stay until the server is stopped.
+        quiet: print nothing.
+
+    Raises:
+        SettingError: when a limit in the environment is not a number.
+    """
+    limits = Limits.from_environment()
+    families = known_families()
+    engine = Engine()
+    demo = build(engine, families, limits)
+    demo.launch(
+        server_port=port,
+        server_name=host or ("0.0.0.0" if is_public() else None),
+        prevent_thread_lock=True,
+        quiet=quiet,
+        **server_options(limits),
+    )
+    warm_up(engine, families)  # once the server answers: before, it would compete with its start
+    if block:
+        demo.block_thread()
+    return demo

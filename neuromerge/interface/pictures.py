@@ -1,0 +1,147 @@
+"""Pictures in the page: reading what a visitor uploads, and showing samples with their predictions."""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+import numpy as np
+from PIL import Image, ImageOps
+
+from neuromerge.errors import LimitError, SettingError
+from neuromerge.exploration.results import GalleryItem, Prediction
+from neuromerge.interface.limits import Limits
+
+FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP")
+
+
+class PictureInput(gr.Image):
+    """An image input that hands over the uploaded file unopened, so that `read_picture` can check it first."""
+
+    def preprocess(self, payload: Any) -> str | None:
+        """The file's place in Gradio's upload folder."""
+        return None if payload is None else payload.path
+
+    def get_block_name(self) -> str:
+        """Gradio draws this with the frontend of its image component."""
+        return "image"
+
+
+class PictureGrid(gr.HTML):
+    """Cards of sample pictures; the event ``pick`` carries the place of the card that was chosen."""
+
+    def __init__(self, **more: Any) -> None:
+        super().__init__(
+            value="",
+            js_on_load="""
+            element.addEventListener('click', (event) => {
+              const card = event.target.closest('[data-place]');
+              if (card) { trigger('pick', {place: Number(card.dataset.place)}); }
+            });
+            """,
+            **more,
+        )
+
+    def get_block_name(self) -> str:
+        """Gradio draws this with the frontend of its HTML component."""
+        return "html"
+
+
+def read_picture(path: object, limits: Limits) -> Image.Image:
+    """The uploaded picture as RGB, upright.
+
+    Raises SettingError when there is none or it is not a picture, LimitError when it is too large.
+    """
+    if not isinstance(path, str) or not path:
+        raise SettingError("Choose a picture first: upload one, paste one, take one, or click one of the samples.")
+    kinds = ", ".join(FORMATS)
+    try:
+        size = Path(path).stat().st_size
+        if size > limits.max_upload_bytes:
+            raise LimitError(
+                f"The file has {size / 2**20:.1f} MB; at most {limits.max_upload_bytes / 2**20:.0f} MB are possible."
+            )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with Image.open(path, formats=FORMATS) as picture:
+                width, height = picture.size
+                if width * height > limits.max_pixels:
+                    raise LimitError(
+                        f"The picture has {width} x {height} pixels; at most {limits.max_pixels / 1e6:.0f} megapixels "
+                        "are possible. Make it smaller and try again."
+                    )
+                picture.seek(0)
+                return _on_white(ImageOps.exif_transpose(picture))
+    except Image.DecompressionBombError:
+        raise LimitError("The picture has far too many pixels. Make it smaller and try again.") from None
+    except (OSError, ValueError, SyntaxError, EOFError, ArithmeticError, LookupError, TypeError):
+        raise SettingError(
+            f"This file could not be read as a picture. It should be one of {kinds}, and whole."
+        ) from None
+
+
+def _on_white(picture: Image.Image) -> Image.Image:
+    """`picture` as RGB; what is transparent becomes white, as in the samples."""
+    if picture.mode in ("RGBA", "LA", "PA") or "transparency" in picture.info:
+        layer = picture.convert("RGBA")
+        white = Image.new("RGBA", layer.size, "white")
+        return Image.alpha_composite(white, layer).convert("RGB")
+    return picture.convert("RGB")
+
+
+def data_uri(image: np.ndarray) -> str:
+    """An (H, W, 3) uint8 image as the address of itself."""
+    out = io.BytesIO()
+    Image.fromarray(image).save(out, format="PNG", compress_level=1)
+    return "data:image/png;base64," + base64.b64encode(out.getvalue()).decode("ascii")
+
+
+def gallery_cards(items: Sequence[GalleryItem], models: Sequence[str] = ("base", "expert", "merge")) -> str:
+    """HTML of sample pictures with what each model says; right and wrong by sign, weight and colour."""
+    if not items:
+        return (
+            "<p class='nm-empty'>No picture of this task is like that under this merge. "
+            "Choose another filter, or another task.</p>"
+        )
+    cards = []
+    for place, item in enumerate(items):
+        verdicts = "".join(_verdict(model, getattr(item, model), item.truth) for model in models)
+        cards.append(
+            f"<button type='button' class='nm-card' data-place='{place}' "
+            f"aria-label='{html.escape(item.truth, quote=True)}: use this picture below'>"
+            f"<img src='{data_uri(item.image)}' alt='' loading='lazy'>"
+            f"<span class='nm-card-truth'>{html.escape(item.truth)}</span>{verdicts}</button>"
+        )
+    return f"<div class='nm-cards'>{''.join(cards)}</div>"
+
+
+def _verdict(model: str, said: str, truth: str) -> str:
+    right = said == truth
+    mark, word, kind = ("✓", "right", "good") if right else ("✗", "wrong", "bad")
+    return (
+        f"<span class='nm-verdict nm-{kind}'><i class='nm-dot' style='background:var(--nm-{model})'></i>"
+        f"<span class='nm-verdict-model'>{model}</span><b aria-label='{word}'>{mark}</b> {html.escape(said)}</span>"
+    )
+
+
+def prediction_columns(predictions: Sequence[Prediction]) -> str:
+    """HTML of the best classes of several models side by side, as bars with numbers."""
+    columns = []
+    for prediction in predictions:
+        kind = {"Base": "base", "This merge": "merge"}.get(prediction.model, "expert")
+        rows = "".join(
+            f"<li><span class='nm-bar' style='width:{100 * share:.1f}%;background:var(--nm-{kind})'></span>"
+            f"<span class='nm-bar-label'>{html.escape(label)}</span><b>{100 * share:.1f} %</b></li>"
+            for label, share in zip(prediction.labels, prediction.probabilities, strict=True)
+        )
+        columns.append(
+            f"<section class='nm-prediction nm-prediction-{kind}'><h3>{html.escape(prediction.model)}</h3>"
+            f"<ol>{rows}</ol></section>"
+        )
+    return f"<div class='nm-predictions'>{''.join(columns)}</div>"

@@ -1,0 +1,218 @@
+"""The component that shows a figure: drawn by Plotly in the browser, alive across updates.
+
+`gr.Plot` remounts on every value (zoom is lost), knows no clicks and stays white in dark mode. `PlotlyView` is
+a `gr.HTML` whose node never changes: ``static/view.js`` draws into it with `Plotly.react`. What the server
+sends is `Figure.to_json()`, a string of a few kilobytes; as a string it passes Gradio's own traversals untouched.
+
+The scripts and Plotly itself are served by routes of the app's own (`static_routes`) under a URL relative to the
+page: no network is needed, a proxy's prefix keeps working, and no path of the machine reaches the browser. They
+are compressed once, so that no request pays for it.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import html
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+import gradio as gr
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from neuromerge.errors import SettingError
+from neuromerge.figures.figure import NARROW_BELOW, Figure
+from neuromerge.figures.theme import css_variables, template, tokens
+
+STATIC_URL = "neuromerge-static"
+"""Where the scripts are served, relative to the page."""
+
+_STATIC = Path(__file__).parent / "static"
+_TYPES = {".js": "text/javascript; charset=utf-8", ".css": "text/css; charset=utf-8"}
+
+
+# ------------------------------------------------------------------------------------------------ static files
+def _plotly_js() -> Path:
+    """plotly.py's own copy of plotly.js, so that the two versions agree."""
+    import plotly
+
+    return Path(plotly.__file__).parent / "package_data" / "plotly.min.js"
+
+
+@lru_cache(maxsize=1)
+def _plotly_name() -> str:
+    """File name of plotly.js with a fingerprint of its size and version line: a new version has a new URL."""
+    path = _plotly_js()
+    with path.open("rb") as file:
+        head = file.read(200)
+    return f"plotly-{hashlib.sha256(head + str(path.stat().st_size).encode()).hexdigest()[:10]}.min.js"
+
+
+@lru_cache(maxsize=8)
+def _content(name: str) -> bytes:
+    """The file served as `name`. Raises KeyError for a name that is not one of ours."""
+    if name == "view.js":
+        design = {
+            "tokens": {"light": tokens("light"), "dark": tokens("dark")},
+            "template": template(),
+            "narrow_below": NARROW_BELOW,
+            "plotly": _plotly_name(),
+        }
+        return f"window.NeuroMergeDesign={json.dumps(design)};\n".encode() + (_STATIC / name).read_bytes()
+    if name == "view.css":
+        return css_variables().encode() + (_STATIC / name).read_bytes()
+    if name == _plotly_name():
+        return _plotly_js().read_bytes()
+    raise KeyError(name)
+
+
+@lru_cache(maxsize=8)
+def _compressed(name: str) -> bytes:
+    return gzip.compress(_content(name), compresslevel=6, mtime=0)
+
+
+def _version(name: str) -> str:
+    """Short fingerprint of a file, for its URL."""
+    return hashlib.sha256(_content(name)).hexdigest()[:10]
+
+
+def _serve(request: Request) -> Response:
+    name = request.path_params["name"]
+    try:
+        zipped = "gzip" in request.headers.get("accept-encoding", "")
+        body = _compressed(name) if zipped else _content(name)
+    except KeyError:
+        return Response("No such file.", status_code=404, media_type="text/plain")
+    headers = {"Cache-Control": "public, max-age=31536000, immutable", "Vary": "Accept-Encoding"}
+    if zipped:
+        headers["Content-Encoding"] = "gzip"
+    return Response(body, headers=headers, media_type=_TYPES[Path(name).suffix])
+
+
+def static_routes() -> list[Route]:
+    """Routes that serve the scripts: ``demo.launch(app_kwargs={"routes": static_routes()}, ...)``.
+
+    Compresses Plotly in the background meanwhile (a quarter of a second), so that the first visitor need not wait.
+    """
+    Thread(target=_compressed, args=(_plotly_name(),), daemon=True).start()
+    return [Route(f"/{STATIC_URL}/{{name}}", _serve, methods=["GET"])]
+
+
+def static_head() -> str:
+    """HTML for the page's head (``demo.launch(head=...)``): the design's CSS and the script of the views."""
+    css, js = (f"{STATIC_URL}/{name}?v={_version(name)}" for name in ("view.css", "view.js"))
+    return f'<link rel="stylesheet" href="{css}"><script src="{js}" defer></script>'
+
+
+# ------------------------------------------------------------------------------------------------ component
+_TEMPLATE = """
+<figure class="nm-view" data-state="loading">
+  <div class="nm-tools" role="toolbar" aria-label="LABEL: tools">
+    <button type="button" data-do="reset" title="Show everything again">Reset zoom</button>
+    <button type="button" data-do="png" title="Save as PNG picture" aria-label="Save LABEL as PNG">PNG</button>
+    <button type="button" data-do="svg" title="Save as SVG drawing" aria-label="Save LABEL as SVG">SVG</button>
+    <button type="button" data-do="csv" title="Save the numbers as CSV" aria-label="Save LABEL as CSV">CSV</button>
+  </div>
+  <div class="nm-stage" tabindex="0" role="application" aria-roledescription="figure" aria-label="LABEL"></div>
+  <div class="nm-cursor" aria-hidden="true" hidden></div>
+  <div class="nm-bubble" aria-hidden="true" hidden></div>
+  <div class="nm-message" role="status" hidden>
+    <span></span><button type="button" data-do="retry" hidden>Try again</button>
+  </div>
+  <figcaption class="nm-alt"></figcaption>
+  <div class="nm-live" aria-live="polite"></div>
+</figure>
+"""
+
+# The names of the events must stand here in quotes: Gradio finds them so.
+_BOOT = """
+const begun = Date.now();
+const start = () => {
+  if (window.NeuroMergeView) {
+    window.NeuroMergeView.mount(element, props, (data) => trigger('cell', data), watch);
+  } else if (Date.now() - begun < 20000) {
+    setTimeout(start, 25);
+  } else {
+    const words = element.querySelector('.nm-message');
+    words.hidden = false;
+    words.querySelector('span').textContent = 'The script of the figures did not load: reload the page.';
+    element.querySelector('.nm-view').dataset.state = 'error';
+  }
+};
+start();
+"""
+
+
+class PlotlyView(gr.HTML):
+    """Shows a `Figure`. Its value is `Figure.to_json()`, a `Figure`, or `figures.message(...)`; None is "loading".
+
+    The event ``cell`` fires when a part of the figure that answers clicks is clicked or chosen with Enter;
+    `read_pick` turns the event into checked indices.
+
+    Args:
+        value: the first figure; None shows the loading state.
+        label: short name of the figure for people who do not see it.
+        height: height in pixels of the empty box, so that the page does not jump; figures bring their own.
+    """
+
+    def __init__(self, value: Figure | str | None = None, *, label: str, height: int = 320, **more: Any) -> None:
+        escaped = html.escape(label).replace("$", "&#36;").replace("{", "&#123;").replace("`", "&#96;")
+        super().__init__(
+            value=value,
+            label=label,
+            html_template=_TEMPLATE.replace("LABEL", escaped),
+            css_template=f".nm-view {{ --nm-view-height: {int(height)}px; }}",
+            js_on_load=_BOOT,
+            apply_default_css=False,
+            **more,
+        )
+
+    def postprocess(self, value: Figure | str | None) -> str | None:
+        """The JSON that goes to the browser."""
+        return value.to_json() if isinstance(value, Figure) else value
+
+    def get_block_name(self) -> str:
+        """Gradio draws this with the frontend of its HTML component."""
+        return "html"
+
+
+@dataclass(frozen=True)
+class Pick:
+    """What a person chose in a figure: a cell of a heatmap (row, column) or a point (index)."""
+
+    source: str
+    row: int = -1
+    column: int = -1
+    index: int = -1
+
+
+def read_pick(event: gr.EventData, sources: Mapping[str, tuple[int, ...]]) -> Pick:
+    """The indices of a ``cell`` event, checked: nothing that a browser sends is trusted.
+
+    Args:
+        event: what Gradio hands to the listener.
+        sources: for each name of a clickable part its size: (rows, columns) of a heatmap or (points,).
+
+    Raises:
+        SettingError: when the event names no such part or an index is not a whole number within it.
+    """
+    data = getattr(event, "_data", None)
+    source = data.get("source") if isinstance(data, Mapping) else None
+    if not isinstance(data, Mapping) or not isinstance(source, str) or source not in sources:
+        raise SettingError("That click named no part of the figure. Click a cell or a point of it.")
+    size = sources[source]
+    keys = ("index",) if len(size) == 1 else ("row", "column")
+    indices: dict[str, int] = {}
+    for key, count in zip(keys, size, strict=True):
+        value = data.get(key)
+        if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < count:
+            raise SettingError("That click lies outside the figure as it is now. Click again.")
+        indices[key] = value
+    return Pick(source, **indices)

@@ -1,0 +1,97 @@
+"""The strip of numbers above the tabs: what the merge on screen scores, always in sight."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Mapping
+
+from neuromerge.exploration.results import AccuracyBoard, MergeSummary
+from neuromerge.exploration.setting import Setting
+from neuromerge.exploration.settings import describe
+from neuromerge.figures.accuracy import averages, mean_accuracy, points
+
+SPLIT_NAMES = {"quick": "Quick look", "validation": "Validation", "test": "Final test"}
+SPLIT_HINTS = {
+    "quick": "A fixed, class-balanced part of the validation images; the whole split follows when you stop.",
+    "validation": "All validation images of every task.",
+    "test": "The test images. Look at them once, when the setting is chosen.",
+}
+
+
+def readout(setting: Setting, board: AccuracyBoard, summary: MergeSummary) -> str:
+    """HTML of the strip for one merge. Everything that came from a visitor is escaped."""
+    merged = [task for task in board.tasks if task in board.merged]
+    unseen = [task for task in board.tasks if task not in board.merged]
+    mean = {name: centre for name, (centre, _) in averages(board).items()}
+    images = sum(board.merge[task].n for task in merged if task in board.merge)
+    numbers = [
+        _number("Base", mean.get("base"), "base", "The model before any fine-tuning."),
+        _number("Experts", mean.get("expert"), "expert", "Each expert on its own task: what a merge aims at."),
+    ]
+    if board.pinned is not None:
+        numbers.append(_number(board.pinned_label or "Pinned", mean.get("pinned"), "pinned", "What you compare with."))
+    if unseen:
+        scores = [board.merge[task] for task in unseen if task in board.merge and board.merge[task].n]
+        hint = "This merge on tasks that took no part in it."
+        numbers.append(_number("Tasks not merged", mean_accuracy(scores)[0] if scores else None, "merge", hint))
+    tasks = f"{len(merged)} task{'s' if len(merged) != 1 else ''}"
+    return (
+        "<section class='nm-readout' aria-label='Accuracy of the merge on screen'>"
+        "<div class='nm-score'>"
+        f"<span class='nm-score-label'>This merge <small>{html.escape(describe(setting))}</small></span>"
+        f"<span class='nm-score-line'><span class='nm-score-value'>{_percent(mean.get('merge'))}</span>"
+        f"{_change(mean)}</span>"
+        f"<span class='nm-score-split' data-split='{board.split}' title='{html.escape(SPLIT_HINTS[board.split])}'>"
+        f"{SPLIT_NAMES[board.split]}: mean of {tasks}, {images:,} images</span>"
+        "</div>"
+        f"<dl class='nm-numbers'>{''.join(numbers)}</dl>"
+        f"{_notes(summary)}"
+        "</section>"
+    )
+
+
+def empty_readout(message: str) -> str:
+    """The strip when there is nothing to show: says why and what to do."""
+    return (
+        "<section class='nm-readout nm-readout-empty' aria-label='Accuracy of the merge on screen'>"
+        f"<p>{html.escape(message)}</p></section>"
+    )
+
+
+def loading_readout(what: str = "This merge") -> str:
+    """The strip until a merge is there; `what` is being waited for."""
+    return (
+        "<section class='nm-readout nm-loading' aria-busy='true' aria-label='Accuracy of the merge on screen'>"
+        f"<div class='nm-score'><span class='nm-score-label'>{html.escape(what)}</span>"
+        "<span class='nm-skeleton nm-skeleton-value'></span><span class='nm-skeleton'></span></div>"
+        "<dl class='nm-numbers'><div><dt><span class='nm-skeleton'></span></dt></div></dl></section>"
+    )
+
+
+def _percent(share: float | None) -> str:
+    return "–" if share is None else f"{100 * share:.1f}<small> %</small>"
+
+
+def _number(label: str, share: float | None, token: str, hint: str) -> str:
+    return (
+        f"<div title='{html.escape(hint)}'><dt><i class='nm-dot' style='background:var(--nm-{token})'></i>"
+        f"{html.escape(label)}</dt><dd>{_percent(share)}</dd></div>"
+    )
+
+
+def _change(mean: Mapping[str, float]) -> str:
+    """The difference from the setting before, in points."""
+    if "merge" not in mean or "previous" not in mean:
+        return ""
+    difference = points(mean["merge"] - mean["previous"])
+    kind = {"±": "same", "+": "good", "−": "bad"}[difference[0]]
+    arrow = {"same": "", "good": "▲ ", "bad": "▼ "}[kind]
+    hint = "Against the setting before this one"
+    return f"<span class='nm-change nm-{kind}' title='{hint}'>{arrow}{difference} points</span>"
+
+
+def _notes(summary: MergeSummary) -> str:
+    """Warnings of the merge, in a line of their own."""
+    if not summary.warnings:
+        return ""
+    return "<ul class='nm-notes'>" + "".join(f"<li>{html.escape(note)}</li>" for note in summary.warnings) + "</ul>"

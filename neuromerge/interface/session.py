@@ -1,0 +1,128 @@
+"""What the server remembers of one visitor: small values, never weights."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from neuromerge.exploration.results import Trial
+from neuromerge.exploration.setting import Setting
+from neuromerge.exploration.settings import History, describe
+from neuromerge.exploration.sweeps import hand_trial
+
+MAX_PINS = 8
+MAX_TRIALS = 200
+
+
+@dataclass(frozen=True)
+class Session:
+    """One page's memory: where it has been and what it compares with.
+
+    `history` is None until the first merge is shown. `pins` are settings the visitor pinned, newest last.
+    `trials` are the settings the page came to rest at, with their scores, as rows beside a search's own.
+    """
+
+    history: History | None = None
+    pins: tuple[Setting, ...] = ()
+    trials: tuple[Trial, ...] = ()
+
+    def visit(self, setting: Setting) -> Session:
+        """The memory after the page came to rest at `setting`."""
+        history = History(setting) if self.history is None else self.history.visit(setting)
+        return replace(self, history=history)
+
+    def score(self, setting: Setting, scores: Mapping[str, float], seconds: float) -> Session:
+        """The memory with a setting's validation accuracy per merged task; a setting is one row."""
+        if any(trial.parameters == dict(setting.parameters) for trial in self.trials):
+            return self
+        number = self.trials[-1].number + 1 if self.trials else 0
+        return replace(self, trials=(*self.trials, hand_trial(number, setting, scores, seconds))[-MAX_TRIALS:])
+
+    def at(self, history: History) -> Session:
+        """The memory after an undo or redo."""
+        return replace(self, history=history)
+
+    def previous(self, setting: Setting) -> Setting | None:
+        """What a change is measured against: the last setting the page rested at, before `setting`."""
+        if self.history is None:
+            return None
+        return self.history.previous if self.history.present == setting else self.history.present
+
+    def pin(self, setting: Setting) -> Session:
+        """The memory with `setting` pinned (a setting is pinned once; the oldest of many pins goes)."""
+        pins = (*(pinned for pinned in self.pins if pinned != setting), setting)
+        return replace(self, pins=pins[-MAX_PINS:])
+
+
+def pin_label(setting: Setting) -> str:
+    """A pinned setting's name in the menu of comparisons."""
+    return f"Pinned: {describe(setting)}, {len(setting.tasks)} task{'s' if len(setting.tasks) != 1 else ''}"
+
+
+@dataclass
+class _Beat:
+    number: int
+    moment: float | None = None  # when its quick answer was ready
+    settled: bool = False
+
+
+class Pulse:
+    """Counts the changes of each page, so that work for a setting that has passed can stop.
+
+    Thread-safe. Bounded: the page that was quiet longest is forgotten, which only means that its unfinished
+    work is finished for nothing.
+    """
+
+    def __init__(self, capacity: int = 1024) -> None:
+        self._beats: OrderedDict[str, _Beat] = OrderedDict()
+        self._capacity = capacity
+        self._lock = threading.Lock()
+
+    def beat(self, page: str | None) -> int:
+        """Note a change of the page; returns its number."""
+        with self._lock:
+            last = self._beats.pop(page or "", None)
+            number = last.number + 1 if last else 1
+            self._beats[page or ""] = _Beat(number)
+            while len(self._beats) > self._capacity:
+                self._beats.popitem(last=False)
+            return number
+
+    def number(self, page: str | None) -> int:
+        """The number of the page's last change; 0 when it has none."""
+        with self._lock:
+            beat = self._beats.get(page or "")
+            return beat.number if beat else 0
+
+    def answered(self, page: str | None) -> None:
+        """Note that the quick answer to the page's last change is ready: its rest begins now."""
+        with self._lock:
+            beat = self._beats.get(page or "")
+            if beat is not None:
+                beat.moment = time.monotonic()
+
+    def settle(self, page: str | None, rest: float) -> bool:
+        """Whether the page has rested for `rest` seconds; True once for each change, for the first who asks.
+
+        The rest counts from the quick answer, so that the settled one never overtakes it.
+        """
+        with self._lock:
+            beat = self._beats.get(page or "")
+            if beat is None or beat.settled or beat.moment is None or time.monotonic() - beat.moment < rest:
+                return False
+            beat.settled = True
+            return True
+
+    def is_settled(self, page: str | None) -> bool:
+        """Whether the page's last change was settled, or is being settled now."""
+        with self._lock:
+            beat = self._beats.get(page or "")
+            return beat is not None and beat.settled
+
+    def forget(self, page: str | None) -> None:
+        """Drop a page that was closed."""
+        with self._lock:
+            self._beats.pop(page or "", None)

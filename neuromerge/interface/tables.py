@@ -1,0 +1,71 @@
+"""Tables: the same numbers as a figure, for people who read them or hear them."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+from neuromerge.exploration.results import AccuracyBoard, LayerDetail
+
+NOT_APPLICABLE = "–"
+
+
+def table(caption: str, head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """An HTML table; the first cell of each row is its header. Everything is escaped."""
+    columns = "".join(f"<th scope='col'>{html.escape(name)}</th>" for name in head)
+    body = "".join(
+        f"<tr><th scope='row'>{html.escape(first)}</th>"
+        + "".join(f"<td>{html.escape(cell)}</td>" for cell in rest)
+        + "</tr>"
+        for first, *rest in rows
+    )
+    return (
+        f"<div class='nm-scroll' tabindex='0'><table class='nm-table'><caption>{html.escape(caption)}</caption>"
+        f"<thead><tr>{columns}</tr></thead><tbody>{body}</tbody></table></div>"
+    )
+
+
+def accuracy_table(board: AccuracyBoard, titles: dict[str, str]) -> str:
+    """Every accuracy with its interval and number of images."""
+    models = [("Base", board.base), ("Expert", board.expert), ("This merge", board.merge)]
+    if board.pinned is not None:
+        models.append((board.pinned_label or "Pinned", board.pinned))
+    rows = []
+    for task in board.tasks:
+        cells = [titles.get(task, task), "yes" if task in board.merged else "no"]
+        for _, scores in models:
+            score = scores.get(task)
+            cells.append(
+                f"{100 * score.value:.1f} % ({100 * score.low:.1f} to {100 * score.high:.1f}), n = {score.n}"
+                if score and score.n
+                else NOT_APPLICABLE
+            )
+        rows.append(cells)
+    return table(
+        f"Accuracy with its 95 % interval and number of images, {board.split} split",
+        ["Task", "Merged", *(name for name, _ in models)],
+        rows,
+    )
+
+
+def number(value: float) -> str:
+    """A value for a table cell; NaN is "not applicable"."""
+    return NOT_APPLICABLE if not np.isfinite(value) else f"{value:.3g}"
+
+
+def neuron_table(detail: LayerDetail) -> str:
+    """The most contested neurons of a layer."""
+    rows = [
+        [
+            f"neuron {neuron.index}",
+            number(neuron.margin),
+            number(neuron.mean_alpha),
+            number(neuron.tau_norm),
+            "yes" if neuron.ill_conditioned else "no",
+        ]
+        for neuron in detail.contested
+    ]
+    head = ["Neuron", "Election margin", "Mean alpha", "Change / base weights", "Close call"]
+    return table(f"Most contested neurons of {detail.layer}, {detail.matrix}", head, rows)

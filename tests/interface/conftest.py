@@ -1,0 +1,161 @@
+"""One server and one Chromium for all tests of the page; a screenshot of every page whose test fails."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlparse
+
+import pytest
+
+from neuromerge.interface.limits import Limits
+from tests.interface import fakes
+
+CHROMIUM = os.environ.get("NEUROMERGE_CHROMIUM") or next(
+    (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None
+)
+ARGUMENTS = [
+    "--no-sandbox",
+    "--disable-dev-shm-usage",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--no-first-run",
+]
+PATIENCE_MS = 1000 * int(os.environ.get("NEUROMERGE_BROWSER_PATIENCE", "60"))
+"""How long a test waits for what should take a moment: the machine may be busy with other things."""
+LIMITS = Limits(max_upload_bytes=300_000, max_pixels=250_000, max_classes=20)
+
+
+@contextlib.contextmanager
+def serving(engine: Any, families: Any, limits: Limits = LIMITS) -> Iterator[str]:
+    """The page, served on this machine while the context lasts; its address."""
+    from neuromerge.interface.app import build
+    from neuromerge.interface.launch import server_options
+
+    demo = build(engine, families, limits)
+    _, address, _ = demo.launch(prevent_thread_lock=True, quiet=True, **server_options(limits))
+    try:
+        yield address
+    finally:
+        demo.close(verbose=False)
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[str]:
+    """A page over numbers from formulas: every event at once, no model."""
+    from neuromerge.interface.engine import Engine
+
+    families = {entry.name: entry for entry in (fakes.family(), fakes.family("other", "Another family"))}
+    with serving(Engine(fakes.FakeWorkspace), families) as address:
+        yield address
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[Any]:
+    """A headless browser."""
+    if CHROMIUM is None:
+        pytest.skip("Chromium is not installed")
+    playwright = pytest.importorskip("playwright.sync_api")
+    with playwright.sync_playwright() as driver:
+        playwright.expect.set_options(timeout=PATIENCE_MS)
+        browser = driver.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+        yield browser
+        browser.close()
+
+
+class Visitor:
+    """A browser context with one page, and everything the page complained about."""
+
+    def __init__(self, browser: Any, address: str, **options: Any) -> None:
+        self.address = address.rstrip("/")
+        self.context = browser.new_context(**{"viewport": {"width": 1280, "height": 900}, **options})
+        self.page = self.context.new_page()
+        self.page.set_default_timeout(PATIENCE_MS)
+        self.complaints: list[str] = []
+        self.page.on("console", self._said)
+        self.page.on("pageerror", lambda error: self.complaints.append(f"page error: {error}"))
+        self.page.on("request", self._asked)
+        self.page.on("response", self._answered)
+
+    def _said(self, message: Any) -> None:
+        if message.type == "error":
+            self.complaints.append(f"console: {message.text} ({message.location.get('url', '')})")
+
+    def _asked(self, request: Any) -> None:
+        url = urlparse(request.url)
+        if url.scheme in ("http", "https", "ws", "wss") and url.hostname not in ("127.0.0.1", "localhost"):
+            self.complaints.append(f"a request left the machine: {request.url}")
+
+    def _answered(self, response: Any) -> None:
+        if response.status >= 400:
+            self.complaints.append(f"HTTP {response.status}: {response.url}")
+
+    def open(self, query: str = "", *, tab: str = "") -> Any:
+        """Load the page and wait for the first merge; `tab` is opened afterwards."""
+        self.page.goto(f"{self.address}/?{query}")
+        self.page.wait_for_selector("#readout .nm-score-value")
+        if tab:
+            self.tab(tab)
+        return self.page
+
+    def tab(self, name: str) -> None:
+        """Open a tab by its title."""
+        self.page.get_by_role("tab", name=name, exact=True).click()
+
+    def drawn(self, identity: str) -> None:
+        """Wait until a figure is drawn."""
+        self.page.wait_for_selector(f"#{identity} .nm-view[data-state=drawn]")
+
+    def cells(self, identity: str) -> list[list[Any]]:
+        """The numbers of a figure's heatmaps as the browser holds them."""
+        script = "id => (document.querySelector(`#${id} .nm-stage`).data || []).filter(t => t.z).map(t => t.z)"
+        return self.page.evaluate(script, identity)
+
+    def slider(self, identity: str) -> Any:
+        """The range input of a control."""
+        return self.page.locator(f"#{identity} input[type=range]")
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
+    """Let fixtures know whether their test failed."""
+    outcome = yield
+    report = outcome.get_result()
+    if report.when == "call":
+        item.stash[FAILED] = report.failed
+
+
+FAILED = pytest.StashKey[bool]()
+
+
+@pytest.fixture
+def visit(chromium: Any, server: str, request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Any]:
+    """Makes visitors; afterwards none may have had a console error or asked for anything outside."""
+    visitors: list[Visitor] = []
+
+    def make(**options: Any) -> Visitor:
+        visitors.append(Visitor(chromium, server, **options))
+        return visitors[-1]
+
+    yield make
+    failed = request.node.stash.get(FAILED, False)
+    complaints = [complaint for visitor in visitors for complaint in visitor.complaints]
+    for number, visitor in enumerate(visitors):
+        if failed:
+            path = tmp_path / f"failure-{number}.png"
+            with contextlib.suppress(Exception):
+                visitor.page.screenshot(path=str(path))
+                print(f"screenshot: {path}")
+        visitor.context.close()
+    if not failed:
+        assert complaints == []
+
+
+@pytest.fixture
+def visitor(visit: Any) -> Visitor:
+    """One visitor with a desktop screen."""
+    return visit()

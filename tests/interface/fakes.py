@@ -1,0 +1,229 @@
+"""A workspace without models: seeded numbers of the right shapes, at once, for tests of the page itself."""
+
+from __future__ import annotations
+
+import zlib
+
+import numpy as np
+
+from neuromerge.errors import SettingError
+from neuromerge.evaluation.families import Family, SampleSource, TaskSpec
+from neuromerge.exploration.measures import MEASURES, measure
+from neuromerge.exploration.results import (
+    Accuracy,
+    AccuracyBoard,
+    Confusion,
+    ContestedNeuron,
+    GalleryItem,
+    GalleryPage,
+    Heatmap,
+    Landscape,
+    LayerDetail,
+    MergeSummary,
+    NeuronDetail,
+    Prediction,
+)
+from neuromerge.exploration.setting import Setting
+
+TASKS = ("digits", "letters", "flags", "animals", "food", "faces", "places", "objects")
+TITLES = ("Digits", "Letters", "Flags", "Animals", "Food", "Faces", "Places", "Objects")
+ROWS = ("stem", *(f"block {i}" for i in range(6)), "head")
+COLUMNS = ("q", "k", "v", "out", "fc1", "fc2", "patch", "projection", "embedding", "norm", "bias")
+IMAGES = {"quick": 16, "validation": 160, "test": 200}
+
+
+def family(name: str = "toy", title: str = "Toy family") -> Family:
+    """Eight tasks with nothing behind them."""
+    tasks = {
+        task: TaskSpec(
+            task,
+            label,
+            f"{label} of all kinds.",
+            ("one", "two", "three"),
+            ("a picture of a {}",),
+            SampleSource("bundled"),
+        )
+        for task, label in zip(TASKS, TITLES, strict=True)
+    }
+    return Family(
+        name=name,
+        title=title,
+        description="A family for tests.",
+        base=f"bundled:{name}",
+        experts={task: f"bundled:{name}/{task}" for task in TASKS},
+        tasks=tasks,
+        online=False,
+        default_tasks=TASKS,
+    )
+
+
+def _random(*keys: object) -> np.random.Generator:
+    return np.random.default_rng(zlib.crc32(repr(keys).encode()))
+
+
+def _coefficients(setting: Setting) -> tuple[float, float, float]:
+    values = dict(setting.parameters)
+    trim = float(values.get("trim_ratio", 0.5))
+    sigma = 0.6 * trim
+    parallel, orthogonal = values.get("lambda_parallel", 0.0), values.get("lambda_orthogonal", "auto")
+    return (
+        0.0 if parallel == "auto" else float(parallel),
+        1 / (1 - sigma) if orthogonal == "auto" else float(orthogonal),
+        sigma,
+    )
+
+
+class FakeWorkspace:
+    """Answers as the real workspace does, from formulas and seeds instead of weights."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[str, Setting]] = []
+
+    def summary(self, setting: Setting) -> MergeSummary:
+        parallel, orthogonal, sigma = _coefficients(setting)
+        tasks = dict.fromkeys(setting.tasks, sigma)
+        return MergeSummary(parallel, orthogonal, sigma, tasks, dict.fromkeys(setting.tasks, 0.2), 12, 9000)
+
+    def _scores(self, setting: Setting, split: str) -> dict[str, Accuracy]:
+        parallel, orthogonal, _ = _coefficients(setting)
+        quality = np.exp(-((orthogonal - 1.6) ** 2) / 3 - (parallel - 0.3) ** 2 / 4)
+        return {
+            task: _accuracy(0.35 + (0.35 if task in setting.tasks else 0.05) * quality + 0.03 * place / 8, split)
+            for place, task in enumerate(TASKS)
+        }
+
+    def board(self, setting, split="validation", pinned=None, previous=None, *, pinned_label="", check=None):
+        self.calls.append((split, setting))
+        return AccuracyBoard(
+            split=split,
+            tasks=TASKS,
+            merged=frozenset(setting.tasks),
+            base={task: _accuracy(0.35, split) for task in TASKS},
+            expert={task: _accuracy(0.8 + 0.02 * place, split) for place, task in enumerate(TASKS)},
+            merge=self._scores(setting, split),
+            pinned=self._scores(pinned, split) if pinned else None,
+            pinned_label=pinned_label,
+            previous=self._scores(previous, split) if previous else None,
+        )
+
+    def measures(self):
+        return MEASURES
+
+    def heatmap(self, setting, key, check=None):
+        info = measure(key)
+        parallel, orthogonal, _ = _coefficients(setting)
+        values = _random(key, setting.tasks).random((2, len(ROWS), len(COLUMNS)))
+        if info.moves_with_lambda:
+            values[0] *= parallel
+            values[1] *= orthogonal
+        values[:, 1:-1, 6:9] = np.nan
+        values[:, 0, :6] = values[:, -1, :6] = np.nan
+        values[0, :, 8:] = np.nan
+        note = (
+            "lambda_1 is 0: nothing of the parallel part is added." if parallel == 0 and info.moves_with_lambda else ""
+        )
+        return Heatmap(info, ROWS, COLUMNS, values[0], values[1], note_parallel=note)
+
+    def layer(self, setting, layer, matrix, sort="contested", check=None):
+        if layer not in ROWS or matrix not in COLUMNS:
+            raise SettingError(f"The family has no cell {layer} / {matrix}.")
+        random = _random(layer, matrix, setting.tasks)
+        count = len(setting.tasks)
+        cosine = np.clip(random.normal(0, 0.2, (count, count)), -1, 1)
+        cosine = (cosine + cosine.T) / 2
+        np.fill_diagonal(cosine, 1.0)
+        contested = tuple(
+            ContestedNeuron(int(random.integers(192)), 0.01 * i, float(random.random()), float(random.random()), i == 3)
+            for i in range(12)
+        )
+        return LayerDetail(
+            layer=layer,
+            matrix=matrix,
+            kind="neurons",
+            tasks=setting.tasks,
+            neurons=192,
+            inputs=192,
+            sort=sort,
+            strength=random.random((48, count)),
+            margin=np.sort(random.random(48)),
+            bin_edges=np.linspace(0, 192, 49),
+            cosine_parallel=cosine,
+            cosine_orthogonal=cosine * 0.5,
+            alpha_edges=np.linspace(-0.5, 1.5, 31),
+            alpha_counts=random.integers(0, 60, (count, 30)),
+            contested=contested,
+            ill_conditioned=7,
+        )
+
+    def neuron(self, setting, layer, matrix, index, image_task=None, check=None):
+        if not 0 <= index < 192:
+            raise SettingError("This matrix has the neurons 0 to 191.")
+        random = _random(layer, matrix, index)
+        count = len(setting.tasks)
+        parallel, orthogonal, _ = _coefficients(setting)
+        left, singular, _ = np.linalg.svd(random.normal(size=(count, 12)), full_matrices=False)
+        return NeuronDetail(
+            layer=layer,
+            matrix=matrix,
+            index=index,
+            tasks=setting.tasks,
+            base_norm=1.3,
+            c=random.normal(0, 0.1, count),
+            c_merged=0.06,
+            scores=left * singular,
+            singular=singular,
+            left=left,
+            elected=random.normal(0, 0.4, len(singular)),
+            alpha=random.random(count),
+            tau_norm=np.linalg.norm(left * singular, axis=1),
+            lambda_parallel=parallel,
+            lambda_orthogonal=orthogonal,
+            along_base=random.normal(0, 1, 64),
+            along_direction=random.normal(0, 1, (64, len(singular))),
+            image_labels=tuple("one" for _ in range(64)),
+        )
+
+    def gallery(self, setting, task, split="validation", kind="all", page=0, check=None):
+        random = _random(task, kind, page)
+        items = tuple(
+            GalleryItem(
+                index=place,
+                image=random.integers(0, 255, (48, 48, 3), dtype=np.uint8),
+                truth="one",
+                base="two",
+                expert="one",
+                merge="three" if place % 3 else "one",
+            )
+            for place in range(12)
+        )
+        return GalleryPage(items, 36, page, 3)
+
+    def confusion(self, setting, task, split="validation", check=None):
+        return Confusion(task, ("one", "two", "three"), _random(task).integers(0, 40, (3, 3)))
+
+    def classify(self, setting, image, class_names, template, check=None):
+        models = ("Base", *setting.tasks, "This merge")
+        shown = tuple(class_names)[:5]
+        share = 1 / len(shown)
+        return tuple(Prediction(model, shown, (share,) * len(shown)) for model in models)
+
+    def landscape(self, setting, x_name, y_name, check=None):
+        x, y = np.linspace(0, 3, 7), np.linspace(-1, 2, 7)
+        value = np.exp(-((x[None] - 1.6) ** 2) / 3 - (y[:, None] - 0.3) ** 2 / 4)
+        yield Landscape(x_name, y_name, x, y, value, (1.5, 0.0))
+
+    def validation_scores(self, setting, check=None):
+        return {
+            task: score.value for task, score in self._scores(setting, "validation").items() if task in setting.tasks
+        }
+
+    def export(self, setting, layout, directory, progress=None, check=None):
+        (directory / "model.safetensors").write_bytes(b"weights")
+        return directory
+
+
+def _accuracy(share: float, split: str) -> Accuracy:
+    n = IMAGES[split]
+    correct = round(float(np.clip(share, 0, 1)) * n)
+    half = 1.96 * (max(share * (1 - share), 0.01) / n) ** 0.5
+    return Accuracy(correct, n, max(0.0, share - half), min(1.0, share + half))

@@ -1,0 +1,75 @@
+"""The functions that scripts and assistants call, over HTTP, as they call them."""
+
+from __future__ import annotations
+
+import base64
+import io
+
+import pytest
+from PIL import Image
+
+gradio_client = pytest.importorskip("gradio_client")
+
+
+@pytest.fixture(scope="module")
+def client(server):
+    return gradio_client.Client(server, verbose=False)
+
+
+def picture(size=(32, 32)):
+    out = io.BytesIO()
+    Image.new("RGB", size, "red").save(out, "PNG")
+    return base64.b64encode(out.getvalue()).decode()
+
+
+def test_only_the_useful_functions_are_public(client):
+    named = client.view_api(return_format="dict")["named_endpoints"]
+    assert set(named) == {"/merge_summary", "/accuracy", "/interference", "/classify"}
+    assert all(endpoint["description"] for endpoint in named.values())
+
+
+def test_merge_summary(client):
+    told = client.predict(["digits", "flags"], "neuromerging", {"trim_ratio": 0.5}, api_name="/merge_summary")
+    assert told["tasks"] == ["digits", "flags"]
+    assert told["parameters"]["trim_ratio"] == 0.5
+    assert told["lambda_orthogonal"] == pytest.approx(1 / (1 - told["sigma"]))
+
+
+def test_accuracy_marks_what_was_merged(client):
+    told = client.predict(["digits"], "ties", None, "quick", api_name="/accuracy")
+    assert told["tasks"]["digits"]["merged"]
+    assert not told["tasks"]["flags"]["merged"]
+    assert 0 <= told["tasks"]["flags"]["merge"]["accuracy"] <= 1
+
+
+def test_interference_leaves_out_what_does_not_apply(client):
+    rows = client.predict("cancellation", api_name="/interference")
+    assert {"layer", "matrix", "parallel", "orthogonal"} == set(rows[0])
+    assert any(row["parallel"] is None for row in rows)
+    assert not any(row["parallel"] is None and row["orthogonal"] is None for row in rows)
+
+
+def test_classify_with_and_without_a_data_prefix(client):
+    for image in (picture(), "data:image/png;base64," + picture()):
+        told = client.predict(image, ["cat", "dog"], api_name="/classify")
+        assert set(told["This merge"]) == {"cat", "dog"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "name", "message"),
+    [
+        ((["nonsense"],), "/merge_summary", "nonsense"),
+        ((None, "magic"), "/merge_summary", "magic"),
+        ((None, "neuromerging", {"trim_ratio": 7}), "/merge_summary", "trim_ratio"),
+        ((None, "neuromerging", {"bogus": 1}), "/accuracy", "bogus"),
+        (("nothing",), "/interference", "measure"),
+        (("not base64!", ["a", "b"]), "/classify", "base64"),
+        ((base64.b64encode(b"no picture").decode(), ["a", "b"]), "/classify", "picture"),
+        ((picture((600, 600)), ["a", "b"]), "/classify", "pixels"),
+        ((picture(), ["a"]), "/classify", "two class names"),
+        ((picture(), ["a", "b"], "no place"), "/classify", "prompt"),
+    ],
+)
+def test_bad_arguments_come_back_as_sentences(client, arguments, name, message):
+    with pytest.raises(gradio_client.exceptions.AppError, match=message):
+        client.predict(*arguments, api_name=name)

@@ -1,0 +1,113 @@
+from __future__ import annotations
+
+import math
+
+import gradio as gr
+import pytest
+
+from neuromerge.errors import SettingError
+from neuromerge.exploration.settings import PRESETS, make_setting
+from neuromerge.interface.controls import build_controls, comparison_choices, pin_key
+from neuromerge.interface.session import Session
+from neuromerge.merging import registry
+from tests.interface.fakes import FakeWorkspace, family
+
+FAMILY = family()
+FAMILIES = {FAMILY.name: FAMILY}
+
+
+@pytest.fixture(scope="module")
+def controls():
+    with gr.Blocks(analytics_enabled=False):
+        return build_controls(FAMILIES)
+
+
+@pytest.fixture
+def values(controls):
+    return [component.value for component in controls.inputs]
+
+
+def put(controls, values, setting):
+    """What the page's controls hold after `updates`."""
+    for place, update in enumerate(controls.updates(setting)):
+        if "value" in update:
+            values[place] = update["value"]
+    return values
+
+
+def test_the_page_opens_with_the_first_setting(controls, values):
+    assert controls.setting(values) == make_setting(FAMILY)
+
+
+@pytest.mark.parametrize("method", list(registry.methods()))
+def test_every_method_has_a_control_for_each_parameter(controls, values, method):
+    setting = make_setting(FAMILY, ("digits", "flags"), method)
+    assert controls.setting(put(controls, values, setting)) == setting
+
+
+@pytest.mark.parametrize("preset", PRESETS, ids=lambda preset: preset.key)
+def test_presets_go_through_the_controls_unchanged(controls, values, preset):
+    setting = preset.apply(make_setting(FAMILY), FAMILY)
+    assert controls.setting(put(controls, values, setting)) == setting
+
+
+def control(controls, name):
+    return next(c for c in controls.parameters if c.method == "neuromerging" and c.spec.name == name)
+
+
+def test_a_slider_that_is_moved_wins_over_its_auto_switch(controls, values):
+    moved = control(controls, "lambda_orthogonal").widget
+    values[controls.inputs.index(moved)] = 1.25
+    assert controls.setting(values).value("lambda_orthogonal") == "auto"
+    assert controls.setting(values, touched=moved).value("lambda_orthogonal") == 1.25
+
+
+def test_auto_shows_what_it_came_to(controls):
+    setting = make_setting(FAMILY)
+    summary = FakeWorkspace().summary(setting)
+    shown = dict(zip(controls.auto_widgets, controls.resolved(setting, summary), strict=True))
+    assert shown[control(controls, "lambda_orthogonal").widget]["value"] == round(summary.lambda_orthogonal, 4)
+
+
+def test_a_value_beyond_the_slider_widens_it(controls):
+    setting = make_setting(FAMILY, parameters={"lambda_orthogonal": 12.5})
+    place = controls.inputs.index(control(controls, "lambda_orthogonal").widget)
+    update = controls.updates(setting)[place]
+    assert update["maximum"] >= 12.5
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -5, 1.0, "a lot", None, [0.5], True])
+def test_a_bad_number_is_refused_in_words(controls, values, bad):
+    values[controls.inputs.index(control(controls, "trim_ratio").widget)] = bad
+    with pytest.raises(SettingError, match="trim_ratio"):
+        controls.setting(values)
+
+
+@pytest.mark.parametrize("tasks", [[], None, ["nonsense"], ["digits", "digits"], "digits", 5])
+def test_bad_tasks_are_refused_in_words(controls, values, tasks):
+    values[1] = tasks
+    with pytest.raises(SettingError):
+        controls.setting(values)
+
+
+@pytest.mark.parametrize(
+    ("place", "bad"), [(0, "nowhere"), (0, None), (0, ["toy"]), (2, "magic"), (2, None), (3, -1), (3, 0.5)]
+)
+def test_a_bad_family_method_or_seed_is_refused_in_words(controls, values, place, bad):
+    values[place] = bad
+    with pytest.raises(SettingError):
+        controls.setting(values)
+
+
+def test_comparisons_are_methods_and_pins(controls):
+    setting = make_setting(FAMILY, ("digits",))
+    session = Session().pin(setting)
+    keys = [key for _, key in comparison_choices(session)]
+    assert keys[0] == pin_key(setting)
+    assert {"ties", "task_arithmetic", "none"} <= set(keys)
+    assert controls.comparison(pin_key(setting), setting, session)[0] == setting
+    assert controls.comparison(pin_key(setting), setting, Session())[0] is None
+    assert controls.comparison("ties", setting, session)[0].method == "ties"
+    assert controls.comparison("none", setting, session) == (None, "")
+    with pytest.raises(SettingError):
+        controls.comparison("magic", setting, session)

@@ -1,0 +1,70 @@
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from neuromerge.exploration.settings import change, make_setting
+from neuromerge.interface.session import MAX_PINS, MAX_TRIALS, Pulse, Session
+from tests.interface.fakes import family
+
+FAMILY = family()
+
+
+@pytest.fixture
+def settings():
+    first = make_setting(FAMILY)
+    return [first, *(change(first, FAMILY, lambda_orthogonal=value / 100) for value in range(1, 300))]
+
+
+def test_the_previous_setting_is_where_the_page_rested_before(settings):
+    a, b, c = settings[:3]
+    session = Session()
+    assert session.previous(a) is None
+    session = session.visit(a)
+    assert session.previous(a) is None
+    assert session.previous(b) == a
+    session = session.visit(b)
+    assert session.previous(b) == a
+    assert session.previous(c) == b
+
+
+def test_pins_are_kept_once_and_bounded(settings):
+    session = Session()
+    for setting in settings[:20]:
+        session = session.pin(setting).pin(setting)
+    assert len(session.pins) == MAX_PINS
+    assert session.pins[-1] == settings[19]
+
+
+def test_visited_settings_become_rows_once_and_bounded(settings):
+    session = Session()
+    for setting in settings:
+        session = session.score(setting, {"digits": 0.5, "flags": 1.0}, 0.2).score(setting, {"digits": 0.1}, 0.2)
+    assert len(session.trials) == MAX_TRIALS
+    assert session.trials[-1].value == 0.75
+    assert len({trial.number for trial in session.trials}) == MAX_TRIALS
+
+
+def test_a_page_settles_once_for_each_change_and_only_at_rest():
+    pulse = Pulse()
+    assert not pulse.settle("a", 0)
+    pulse.beat("a")
+    assert not pulse.settle("a", 0)
+    pulse.answered("a")
+    assert not pulse.settle("a", 60)
+    time.sleep(0.02)
+    assert pulse.settle("a", 0.01)
+    assert not pulse.settle("a", 0.01)
+    assert pulse.beat("a") == 2
+    assert pulse.number("b") == 0
+
+
+def test_the_pulse_is_bounded_and_forgets():
+    pulse = Pulse(capacity=3)
+    for page in "abcd":
+        pulse.beat(page)
+    assert pulse.number("a") == 0
+    assert pulse.number("d") == 1
+    pulse.forget("d")
+    assert pulse.number("d") == 0
