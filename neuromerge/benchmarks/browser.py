@@ -1,0 +1,218 @@
+"""The app in Chromium: from an input event to the painted picture.
+
+Starts ``python app.py`` in a process of its own, opens its page, and works the controls as a person does: real
+keys, real clicks. Each time is taken in the page, from the time stamp of the input event to the frame after the
+picture was drawn. Needs Playwright and a Chromium.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[2]
+CHROMIUM_ARGUMENTS = [
+    "--no-sandbox",
+    "--disable-dev-shm-usage",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--no-first-run",
+]
+PATIENCE_S = 120
+
+ORTHOGONAL = "#neuromerging-lambda-orthogonal input[type=range]"
+TRIM = "#neuromerging-trim-ratio input[type=range]"
+
+# Arms a stop watch in the page: it starts at the next event of `kind` and stops, for each target, in the frame
+# after the target has changed.
+STOP_WATCH = """
+([kind, targets]) => {
+  window.neuromergeWatch = new Promise((resolve) => {
+    let start = null;
+    document.addEventListener(kind, (event) => { start ??= event.timeStamp; }, { capture: true, once: true });
+    const times = {};
+    for (const [name, selector, attribute] of targets) {
+      const node = document.querySelector(selector);
+      const observer = new MutationObserver(() => {
+        if (start === null) { return; }
+        observer.disconnect();
+        requestAnimationFrame(() => setTimeout(() => {
+          times[name] = performance.now() - start;
+          if (Object.keys(times).length === targets.length) { resolve(times); }
+        }, 0));
+      });
+      observer.observe(node, attribute
+        ? { attributes: true, attributeFilter: [attribute] }
+        : { childList: true, characterData: true, subtree: true });
+    }
+  });
+}
+"""
+
+
+@dataclass(frozen=True)
+class Aim:
+    """What is measured and what it should stay under, in milliseconds at the 95th percentile."""
+
+    name: str
+    milliseconds: float
+
+
+AIMS = {
+    "up": Aim("server up after start", 10_000),
+    "paint": Aim("first paint of a fresh page", 3_000),
+    "lambda heatmap": Aim("lambda moved -> heatmaps", 400),
+    "lambda accuracy": Aim("lambda moved -> quick accuracy", 400),
+    "trim heatmap": Aim("trim moved -> heatmaps", 700),
+    "trim accuracy": Aim("trim moved -> quick accuracy", 700),
+    "click": Aim("cell clicked -> layer open", 300),
+}
+
+
+def free_port() -> int:
+    """A port of this machine that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextlib.contextmanager
+def running_app(port: int) -> Iterator[tuple[str, float, subprocess.Popen[bytes]]]:
+    """``python app.py`` on `port` while the context lasts: its address, seconds until it answered, its process."""
+    environment = {**os.environ, "GRADIO_SERVER_PORT": str(port), "GRADIO_ANALYTICS_ENABLED": "False"}
+    begun = time.perf_counter()
+    process = subprocess.Popen([sys.executable, "app.py"], cwd=ROOT, env=environment, stdout=subprocess.DEVNULL)
+    address = f"http://127.0.0.1:{port}"
+    try:
+        while True:
+            with contextlib.suppress(urllib.error.URLError, ConnectionError, TimeoutError):
+                urllib.request.urlopen(address, timeout=5).read()
+                break
+            if process.poll() is not None or time.perf_counter() - begun > PATIENCE_S:
+                raise SystemExit(f"The app did not answer on {address}.")
+            time.sleep(0.05)
+        yield address, time.perf_counter() - begun, process
+    finally:
+        process.terminate()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(20)
+        process.kill()
+
+
+def timed(page: Any, kind: str, targets: list[tuple[str, str, str | None]], act: Any) -> dict[str, float]:
+    """Milliseconds from the input event that `act` causes until each target was painted."""
+    page.evaluate(STOP_WATCH, [kind, targets])
+    act()
+    return dict(page.evaluate("window.neuromergeWatch"))
+
+
+def measure(address: str, moves: int, warm: int) -> dict[str, list[float]]:
+    """Milliseconds of every measurement, by the keys of `AIMS` (without ``up``)."""
+    from playwright.sync_api import sync_playwright
+
+    found: dict[str, list[float]] = {key: [] for key in AIMS if key != "up"}
+    executable = next(
+        (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None
+    )
+    with sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=executable, args=CHROMIUM_ARGUMENTS)
+        for _ in range(min(5, moves)):
+            context = browser.new_context(viewport={"width": 1280, "height": 900})
+            page = context.new_page()
+            page.set_default_timeout(1000 * PATIENCE_S)
+            begun = time.perf_counter()
+            page.goto(address)
+            page.wait_for_selector("#readout .nm-score-value")
+            page.wait_for_selector("#accuracy-bars .nm-view[data-state=drawn]")
+            found["paint"].append(1000 * (time.perf_counter() - begun))
+            context.close()
+
+        page = browser.new_context(viewport={"width": 1280, "height": 900}).new_page()
+        page.set_default_timeout(1000 * PATIENCE_S)
+        page.goto(f"{address}/?tab=interference")
+        page.wait_for_selector("#readout .nm-score-value")
+        page.wait_for_selector("#interference .nm-view[data-drawn]")
+        pictures: list[tuple[str, str, str | None]] = [
+            ("heatmap", "#interference .nm-view", "data-drawn"),
+            ("accuracy", "#readout", None),
+        ]
+        for name, selector in (("lambda", ORTHOGONAL), ("trim", TRIM)):
+            slider = page.locator(selector)
+            slider.focus()
+            for number in range(warm + moves):
+                key = "ArrowLeft" if name == "trim" else "ArrowRight"
+                times = timed(page, "input", pictures, lambda slider=slider, key=key: slider.press(key))
+                if number >= warm:
+                    found[f"{name} heatmap"].append(times["heatmap"])
+                    found[f"{name} accuracy"].append(times["accuracy"])
+        stage = page.locator("#interference .nm-stage")
+        stage.scroll_into_view_if_needed()
+        layer: list[tuple[str, str, str | None]] = [("layer", "#layer-caption", None)]
+        places = cells(page)
+        for number in range(warm + moves):
+            x, y = places[number % len(places)]
+            times = timed(page, "click", layer, lambda x=x, y=y: page.mouse.click(x, y))
+            if number >= warm:
+                found["click"].append(times["layer"])
+        browser.close()
+    return found
+
+
+def cells(page: Any) -> list[tuple[float, float]]:
+    """Places on the screen of the cells of the blocks' matrices, in the orthogonal panel."""
+    return [
+        tuple(place)
+        for place in page.evaluate(
+            """() => {
+              const stage = document.querySelector('#interference .nm-stage');
+              const full = stage._fullData.find(trace => trace.meta && trace.meta.source === 'orthogonal');
+              const axis = name => stage._fullLayout[name.replace(/^[xy]/, letter => `${letter}axis`)];
+              const box = stage.getBoundingClientRect(), x = axis(full.xaxis), y = axis(full.yaxis), places = [];
+              full.z.forEach((line, row) => line.forEach((value, column) => {
+                if (value !== null && column < 6) {
+                  places.push([box.left + x._offset + x.d2p(column), box.top + y._offset + y.d2p(row)]);
+                }
+              }));
+              return places;
+            }"""
+        )
+    ]
+
+
+def percentile(values: list[float], share: float) -> float:
+    """The value that `share` of `values` do not exceed."""
+    ordered = sorted(values)
+    return ordered[min(len(ordered) - 1, max(0, round(share * len(ordered) + 0.5) - 1))]
+
+
+def main(argv: list[str]) -> int:
+    """Measure, and print median and 95th percentile beside the aims."""
+    parser = argparse.ArgumentParser(prog="python -m neuromerge.benchmarks browser", description=__doc__)
+    parser.add_argument("--moves", type=int, default=40, metavar="N", help="measurements of each kind (default 40)")
+    parser.add_argument(
+        "--warm", type=int, default=3, metavar="N", help="moves before them that do not count (default 3)"
+    )
+    options = parser.parse_args(argv)
+    if options.moves < 1 or options.warm < 0:
+        parser.error("--moves must be at least 1 and --warm at least 0")
+    with running_app(free_port()) as (address, seconds, _):
+        found = {"up": [1000 * seconds], **measure(address, options.moves, options.warm)}
+    print(f"{'':34s}{'median':>10s}{'p95':>10s}{'aim':>10s}   n")
+    for key, values in found.items():
+        aim, p95 = AIMS[key], percentile(values, 0.95)
+        verdict = "" if p95 <= aim.milliseconds else "  over"
+        print(f"{aim.name:34s}{median(values):8.0f}ms{p95:8.0f}ms{aim.milliseconds:8.0f}ms{len(values):4d}{verdict}")
+    return 0

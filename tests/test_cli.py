@@ -1,0 +1,216 @@
+"""The command line: what it prints, what it writes, and that bad input costs one line and exit code 2."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+import neuromerge
+from neuromerge import cli
+from neuromerge.errors import Cancelled
+
+
+@pytest.fixture(scope="module")
+def zoo(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A base and two experts of a tiny network, as files."""
+    folder = tmp_path_factory.mktemp("zoo")
+    generator = torch.Generator().manual_seed(0)
+    shapes = {"layers.0.fc1.weight": (6, 4), "layers.0.fc1.bias": (6,), "layers.1.fc1.weight": (3, 6)}
+    base = {key: torch.randn(shape, generator=generator) for key, shape in shapes.items()}
+    save_file(base, folder / "base.safetensors")
+    for name in ("one", "two"):
+        expert = {k: v + 0.1 * torch.randn(v.shape, generator=generator) for k, v in base.items()}
+        save_file(expert, folder / f"{name}.safetensors")
+    (folder / "recipe.yaml").write_text(
+        "merge_method: neuromerging\n"
+        f"base_model: {folder / 'base.safetensors'}\n"
+        "models:\n"
+        f"  - model: {folder / 'one.safetensors'}\n"
+        f"  - model: {folder / 'two.safetensors'}\n"
+        "parameters:\n  trim_ratio: 0.5\n  lambda_parallel: 0.2\n"
+    )
+    return folder
+
+
+def sources(zoo: Path) -> list[str]:
+    names = ("base", "one", "two")
+    base, one, two = (str(zoo / f"{name}.safetensors") for name in names)
+    return ["--base", base, "--task", one, "--task", two]
+
+
+def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
+    code = cli.main(list(arguments))
+    captured = capsys.readouterr()
+    return code, captured.out, captured.err
+
+
+def test_merge_writes_what_the_library_merges(zoo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "merged"
+    code, text, error = run(capsys, "merge", *sources(zoo), "--trim-ratio", "0.5", "--out", str(out))
+    assert (code, error) == (0, "")
+    assert "Merged 2 experts with neuromerging" in text
+    assert "sigma" in text
+    base, *experts = (zoo / f"{name}.safetensors" for name in ("base", "one", "two"))
+    expected = neuromerge.merge(base, experts, trim_ratio=0.5).state_dict
+    written = load_file(out / "model.safetensors")
+    assert set(written) == set(expected)
+    for key, value in expected.items():
+        assert torch.equal(written[key], value), key
+
+
+def test_merge_from_a_recipe(zoo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    recipe = str(zoo / "recipe.yaml")
+    code, text, _ = run(capsys, "merge", recipe, "--out", str(tmp_path / "a"), "--json")
+    assert code == 0
+    summary = json.loads(text)
+    assert summary["parameters"]["trim_ratio"] == 0.5
+    assert summary["lambda_parallel"] == 0.2
+    assert summary["seed"] == 0
+    # Options on the line win over the recipe.
+    code, text, _ = run(capsys, "merge", recipe, "--trim-ratio", "0.25", "--out", str(tmp_path / "b"), "--json")
+    assert code == 0
+    assert json.loads(text)["parameters"]["trim_ratio"] == 0.25
+
+
+@pytest.mark.parametrize("method", ["ties", "dare", "average", "tsv_m"])
+def test_other_methods(method: str, zoo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, text, _ = run(capsys, "merge", *sources(zoo), "--method", method, "--out", str(tmp_path / "out"), "--json")
+    assert code == 0
+    assert json.loads(text)["method"] == method
+
+
+def test_a_single_file_in_half_precision(zoo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "merged.safetensors"
+    assert run(capsys, "merge", *sources(zoo), "--dtype", "float16", "--out", str(out))[0] == 0
+    assert {value.dtype for value in load_file(out).values()} == {torch.float16}
+
+
+BAD = {
+    "no command": [],
+    "unknown command": ["mrge"],
+    "no output": ["merge", "--base", "b", "--task", "t"],
+    "no base": ["merge", "--out", "o"],
+    "missing file": ["merge", "--base", "nowhere.safetensors", "--task", "t", "--out", "o"],
+    "missing recipe": ["merge", "nowhere.yaml", "--out", "o"],
+    "recipe and base": ["merge", "r.yaml", "--base", "b", "--task", "t", "--out", "o"],
+    "unknown method": ["merge", "{sources}", "--method", "magic", "--out", "o"],
+    "trim out of range": ["merge", "{sources}", "--trim-ratio", "1", "--out", "o"],
+    "no number": ["merge", "{sources}", "--lambda-orthogonal", "much", "--out", "o"],
+    "foreign parameter": ["merge", "{sources}", "--method", "average", "--trim-ratio", "0.5", "--out", "o"],
+    "unknown option": ["merge", "{sources}", "--trimratio", "0.5", "--out", "o"],
+    "unknown dtype": ["merge", "{sources}", "--dtype", "int8", "--out", "o"],
+    "no clip to convert": ["merge", "{sources}", "--layout", "open_clip", "--out", "o"],
+    "negative seed": ["merge", "{sources}", "--seed", "-1", "--out", "o"],
+    "unknown measure": ["interference", "{sources}", "--measure", "magic"],
+    "interference without base": ["interference"],
+    "interference trim": ["interference", "{sources}", "--trim-ratio", "2"],
+    "csv in no folder": ["interference", "{sources}", "--csv", "nowhere/table.csv"],
+    "unknown family": ["sweep", "--family", "magic", "--trials", "1"],
+    "bad range": ["sweep", "--range", "trim_ratio=high"],
+    "unknown method name": ["methods", "magic"],
+    "evaluate nothing": ["evaluate", "nowhere.safetensors"],
+    "bundled nothing": ["evaluate", "bundled:nothing"],
+    "bad images": ["evaluate", "x", "--images", "mnist"],
+    "port": ["app", "--port", "99999"],
+    "hub address": ["convert", "hub:nothing", "--out", "o"],
+}
+
+
+@pytest.mark.parametrize("arguments", BAD.values(), ids=BAD.keys())
+def test_bad_input_is_one_line_and_exit_code_2(
+    arguments: list[str], zoo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    expanded = [word for argument in arguments for word in (sources(zoo) if argument == "{sources}" else [argument])]
+    code, out, error = run(capsys, *expanded)
+    assert code == 2
+    assert out == ""
+    assert error.startswith("neuromerge")
+    assert error.count("\n") == 1
+    assert error.endswith(".\n")
+    assert "Traceback" not in error
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_interference_as_text_csv_and_json(zoo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, text, _ = run(capsys, "interference", *sources(zoo))
+    assert code == 0
+    assert "cancellation, orthogonal part" in text
+    assert "block 0" in text
+    table = tmp_path / "table.csv"
+    assert run(capsys, "interference", *sources(zoo), "--csv", str(table))[0] == 0
+    lines = table.read_text().splitlines()
+    assert lines[0] == "layer,matrix,subspace,measure,value"
+    code, text, _ = run(capsys, "interference", *sources(zoo), "--json")
+    assert code == 0
+    assert len(json.loads(text)) == len(lines) - 1  # strict JSON: NaN would not parse everywhere, null does
+    assert "NaN" not in text
+
+
+def test_methods_and_models_can_be_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    code, text, _ = run(capsys, "methods", "--json")
+    assert code == 0
+    assert "neuromerging" in {method["name"] for method in json.loads(text)}
+    assert "lambda" in run(capsys, "methods", "neuromerging")[1]
+    code, text, _ = run(capsys, "models", "--json")
+    assert code == 0
+    assert isinstance(json.loads(text), list)
+    assert run(capsys, "models")[0] == 0
+
+
+def test_convert(zoo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "copy"
+    code, text, _ = run(capsys, "convert", str(zoo / "one.safetensors"), "--out", str(out))
+    assert code == 0
+    assert str(out / "model.safetensors") in text.splitlines()
+    assert torch.equal(
+        load_file(out / "model.safetensors")["layers.0.fc1.bias"],
+        load_file(zoo / "one.safetensors")["layers.0.fc1.bias"],
+    )
+
+
+def test_every_command_has_help(capsys: pytest.CaptureFixture[str]) -> None:
+    commands = ("merge", "evaluate", "interference", "sweep", "compare", "convert", "models", "methods", "app")
+    main_help = run(capsys, "--help")[1]
+    for command in commands:
+        assert command in main_help
+        code, text, _ = run(capsys, command, "--help")
+        assert code == 0
+        assert "usage: neuromerge" in text
+    assert "--trim-ratio" in run(capsys, "merge", "--help")[1]
+
+
+def test_stopping_says_so(
+    zoo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*args: object, **kwargs: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(neuromerge, "merge", interrupted, raising=False)
+    assert run(capsys, "merge", *sources(zoo), "--out", str(tmp_path / "o")) == (130, "", "neuromerge: stopped.\n")
+
+
+def test_an_error_is_one_line_even_when_its_message_is_not(
+    zoo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(*args: object, **kwargs: object) -> None:
+        raise Cancelled("first\nsecond")
+
+    monkeypatch.setattr(neuromerge, "merge", failing, raising=False)
+    assert run(capsys, "merge", *sources(zoo), "--out", str(tmp_path / "o"))[2] == "neuromerge: first second.\n"
+
+
+def test_help_needs_no_heavy_imports() -> None:
+    code = (
+        "import sys; from neuromerge.cli import main; main(['--help']); main(['evaluate', '--help']);"
+        "heavy = {'torch', 'gradio', 'transformers', 'open_clip', 'pandas', 'optuna', 'numpy'} & set(sys.modules);"
+        "sys.exit(1 if heavy else 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr

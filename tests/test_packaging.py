@@ -1,0 +1,121 @@
+"""What a stranger meets first: the README, the pins and the files agree with one another."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from dataclasses import Field, fields
+from pathlib import Path
+
+import pytest
+import yaml
+
+from neuromerge.exploration.recipes import parse_recipe
+from neuromerge.interface.limits import Limits
+from neuromerge.merging.registry import get_method
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+SPACE_COLOURS = {"red", "yellow", "green", "blue", "indigo", "purple", "pink", "gray"}
+LARGEST_FILE = 10 * 10**6  # a Space's repository takes larger ones through LFS only
+
+
+@pytest.fixture(scope="module")
+def front_matter() -> dict:
+    return yaml.safe_load(README.split("---")[1])
+
+
+def code_blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", README, flags=re.DOTALL)
+
+
+def tracked_files() -> list[Path]:
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=False)
+    if listed.returncode:
+        pytest.skip("not a git checkout")
+    return [ROOT / name for name in listed.stdout.split("\0") if name]
+
+
+def test_the_space_is_described_as_spaces_want_it(front_matter: dict) -> None:
+    assert front_matter["sdk"] == "gradio"
+    assert front_matter["license"] == "apache-2.0"
+    assert {front_matter["colorFrom"], front_matter["colorTo"]} <= SPACE_COLOURS
+    assert len(front_matter["short_description"]) <= 60
+    assert front_matter["suggested_hardware"] == "cpu-basic"
+    assert isinstance(front_matter["python_version"], str)
+    assert (ROOT / front_matter["app_file"]).is_file()
+
+
+def test_the_space_runs_the_pinned_gradio(front_matter: dict) -> None:
+    pins = (ROOT / "requirements.txt").read_text()
+    assert f"gradio[mcp]=={front_matter['sdk_version']}" in pins.splitlines()
+
+
+def test_the_two_commands_are_in_the_readme() -> None:
+    commands = "".join(code_blocks("sh"))
+    assert "pip install -r requirements.txt && python app.py" in commands
+    test_command = "pip install -r requirements.txt -r tests/requirements.txt && python -m pytest"
+    assert test_command in commands
+    assert test_command.split("&&")[1].strip() in (ROOT / ".ci" / "run").read_text()
+
+
+def test_every_method_of_the_table_exists() -> None:
+    named = re.findall(r"^\| `([a-z_]+)` \|", README, flags=re.MULTILINE)
+    assert len(named) == 9
+    for name in named:
+        get_method(name)
+
+
+def test_the_python_example_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+    (example,) = (block for block in code_blocks("python") if "neuromerge.merge(" in block)
+    monkeypatch.chdir(tmp_path)
+    scope: dict = {}
+    exec(compile(example, "README.md", "exec"), scope)
+    assert "digits" in capsys.readouterr().out
+    assert {"layer", "matrix", "subspace", "measure", "value"} <= set(scope["table"].columns)
+    assert (tmp_path / "merged").is_dir()
+
+
+def test_the_recipe_is_a_recipe() -> None:
+    (recipe,) = code_blocks("yaml")
+    assert parse_recipe(recipe).method == "neuromerging"
+
+
+@pytest.mark.parametrize("limit", fields(Limits), ids=lambda field: field.name)
+def test_every_limit_is_in_the_table_of_settings(limit: Field) -> None:
+    assert f"| `NEUROMERGE_{limit.name.upper()}` | {limit.default} |" in README
+
+
+def test_every_variable_of_the_code_is_in_the_table_of_settings() -> None:
+    sources = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "neuromerge").rglob("*.py"))
+    read = set(re.findall(r"NEUROMERGE_[A-Z_]*[A-Z]", sources)) - {"NEUROMERGE_DATASETS_SERVER"}  # for the tests alone
+    assert read <= set(re.findall(r"\| `(NEUROMERGE_[A-Z_]+)` \|", README))
+
+
+def test_the_example_of_the_api_runs(capsys) -> None:
+    from neuromerge.evaluation.families import families
+    from neuromerge.interface.engine import Engine
+    from tests.interface.conftest import serving
+
+    (example,) = (block for block in code_blocks("python") if "gradio_client" in block)
+    with serving(Engine(), families(), Limits()) as address:
+        exec(compile(example.replace("http://127.0.0.1:7860", address), "README.md", "exec"), {})
+    assert "'digits'" in capsys.readouterr().out
+
+
+def test_files_are_small_enough_for_a_space() -> None:
+    large = [str(p.relative_to(ROOT)) for p in tracked_files() if p.is_file() and p.stat().st_size > LARGEST_FILE]
+    assert not large
+
+
+@pytest.mark.parametrize("module", ["torch", "transformers", "open_clip", "gradio", "plotly", "pandas", "optuna"])
+def test_importing_neuromerge_is_light(module: str, loaded_by_import: set[str]) -> None:
+    assert module not in loaded_by_import
+
+
+@pytest.fixture(scope="module")
+def loaded_by_import() -> set[str]:
+    code = "import sys, neuromerge; print('\\n'.join(sys.modules))"
+    found = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    return set(found.stdout.split())
