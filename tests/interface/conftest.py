@@ -107,8 +107,8 @@ class Visitor:
         self.page.get_by_role("tab", name=name, exact=True).click()
 
     def drawn(self, identity: str) -> None:
-        """Wait until a figure is drawn."""
-        self.page.wait_for_selector(f"#{identity} .nm-view[data-state=drawn]")
+        """Wait until a figure is drawn, and counted: a first `data-drawn` that is missing can never change."""
+        self.page.wait_for_selector(f"#{identity} .nm-view[data-state=drawn][data-drawn]")
 
     def cells(self, identity: str) -> list[list[Any]]:
         """The numbers of a figure's heatmaps as the browser holds them."""
