@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from neuromerge.checkpoints.roles import Parameter
+from neuromerge.merging.blocks import Scratch
 from neuromerge.merging.trim import Thresholds, keep_everything
 from neuromerge.merging.vectors import AlignedVectors
 
@@ -83,14 +84,17 @@ class ResidentVectors(AlignedVectors):
         self.parameters, self.task_names = aligned.parameters, aligned.task_names
         self._base = {parameter.name: aligned.base(parameter) for parameter in aligned.parameters}
         self._tau = tuple(tau)
+        self._scratch = Scratch()
 
     def base(self, parameter: Parameter, start: int = 0, stop: int | None = None) -> torch.Tensor:
         """Rows start..stop of the base: a view, not to be written to."""
         return self._base[parameter.name][start:stop]
 
     def read(self, parameter: Parameter, start: int = 0, stop: int | None = None) -> tuple[torch.Tensor, torch.Tensor]:
-        """(base (rows, ...), tau (T, rows, ...)) of rows start..stop; tau is the caller's own."""
-        return self.base(parameter, start, stop), torch.stack([tau[parameter.name][start:stop] for tau in self._tau])
+        """(base (rows, ...), tau (T, rows, ...)) of rows start..stop; tau is good until this thread's next reading."""
+        base = self.base(parameter, start, stop)
+        tau = self._scratch.take((len(self._tau), *base.shape), self.dtype, self.device)
+        return base, torch.stack([task[parameter.name][start:stop] for task in self._tau], out=tau)
 
 
 def task_vector(aligned: AlignedVectors) -> dict[str, torch.Tensor]:

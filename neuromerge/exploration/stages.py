@@ -49,7 +49,7 @@ from neuromerge.merging.staged import (
     combine,
     first_pass,
 )
-from neuromerge.merging.trim import MagnitudeSample, Thresholds, apply_trim, row_blocks
+from neuromerge.merging.trim import MagnitudeSample, Thresholds, apply_trim
 from neuromerge.merging.vectors import AlignedVectors
 
 if TYPE_CHECKING:

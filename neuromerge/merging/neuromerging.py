@@ -57,23 +57,21 @@ def coefficients(values: Mapping[str, Any], thresholds: Thresholds) -> Coefficie
     )
 
 
-@dataclass
-class _Ties:
-    """Neurons of one map whose parallel vote is tied: settled by the majority, once all neurons have voted."""
+@dataclass(frozen=True)
+class _Votes:
+    """What one block of neurons leaves for the time when its whole layer has voted.
 
-    seen: int = 0
-    majority: float = 0.0
-    rows: list[torch.Tensor] = field(default_factory=list)
-    votes: list[torch.Tensor] = field(default_factory=list)
+    Attributes:
+        neurons, ill_conditioned: numbers of neurons.
+        majority: sum of the signs that the parallel votes elected.
+        tied: (m,) the neurons whose parallel vote is tied, counted in the layer; `parallel`: (m, T) their c_t.
+    """
 
-    def record(self, parallel: torch.Tensor, sign: torch.Tensor) -> None:
-        """parallel (k, T), sign (k,) of the next k neurons."""
-        tied = torch.nonzero((sign == 0) & (parallel != 0).any(1)).squeeze(1)
-        if len(tied):
-            self.rows.append(tied + self.seen)
-            self.votes.append(parallel[tied])
-        self.seen += len(sign)
-        self.majority += float(sign.sum())
+    neurons: int
+    ill_conditioned: int
+    majority: float
+    tied: torch.Tensor
+    parallel: torch.Tensor
 
 
 @dataclass
@@ -81,9 +79,9 @@ class _Run:
     thresholds: Thresholds
     coefficients: Coefficients
     task_names: tuple[str, ...]
+    votes: dict[str, list[_Votes]] = field(default_factory=dict)
     ill_conditioned: Counter[str] = field(default_factory=Counter)
     neurons: int = 0
-    ties: dict[str, _Ties] = field(default_factory=dict)
 
 
 @register
@@ -166,6 +164,7 @@ class NeuroMerging(MergeMethod):
         values: Mapping[str, Any],
         seed: int,
         prepared: _Run,
+        start: int = 0,
     ) -> torch.Tensor:
         """lambda_1 P + lambda_2 O of a block of neurons, or lambda psi(tau) of a pointwise parameter."""
         used = prepared.coefficients
@@ -173,16 +172,16 @@ class NeuroMerging(MergeMethod):
         if parameter.kind == "pointwise":
             return election.psi(tau).mul_(used.pointwise)
         block, delta = merge_block(base, tau)
-        prepared.neurons += len(base)
-        ill = int(block.vote.ill_conditioned.sum())
-        if ill:
-            prepared.ill_conditioned[parameter.layer] += ill
         delta.mul_(used.orthogonal)
+        parallel = block.decomposition.parallel
+        sign = election.elected_sign(parallel.T)
+        tied = torch.nonzero((sign == 0) & (parallel != 0).any(1)).squeeze(1)
+        votes = _Votes(
+            len(base), int(block.vote.ill_conditioned.sum()), float(sign.sum()), tied + start, parallel[tied]
+        )
+        prepared.votes.setdefault(parameter.name, []).append(votes)
         if used.parallel != 0.0:
-            votes = block.decomposition.parallel
-            sign = election.elected_sign(votes.T)
-            prepared.ties.setdefault(parameter.name, _Ties()).record(votes, sign)
-            merged = election.mean_of_elected(votes.T, sign).mul_(used.parallel)
+            merged = election.mean_of_elected(parallel.T, sign).mul_(used.parallel)
             delta.addcmul_(merged.to(base.dtype).unsqueeze(1), base)
         return delta
 
@@ -190,12 +189,18 @@ class NeuroMerging(MergeMethod):
         self, parameter: Parameter, values: Mapping[str, Any], prepared: _Run
     ) -> tuple[torch.Tensor, torch.Tensor] | None:
         """Neurons whose parallel vote was tied take the sign of their layer's majority, or -1."""
-        ties = prepared.ties.pop(parameter.name, None)
-        if ties is None or not ties.rows:
+        found = prepared.votes.pop(parameter.name, [])
+        prepared.neurons += sum(block.neurons for block in found)
+        ill = sum(block.ill_conditioned for block in found)
+        if ill:
+            prepared.ill_conditioned[parameter.layer] += ill
+        tied = torch.cat([block.tied for block in found]) if found else torch.empty(0)
+        if prepared.coefficients.parallel == 0.0 or not len(tied):
             return None
-        votes = torch.cat(ties.votes).T
-        sign = torch.full(votes.shape[1:], 1.0 if ties.majority > 0 else -1.0).to(votes)
-        return torch.cat(ties.rows), election.mean_of_elected(votes, sign) * prepared.coefficients.parallel
+        votes = torch.cat([block.parallel for block in found]).T
+        majority = sum(block.majority for block in found)
+        sign = torch.full(votes.shape[1:], 1.0 if majority > 0 else -1.0).to(votes)
+        return tied, election.mean_of_elected(votes, sign) * prepared.coefficients.parallel
 
     def report(self, prepared: _Run, values: Mapping[str, Any]) -> dict[str, Any]:
         """sigma and kept share per task, the coefficients used, and the ill-conditioned neurons per layer."""

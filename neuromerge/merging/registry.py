@@ -112,7 +112,7 @@ class MergeMethod(ABC):
     citation: ClassVar[str]
     parameters: ClassVar[tuple[ParameterSpec, ...]]
     by_rows: ClassVar[bool] = False
-    """True where blocks of neurons can be merged apart: keeps memory bounded and the data in the cache."""
+    """True where blocks of neurons can be merged apart: keeps memory bounded, the data in the cache, all cores busy."""
     stochastic: ClassVar[bool] = False
     """True where the seed changes the result."""
 
@@ -129,10 +129,12 @@ class MergeMethod(ABC):
         values: Mapping[str, Any],
         seed: int,
         prepared: Any,
+        start: int = 0,
     ) -> torch.Tensor:
         """The merged CHANGE of one parameter (same shape as `base`): merged = base + what this returns.
 
-        Where `by_rows` is set, `base` and `tau` may be a block of rows of a ``neurons`` parameter.
+        Where `by_rows` is set, `base` and `tau` may be a block of rows of a ``neurons`` parameter, of which `start`
+        is the first; blocks come in any order, in several threads at once.
         """
 
     def settle(

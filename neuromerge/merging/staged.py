@@ -11,15 +11,17 @@ of interference needs no weights at all.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import torch
 
 from neuromerge.checkpoints.roles import Parameter
 from neuromerge.merging import election
+from neuromerge.merging.blocks import blocks, map_blocks, merge_units
 from neuromerge.merging.registry import Progress, TaskVectors
 from neuromerge.merging.subspaces import Decomposition, OrthogonalVote, decompose, orthogonal_vote
-from neuromerge.merging.trim import Thresholds, apply_trim, blocks, row_blocks
+from neuromerge.merging.trim import Thresholds, apply_trim
 
 
 @dataclass(frozen=True)
@@ -138,9 +140,9 @@ def merge_block(
     """
     decomposition = decompose(base, tau)
     vote = orthogonal_vote(decomposition.gram)
-    weights = vote.alpha.to(tau.dtype).unsqueeze(1)
-    merged = torch.bmm(weights, tau.movedim(0, 1)).squeeze(1)
-    along_base = (vote.alpha * decomposition.parallel).sum(1, keepdim=True).to(tau.dtype)
+    alpha = vote.alpha.to(tau.device)
+    merged = torch.bmm(alpha.to(tau.dtype).unsqueeze(1), tau.movedim(0, 1)).squeeze(1)
+    along_base = (alpha * decomposition.parallel).sum(1, keepdim=True).to(tau.dtype)
     merged.addcmul_(along_base, base, value=-1.0)
     conflict = _sign_conflict(base, tau, decomposition.parallel.T) if count_conflict else None
     return MergedBlock(decomposition, vote, conflict), merged
@@ -163,29 +165,31 @@ def first_pass(
         count_conflict: count sign conflicts of the orthogonal parts.
         progress: called as progress(done, total, what).
     """
-    tasks = len(vectors.task_names)
     total = sum(p.numel for p in vectors.parameters)
     statistics: dict[str, Statistics] = {}
     parts: dict[str, torch.Tensor] = {}
-    done = 0
-    for parameter in vectors.parameters:
+
+    def work(
+        parameter: Parameter, start: int, stop: int
+    ) -> tuple[MergedBlock | PointwiseStatistics, torch.Tensor | None]:
+        base, tau = vectors.read(parameter, start, stop)
+        apply_trim(tau, thresholds)
         if parameter.kind == "pointwise":
-            base, tau = vectors.read(parameter)
-            statistics[parameter.name], merged = _pointwise_pass(parameter, base, apply_trim(tau, thresholds))
-            if keep_parts:
-                parts[parameter.name] = merged
-        else:
-            blocks_done: list[MergedBlock] = []
-            pieces: list[torch.Tensor] = []
-            for start, stop in row_blocks(parameter, tasks):
-                base, tau = vectors.read(parameter, start, stop)
-                block, merged = merge_block(base, apply_trim(tau, thresholds), count_conflict)
-                blocks_done.append(block)
-                if keep_parts:
-                    pieces.append(merged)
-            statistics[parameter.name] = _collect(parameter, blocks_done)
-            if keep_parts:
-                parts[parameter.name] = torch.cat(pieces)
+            found, merged = _pointwise_pass(parameter, base, tau)
+            return found, merged if keep_parts else None
+        block, merged = merge_block(base, tau, count_conflict)
+        return block, merged if keep_parts else None
+
+    def split(parameter: Parameter) -> Iterator[tuple[int, int]]:
+        return merge_units(parameter, len(vectors.task_names))
+
+    done = 0
+    for parameter, results in map_blocks(work, vectors.parameters, split):
+        found = [block for block, _ in results]
+        statistics[parameter.name] = found[0] if isinstance(found[0], PointwiseStatistics) else _collect(parameter, found)
+        if keep_parts:
+            pieces = [merged for _, merged in results if merged is not None]
+            parts[parameter.name] = pieces[0] if len(pieces) == 1 else torch.cat(pieces)
         done += parameter.numel
         if progress is not None:
             progress(done, total, "decomposing neurons")
@@ -232,10 +236,10 @@ def _collect(parameter: Parameter, done: list[MergedBlock]) -> NeuronStatistics:
         base_square=torch.cat([b.decomposition.base_square for b in done]).cpu(),
         parallel=parallel.cpu(),
         gram=torch.cat([b.decomposition.gram for b in done]).cpu(),
-        alpha=torch.cat([b.vote.alpha for b in done]).cpu(),
-        margin=torch.cat([b.vote.margin for b in done]).cpu(),
-        margin_weight=torch.cat([b.vote.weight for b in done]).cpu(),
-        ill_conditioned=torch.cat([b.vote.ill_conditioned for b in done]).cpu(),
+        alpha=torch.cat([b.vote.alpha for b in done]),
+        margin=torch.cat([b.vote.margin for b in done]),
+        margin_weight=torch.cat([b.vote.weight for b in done]),
+        ill_conditioned=torch.cat([b.vote.ill_conditioned for b in done]),
         parallel_merged=election.psi(parallel.T).cpu(),
         conflict=(sum(c[0] for c in conflicts), sum(c[1] for c in conflicts)) if conflicts else None,
     )

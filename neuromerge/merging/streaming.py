@@ -8,10 +8,11 @@ Nothing but one block of weights of every checkpoint is held, unless the result 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import torch
@@ -19,8 +20,8 @@ import torch
 from neuromerge.checkpoints import Aligned, Checkpoint, CheckpointWriter, align, load_checkpoint, save_checkpoint
 from neuromerge.checkpoints.roles import Parameter
 from neuromerge.errors import SettingError
+from neuromerge.merging.blocks import map_blocks, merge_units
 from neuromerge.merging.registry import MergeMethod, Progress, check_values, get_method
-from neuromerge.merging.trim import row_blocks
 from neuromerge.merging.vectors import AlignedVectors
 
 Source = str | Path | Mapping[str, torch.Tensor] | Checkpoint
@@ -214,14 +215,20 @@ def merge_aligned(
     """Merge parameter by parameter; `write(name, merged)` gets each in the base's dtype. Returns the report."""
     vectors = _Reporting(AlignedVectors(aligned, device), progress)
     prepared = method.prepare(vectors, values, seed)
-    for parameter in vectors.parameters:
-        out = torch.empty(parameter.shape, dtype=aligned.base_tensor(parameter).dtype)
-        whole = parameter.kind == "pointwise" or not method.by_rows
-        spans = [(0, parameter.shape[0])] if whole else row_blocks(parameter, len(vectors.task_names))
-        for start, stop in spans:
-            rows, tau = vectors.read(parameter, start, stop)
-            delta = method.merge_parameter(parameter, rows, tau, values, seed, prepared)
-            out[start:stop] = rows + delta
+    begun: dict[str, torch.Tensor] = {}
+
+    def split(parameter: Parameter) -> Iterator[tuple[int, int]]:
+        begun[parameter.name] = torch.empty(parameter.shape, dtype=aligned.base_tensor(parameter).dtype)
+        return merge_units(parameter, len(vectors.task_names), method.by_rows)
+
+    def work(parameter: Parameter, start: int, stop: int) -> None:
+        rows, tau = vectors.read(parameter, start, stop)
+        delta = method.merge_parameter(parameter, rows, tau, values, seed, prepared, start)
+        begun[parameter.name][start:stop] = delta.add_(rows)
+
+    # What looks at whole matrices (singular values, say) wants all of torch's threads for one of them.
+    for parameter, _ in map_blocks(work, vectors.parameters, split, None if method.by_rows else 1):
+        out = begun.pop(parameter.name)
         settled = method.settle(parameter, values, prepared)
         if settled is not None:
             rows_index, scale = (part.cpu() for part in settled)
@@ -254,12 +261,13 @@ def assemble(aligned: Aligned, merged: Mapping[str, torch.Tensor]) -> dict[str, 
 
 
 class _Reporting:
-    """Task vectors that report how far each pass over them has come."""
+    """Task vectors that report how far each pass over them has come, from whichever thread reads them."""
 
     def __init__(self, vectors: AlignedVectors, progress: Progress | None):
         self._vectors = vectors
         self._progress = progress
         self._done = 0
+        self._turn = Lock()
         self.parameters = vectors.parameters
         self.task_names = vectors.task_names
         self.base = vectors.base
@@ -267,10 +275,11 @@ class _Reporting:
     def read(self, parameter: Parameter, start: int = 0, stop: int | None = None) -> tuple[torch.Tensor, torch.Tensor]:
         base, tau = self._vectors.read(parameter, start, stop)
         if self._progress is not None:
-            self._done += base.numel()
             total = self._vectors.entries
-            finished, done = divmod(self._done - 1, total)
-            self._progress(done + 1, total, f"pass {finished + 1} over the weights")
+            with self._turn:
+                self._done += base.numel()
+                finished, done = divmod(self._done - 1, total)
+                self._progress(done + 1, total, f"pass {finished + 1} over the weights")
         return base, tau
 
 

@@ -10,12 +10,9 @@ M M^T (METHOD, section 4). One small symmetric eigenproblem per neuron replaces 
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cache
 
+import numpy as np
 import torch
 
 from neuromerge.merging.election import TIE_RELATIVE
@@ -24,7 +21,8 @@ RANK_RELATIVE = 1e-13
 """Directions whose eigenvalue is below this share of the largest are null directions, and dropped."""
 ZERO_VOTE = 1e-7
 """Entries of U up to this magnitude are rounding, and must not vote."""
-_CHUNK_ENTRIES = 1 << 17  # float64 entries worked on at a time
+_CHUNK_ENTRIES = 1 << 18  # float64 entries worked on at a time
+_PRODUCT_ENTRIES = 1 << 14  # of these in one matrix that is multiplied
 _CHUNK_NEURONS = 64
 SAFE_ORTHOGONAL_SHARE = 0.1
 """Where less than this share of the largest |tau_t|^2 is orthogonal, the orthogonal parts are formed one by one."""
@@ -51,7 +49,7 @@ class Decomposition:
 
 @dataclass(frozen=True)
 class OrthogonalVote:
-    """The vote in the singular directions of k neurons. float64; null directions hold zeros.
+    """The vote in the singular directions of k neurons. float64 on the CPU; null directions hold zeros.
 
     Attributes:
         alpha: (k, T) how much of each task's orthogonal part enters the merge.
@@ -77,11 +75,9 @@ def decompose(base: torch.Tensor, tau: torch.Tensor) -> Decomposition:
 
     A neuron whose base row is zero has c = 0: all of tau is orthogonal.
     """
-    inner = _inner_products(base, tau)
-    base_square = inner[:, 0, 0].clone()
+    base_square, along, whole = _inner_products(base, tau)
     alive = base_square.unsqueeze(1) > 0
-    parallel = torch.where(alive, inner[:, 1:, 0] / base_square.unsqueeze(1), 0.0)
-    whole = inner[:, 1:, 1:]
+    parallel = torch.where(alive, along / base_square.unsqueeze(1), 0.0)
     gram = torch.addcmul(whole, (base_square.unsqueeze(1) * parallel).unsqueeze(2), parallel.unsqueeze(1), value=-1.0)
     # Subtracting the parallel part cancels where it dominates. There the orthogonal parts themselves are formed.
     kept = torch.diagonal(gram, dim1=1, dim2=2).amax(1)
@@ -92,22 +88,40 @@ def decompose(base: torch.Tensor, tau: torch.Tensor) -> Decomposition:
     return Decomposition(base_square, parallel, gram)
 
 
-def _inner_products(base: torch.Tensor, tau: torch.Tensor) -> torch.Tensor:
-    """(k, T + 1, T + 1) inner products of each neuron's base row and task vectors, in float64.
+def _inner_products(base: torch.Tensor, tau: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """|w_0|^2 (k,), <tau_t, w_0> (k, T) and <tau_s, tau_t> (k, T, T), in float64.
 
-    In float64 the product of two float32 is exact. Chunks keep the wide copies in the cache.
+    In float64 the product of two float32 is exact. Wide copies are made of a few rows at a time.
     """
     tasks, neurons, width = tau.shape
-    inner = torch.empty(neurons, tasks + 1, tasks + 1, dtype=torch.float64, device=tau.device)
-    step = max(1, min(neurons, _CHUNK_ENTRIES // ((tasks + 1) * width)))
-    stacked = torch.empty(step, tasks + 1, width, dtype=torch.float64, device=tau.device)
-    for start in range(0, neurons, step):
-        stop = min(start + step, neurons)
-        rows = stacked[: stop - start]
-        rows[:, 0].copy_(base[start:stop])
-        rows[:, 1:].copy_(tau[:, start:stop].movedim(0, 1))
-        torch.bmm(rows, rows.transpose(1, 2), out=inner[start:stop])
-    return inner
+    wide_base = base.double()
+    square = wide_base.square().sum(1)
+    along = torch.empty(neurons, tasks, 1, dtype=torch.float64, device=tau.device)
+    whole = torch.empty(neurons, tasks, tasks, dtype=torch.float64, device=tau.device)
+    rows = max(1, min(neurons, _CHUNK_ENTRIES // (tasks * width)))
+    wide = torch.empty(rows, tasks, width, dtype=torch.float64, device=tau.device)
+    columns = max(1, _PRODUCT_ENTRIES // tasks)
+    for start in range(0, neurons, rows):
+        stop = min(start + rows, neurons)
+        m = wide[: stop - start].copy_(tau[:, start:stop].movedim(0, 1))
+        _products(m, wide_base[start:stop].unsqueeze(2), columns, along[start:stop])
+        _products(m, m.transpose(1, 2), columns, whole[start:stop])
+    return square, along.squeeze(2), whole
+
+
+def _products(left: torch.Tensor, right: torch.Tensor, columns: int, out: torch.Tensor) -> None:
+    """Batched products of float64 matrices, summed over pieces of `columns` columns of `left`.
+
+    On the CPU by numpy: it sees that m m^T is symmetric, and its BLAS was measured twice as fast on such long, flat
+    matrices as torch's. From wider pieces that BLAS would start threads of its own.
+    """
+    if left.device.type != "cpu":
+        torch.bmm(left, right, out=out)
+        return
+    a, b, total = left.numpy(), right.numpy(), out.numpy()
+    np.matmul(a[..., :columns], b[:, :columns], out=total)
+    for start in range(columns, a.shape[2], columns):
+        total += np.matmul(a[..., start : start + columns], b[:, start : start + columns])
 
 
 def orthogonal_parts(base: torch.Tensor, tau: torch.Tensor, parallel: torch.Tensor) -> torch.Tensor:
@@ -117,51 +131,34 @@ def orthogonal_parts(base: torch.Tensor, tau: torch.Tensor, parallel: torch.Tens
 
 def orthogonal_vote(gram: torch.Tensor) -> OrthogonalVote:
     """Merge coefficients of the orthogonal parts from their Gram matrices (k, T, T)."""
-    eigenvalues, vectors = _eigh(gram)
-    eigenvalues = eigenvalues.flip(-1).clamp_(min=0.0)
-    vectors = vectors.flip(-1)
-    largest = eigenvalues[:, :1]
-    lives = (eigenvalues > RANK_RELATIVE * largest) & (largest > 0)
-    magnitude = vectors.abs()
-    votes_count = (magnitude > ZERO_VOTE) & lives.unsqueeze(1)
-    left = vectors * votes_count
-    singular = torch.where(lives, eigenvalues, torch.zeros_like(eigenvalues)).sqrt_()
+    eigenvalues, vectors = (part.cpu().numpy() for part in torch.linalg.eigh(gram))
+    # Directions by falling singular value. Neurons come last, so that sums over tasks run along the memory.
+    energy = np.maximum(eigenvalues.T[::-1], 0.0)  # (R, k)
+    left = vectors.transpose(1, 2, 0)[:, ::-1].copy()  # (T, R, k)
+    largest = energy[0]
+    lives = (energy > RANK_RELATIVE * largest) & (largest > 0)
+    size = np.abs(left)
+    votes = size > ZERO_VOTE
+    faint = ((size < ILL_ENTRY) & votes).any(0)
+    left *= votes & lives
+    singular = np.sqrt(energy * lives)
 
-    total = left.sum(1)
-    size = left.abs().sum(1)
-    tied = total.abs() <= TIE_RELATIVE * size
-    sign = torch.where(tied, torch.zeros_like(total), torch.sign(total))
-    agreeing = torch.relu(left * sign.unsqueeze(1))
-    count = (agreeing > 0).sum(1).clamp_(min=1)
-    elected = sign * agreeing.sum(1) / count
-    alpha = torch.bmm(left, elected.unsqueeze(2)).squeeze(2)
+    total, magnitude = left.sum(0), np.abs(left).sum(0)
+    sign = np.sign(total) * (np.abs(total) > TIE_RELATIVE * magnitude)
+    agreeing = left * sign
+    agrees = agreeing > 0
+    elected = sign * (agreeing * agrees).sum(0) / np.maximum(agrees.sum(0), 1)
+    alpha = (left * elected).sum(1)
 
-    relative_margin = total.abs() / size.clamp(min=torch.finfo(size.dtype).tiny)
-    faint = (votes_count & (magnitude < ILL_ENTRY)).flatten(1).any(1)
-    contested = (lives & (relative_margin < ILL_MARGIN)).any(1)
-    gap = eigenvalues[:, :-1] - eigenvalues[:, 1:]
-    crowded = ((gap < ILL_EIGENGAP * largest) & lives[:, :-1] & lives[:, 1:]).any(1)
+    margin = np.abs(total) / np.maximum(magnitude, np.finfo(np.float64).tiny)
+    crowded = (energy[:-1] - energy[1:] < ILL_EIGENGAP * largest) & lives[:-1] & lives[1:]
+    ill_conditioned = ((faint | (margin < ILL_MARGIN)) & lives).any(0) | crowded.any(0)
     return OrthogonalVote(
-        alpha=alpha,
-        left=left,
-        singular=singular,
-        elected=elected,
-        margin=(relative_margin * singular).sum(1),
-        weight=singular.sum(1),
-        ill_conditioned=faint | contested | crowded,
+        alpha=torch.from_numpy(alpha.T),
+        left=torch.from_numpy(left.transpose(2, 0, 1)),
+        singular=torch.from_numpy(singular.T),
+        elected=torch.from_numpy(elected.T),
+        margin=torch.from_numpy((margin * singular).sum(0)),
+        weight=torch.from_numpy(singular.sum(0)),
+        ill_conditioned=torch.from_numpy(ill_conditioned),
     )
-
-
-def _eigh(gram: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Batched symmetric eigenproblem; on the CPU split over threads, because LAPACK runs one matrix at a time."""
-    workers = min(torch.get_num_threads(), os.cpu_count() or 1, len(gram) // 64)
-    if gram.device.type != "cpu" or workers < 2:
-        return torch.linalg.eigh(gram)
-    solve: Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor]] = torch.linalg.eigh
-    parts = list(_pool().map(solve, gram.chunk(workers)))
-    return torch.cat([values for values, _ in parts]), torch.cat([vectors for _, vectors in parts])
-
-
-@cache
-def _pool() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(max_workers=os.cpu_count() or 1, thread_name_prefix="eigh")

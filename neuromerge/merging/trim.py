@@ -25,13 +25,13 @@ import numpy as np
 import torch
 
 from neuromerge.checkpoints.roles import Parameter
+from neuromerge.merging.blocks import map_blocks, row_blocks
 from neuromerge.merging.registry import Progress, TaskVectors
 
 _SAMPLE_POINTS = 2048  # places of the model where a sample is drawn
 _SAMPLE_RUN = 64  # entries per place
 _WHOLE_ENTRIES = 1 << 21  # entries over all tasks up to which a parameter is read whole for its sample
 _BRACKET_MARGINS = (0.01, 0.05)  # half-width of the bracket in ranks: first try, second try
-BLOCK_ENTRIES = 1 << 20  # entries over all tasks in one block: about the caches of two cores
 
 
 @dataclass(frozen=True)
@@ -67,19 +67,6 @@ def keep_everything(tasks: int) -> Thresholds:
     """The thresholds of r = 0 for `tasks` tasks."""
     zero, one = torch.zeros(tasks, dtype=torch.float64), torch.ones(tasks, dtype=torch.float64)
     return Thresholds(zero, zero.clone(), one, one.clone(), 0.0)
-
-
-def blocks(rows: int, row_entries: int, entries: int = BLOCK_ENTRIES) -> Iterator[tuple[int, int]]:
-    """Split `rows` rows of `row_entries` entries into (start, stop) blocks of about `entries` entries."""
-    step = max(1, entries // max(1, row_entries))
-    for start in range(0, rows, step):
-        yield start, min(start + step, rows)
-
-
-def row_blocks(parameter: Parameter, tasks: int) -> Iterator[tuple[int, int]]:
-    """(start, stop) of blocks of rows of a parameter, small enough that all tasks of one block fit the cache."""
-    rows = parameter.shape[0]
-    return blocks(rows, tasks * (parameter.numel // max(1, rows)))
 
 
 def apply_trim(tau: torch.Tensor, thresholds: Thresholds) -> torch.Tensor:
@@ -135,11 +122,24 @@ class MagnitudeSample:
         samples = self._samples()
         limit = max(1 << 16, int(4 * margin * self._entries))
         tallies = {t: _Tally(*_bracket(samples[t], rank / self._entries, margin), limit) for t in tasks}
-        for block in _magnitude_blocks(self._vectors, progress, "threshold of the global trim"):
-            for task, tally in tallies.items():
-                tally.add(block[task])
+
+        def count(parameter: Parameter, start: int, stop: int) -> list[_Count]:
+            magnitudes = _magnitudes(self._vectors, parameter, start, stop)
+            return [tally.count(magnitudes[task]) for task, tally in tallies.items()]
+
+        done = 0
+        for parameter, counts in map_blocks(count, self._vectors.parameters, self._split):
+            for of_block in counts:
+                for tally, of_task in zip(tallies.values(), of_block, strict=True):
+                    tally.add(of_task)
+            done += parameter.numel
+            if progress is not None:
+                progress(done, self._entries, "threshold of the global trim")
         values = {task: tally.select(rank) for task, tally in tallies.items()}
         return {task: tallies[task].kept(value) for task, value in values.items() if value is not None}
+
+    def _split(self, parameter: Parameter) -> Iterator[tuple[int, int]]:
+        return row_blocks(parameter, len(self._vectors.task_names))
 
     def _samples(self) -> list[np.ndarray]:
         if self._sorted is None:
@@ -153,7 +153,7 @@ class MagnitudeSample:
         width, level = 32, 0
         while 16 * level < width:
             counts = {task: np.zeros(1 << 16, dtype=np.int64) for task in tasks}
-            for block in _magnitude_blocks(self._vectors, None, ""):
+            for block in _magnitude_blocks(self._vectors):
                 for task in tasks:
                     bits, width = _bits(block[task])
                     shift = width - 16 * (level + 1)
@@ -172,7 +172,7 @@ class MagnitudeSample:
     def _kept(self, values: dict[int, float]) -> dict[int, _Kept]:
         """What known thresholds keep: one pass."""
         found = {task: _Kept(value, 0, 0.0, 0.0) for task, value in values.items()}
-        for block in _magnitude_blocks(self._vectors, None, ""):
+        for block in _magnitude_blocks(self._vectors):
             for task, sums in found.items():
                 magnitudes = block[task]
                 kept = magnitudes[magnitudes >= sums.value]
@@ -195,54 +195,75 @@ class _Kept:
     whole_l1: float
 
 
+@dataclass(frozen=True)
+class _Count:
+    """One block of one task: entries in it, below the bracket and inside it, and two L1 norms.
+
+    `found` are the entries inside the bracket; None where they are all equal.
+    """
+
+    entries: int
+    below: int
+    inside: int
+    found: np.ndarray | None
+    l1: float
+    l1_above: float
+
+
 class _Tally:
     """Counts and sums of one task's magnitudes around a bracket [low, high], and the entries inside it."""
 
     def __init__(self, low: float, high: float, limit: int):
         self.low, self.high, self._limit = low, high, limit
-        self.below = self.count = self._held = 0
-        self.equal = 0
+        self.below = self.entries = self.inside = 0
         self.l1_above = self.l1 = 0.0
-        self._inside: list[np.ndarray] = []
+        self._found: list[np.ndarray] = []
 
-    def add(self, magnitudes: np.ndarray) -> None:
-        low = magnitudes.dtype.type(self.low)
-        high = magnitudes.dtype.type(self.high)
-        above = magnitudes > high
-        inside = magnitudes >= low
-        at_least_low = int(np.count_nonzero(inside))
-        self.count += magnitudes.size
-        self.below += magnitudes.size - at_least_low
-        # Sums of one block are pairwise in the working dtype, then accumulated in float64.
-        self.l1 += float(magnitudes.sum())
-        self.l1_above += float(torch.hardshrink(torch.from_numpy(magnitudes), float(high)).sum())
-        np.logical_xor(inside, above, out=inside)  # low <= x <= high
-        if self.low == self.high:
-            self.equal += int(np.count_nonzero(inside))
-        elif self._held <= self._limit:
-            found = magnitudes[inside]
-            self._held += found.size
-            self._inside.append(found)
+    def count(self, magnitudes: torch.Tensor) -> _Count:
+        """What one block (entries,) holds; safe in any thread. The block is used up."""
+        values = magnitudes.numpy()
+        inside, above = values >= values.dtype.type(self.low), values > values.dtype.type(self.high)
+        at_least_low, above_high = int(np.count_nonzero(inside)), int(np.count_nonzero(above))
+        found = None
+        if self.low < self.high:
+            np.logical_xor(inside, above, out=inside)
+            found = values[np.flatnonzero(inside)]
+        # Sums of one block are in the working dtype, and are then accumulated in float64.
+        l1, l1_above = float(magnitudes.sum()), 0.0
+        if above_high:
+            l1_above = float(torch.ops.aten.hardshrink.out(magnitudes, self.high, out=magnitudes).sum())
+        return _Count(values.size, values.size - at_least_low, at_least_low - above_high, found, l1, l1_above)
+
+    def add(self, count: _Count) -> None:
+        """Take one block into account."""
+        self.entries += count.entries
+        self.below += count.below
+        self.inside += count.inside
+        self.l1 += count.l1
+        self.l1_above += count.l1_above
+        if count.found is not None and self.inside <= self._limit:
+            self._found.append(count.found)
 
     def select(self, rank: int) -> float | None:
         """The rank-th smallest magnitude (1-based), or None where the bracket does not hold it."""
+        held = self.below < rank <= self.below + self.inside
         if self.low == self.high:
-            return self.low if self.below < rank <= self.below + self.equal else None
-        if self._held > self._limit or not self.below < rank <= self.below + self._held:
-            self._inside = []
+            return self.low if held else None
+        if not held or self.inside > self._limit:
+            self._found = []
             return None
-        entries = np.concatenate(self._inside)
+        entries = np.concatenate(self._found)
         entries.sort()
-        self._inside = [entries]
+        self._found = [entries]
         return float(entries[rank - self.below - 1])
 
     def kept(self, value: float) -> _Kept:
         """What the threshold `value`, which `select` found, keeps."""
+        above = self.entries - self.below - self.inside
         if self.low == self.high:
-            return _Kept(value, self.count - self.below, self.l1_above + self.equal * self.low, self.l1)
-        entries = self._inside[0]
+            return _Kept(value, above + self.inside, self.l1_above + self.inside * self.low, self.l1)
+        entries = self._found[0]
         stays = entries[int(np.searchsorted(entries, entries.dtype.type(value), side="left")) :]
-        above = self.count - self.below - entries.size
         return _Kept(value, above + stays.size, self.l1_above + float(stays.sum(dtype=np.float64)), self.l1)
 
 
@@ -261,17 +282,17 @@ def _thresholds(kept: list[_Kept], entries: int, ratio: float) -> Thresholds:
     )
 
 
-def _magnitude_blocks(vectors: TaskVectors, progress: Progress | None, what: str) -> Iterator[list[np.ndarray]]:
+def _magnitudes(vectors: TaskVectors, parameter: Parameter, start: int, stop: int) -> torch.Tensor:
+    """|tau| (T, entries) of some rows, on the CPU (scratch: valid until this thread's next reading)."""
+    _, tau = vectors.read(parameter, start, stop)
+    return tau.abs_().reshape(len(tau), -1).cpu()
+
+
+def _magnitude_blocks(vectors: TaskVectors) -> Iterator[list[np.ndarray]]:
     """|tau| of every task, block by block, as flat numpy arrays (scratch: valid until the next block)."""
-    total = sum(p.numel for p in vectors.parameters)
-    done = 0
     for parameter in vectors.parameters:
         for start, stop in row_blocks(parameter, len(vectors.task_names)):
-            _, tau = vectors.read(parameter, start, stop)
-            yield list(tau.abs_().reshape(len(tau), -1).cpu().numpy())
-        done += parameter.numel
-        if progress is not None:
-            progress(done, total, what)
+            yield list(_magnitudes(vectors, parameter, start, stop).numpy())
 
 
 def _draw_sample(vectors: TaskVectors, entries: int) -> list[np.ndarray]:

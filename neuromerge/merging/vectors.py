@@ -8,6 +8,7 @@ from typing import Protocol
 import torch
 
 from neuromerge.checkpoints.roles import Parameter
+from neuromerge.merging.blocks import Scratch
 
 
 class AlignedWeights(Protocol):
@@ -46,6 +47,7 @@ class AlignedVectors:
         self.task_names: tuple[str, ...] = tuple(aligned.task_names)
         wide = any(aligned.base_tensor(p).dtype == torch.float64 for p in self.parameters)
         self.dtype = torch.float64 if wide else torch.float32
+        self._scratch = Scratch()
 
     @property
     def entries(self) -> int:
@@ -57,12 +59,12 @@ class AlignedVectors:
         return self._aligned.base_tensor(parameter)[start:stop].to(self.device, self.dtype)
 
     def read(self, parameter: Parameter, start: int = 0, stop: int | None = None) -> tuple[torch.Tensor, torch.Tensor]:
-        """(base (rows, ...), tau (T, rows, ...)) of rows start..stop.
+        """(base (rows, ...), tau (T, rows, ...)) of rows start..stop; tau is good until this thread's next reading.
 
         Raises CheckpointError naming the file and the key where a weight is NaN or infinite.
         """
         base = self.base(parameter, start, stop)
-        tau = torch.empty((len(self.task_names), *base.shape), dtype=self.dtype, device=self.device)
+        tau = self._scratch.take((len(self.task_names), *base.shape), self.dtype, self.device)
         for task, vector in enumerate(tau):
             expert = self._aligned.expert_tensor(task, parameter)
             if expert is None:

@@ -31,6 +31,7 @@ class Average(MergeMethod):
         values: Mapping[str, Any],
         seed: int,
         prepared: Any,
+        start: int = 0,
     ) -> torch.Tensor:
         """Mean over tasks."""
         return tau.mean(0)

@@ -9,8 +9,9 @@ from typing import Any
 import torch
 
 from neuromerge.checkpoints.roles import Parameter
+from neuromerge.merging.blocks import row_blocks
 from neuromerge.merging.registry import AUTO, MergeMethod, ParameterSpec, TaskVectors
-from neuromerge.merging.trim import Thresholds, blocks
+from neuromerge.merging.trim import Thresholds
 
 
 class ScaledMethod(MergeMethod):
@@ -44,6 +45,7 @@ class ScaledMethod(MergeMethod):
         values: Mapping[str, Any],
         seed: int,
         prepared: Any,
+        start: int = 0,
     ) -> torch.Tensor:
         """`unit_change` times `factor`."""
         return self.unit_change(parameter, base, tau, values, seed, prepared).mul_(self.factor(values))
@@ -100,6 +102,5 @@ def trim_report(task_names: Sequence[str], thresholds: Thresholds) -> dict[str, 
 def task_vector_blocks(vectors: TaskVectors) -> Iterator[torch.Tensor]:
     """Every task vector, block by block: tau (T, rows, ...), scratch until the next block."""
     for parameter in vectors.parameters:
-        rows = parameter.shape[0]
-        for start, stop in blocks(rows, parameter.numel // max(1, rows)):
+        for start, stop in row_blocks(parameter, len(vectors.task_names)):
             yield vectors.read(parameter, start, stop)[1]

@@ -1,0 +1,134 @@
+"""Blocks of rows small enough for a core's cache, and one thread a core to work on them.
+
+A pass over task vectors is a chain of cheap operations on every block. Splitting each operation over the cores
+costs a hand-over per operation; here every core takes a block through the whole chain instead.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import cache
+from itertools import islice
+from typing import TypeVar
+
+import torch
+
+from neuromerge.checkpoints.roles import Parameter
+
+Result = TypeVar("Result")
+Split = Callable[[Parameter], Iterable[tuple[int, int]]]
+
+BLOCK_ENTRIES = 1 << 21
+"""Entries over all tasks in one block: 2 MiB in float32."""
+_AHEAD = 2  # blocks begun before the one that is waited for, per core
+
+
+def blocks(rows: int, row_entries: int, entries: int = BLOCK_ENTRIES) -> Iterator[tuple[int, int]]:
+    """Split `rows` rows of `row_entries` entries into (start, stop) blocks of about `entries` entries."""
+    step = max(1, entries // max(1, row_entries))
+    for start in range(0, rows, step):
+        yield start, min(start + step, rows)
+
+
+def row_blocks(parameter: Parameter, tasks: int) -> Iterator[tuple[int, int]]:
+    """(start, stop) of blocks of rows of a parameter, small enough that all tasks of one block fit the cache."""
+    rows = parameter.shape[0]
+    return blocks(rows, tasks * (parameter.numel // max(1, rows)))
+
+
+def merge_units(parameter: Parameter, tasks: int, by_rows: bool = True) -> Iterator[tuple[int, int]]:
+    """(start, stop) of what is merged at a time: blocks of neurons, or a whole parameter where one vote spans it."""
+    if by_rows and parameter.kind == "neurons":
+        return row_blocks(parameter, tasks)
+    return iter([(0, parameter.shape[0])])
+
+
+class Scratch(threading.local):
+    """A buffer for each thread, so that reading the next block does not ask for fresh memory."""
+
+    def __init__(self) -> None:
+        self._buffer: torch.Tensor | None = None
+
+    def take(self, shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> torch.Tensor:
+        """A tensor of that shape, its values undefined; the thread's last one is given up, unless it was large."""
+        entries = math.prod(shape)
+        if entries > 2 * BLOCK_ENTRIES or device.type != "cpu":
+            return torch.empty(shape, dtype=dtype, device=device)
+        if self._buffer is None or self._buffer.dtype != dtype:
+            self._buffer = torch.empty(2 * BLOCK_ENTRIES, dtype=dtype)
+        return self._buffer[:entries].view(shape)
+
+
+def map_blocks(
+    work: Callable[[Parameter, int, int], Result],
+    parameters: Iterable[Parameter],
+    split: Split,
+    threads: int | None = None,
+) -> Iterator[tuple[Parameter, list[Result]]]:
+    """`work(parameter, start, stop)` on every block; yields each parameter with its results, in order.
+
+    Args:
+        work: called in any thread and any order, with one torch thread to itself.
+        parameters: whose rows are split.
+        split: the (start, stop) of a parameter's blocks.
+        threads: how many blocks are worked on at a time; as many as torch has threads when None. With 1 the
+            calling thread does the work, with all of torch's threads.
+
+    What `work` raises is raised here; blocks that have not begun are then dropped.
+    """
+    threads = min(torch.get_num_threads(), os.cpu_count() or 1) if threads is None else threads
+    spans = ((p, list(split(p))) for p in parameters)
+    if threads < 2:
+        for parameter, ranges in spans:
+            yield parameter, [work(parameter, start, stop) for start, stop in ranges]
+        return
+    pool = _pool(threads)
+    # The blocks to begin run ahead of the parameters to finish: no core waits at a parameter's end.
+    waiting: deque[tuple[Parameter, int]] = deque()
+
+    def submitted() -> Iterator[Future[Result]]:
+        for parameter, ranges in spans:
+            waiting.append((parameter, len(ranges)))
+            for start, stop in ranges:
+                yield pool.submit(work, parameter, start, stop)
+
+    stream = submitted()
+    begun = deque(islice(stream, _AHEAD * threads))
+    try:
+        while waiting:
+            parameter, count = waiting.popleft()
+            results = []
+            for _ in range(count):
+                results.append(begun.popleft().result())
+                begun.extend(islice(stream, 1))
+            if not waiting:
+                begun.extend(islice(stream, 1))  # an empty parameter begins no block, and must not end the stream
+            yield parameter, results
+    finally:
+        for future in begun:
+            future.cancel()
+
+
+@cache
+def _pool(threads: int) -> ThreadPoolExecutor:
+    """Worker threads with one torch thread each; they live as long as the process."""
+    before = torch.get_num_threads()
+    ready = threading.Barrier(threads + 1)
+    pool = ThreadPoolExecutor(threads, thread_name_prefix="neuromerge-block")
+
+    def single() -> None:
+        torch.get_num_threads()  # a thread's first question sets its number: it must not come after
+        torch.set_num_threads(1)
+        ready.wait()
+
+    for _ in range(threads):
+        pool.submit(single)
+    ready.wait()
+    # The number is a thread's own, but also what threads made later start from: that must not become 1.
+    torch.set_num_threads(before)
+    return pool
