@@ -38,6 +38,7 @@ from neuromerge.exploration.setting import Setting
 from neuromerge.exploration.turns import Turns
 from neuromerge.merging import election, registry
 from neuromerge.merging.baselines.scaled import ScaledMethod
+from neuromerge.merging.blocks import map_blocks, merge_units, row_blocks
 from neuromerge.merging.measures import Cell, Moments, cells
 from neuromerge.merging.neuromerging import Coefficients
 from neuromerge.merging.registry import AUTO
@@ -292,7 +293,8 @@ class Stages:
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """(base (rows, ...), trimmed tau (T, rows, ...)) of some rows of one parameter, in float64."""
         base, tau = self.vectors(tasks).read(statistics.parameter, start, stop)
-        return base.double(), apply_trim(tau, self.thresholds(tasks, ratio)).double()
+        # A copy even where nothing is to be widened: tau is good until the next reading alone.
+        return base.double(), apply_trim(tau, self.thresholds(tasks, ratio)).to(torch.float64, copy=True)
 
     def in_cell(
         self, tasks: tuple[str, ...], ratio: float, layer: str, matrix: str, check: Check = never_cancelled
@@ -345,14 +347,19 @@ def _unit_changes(setting: Setting, aligned: AlignedVectors, check: Check) -> It
     step = method.unit_change if isinstance(method, ScaledMethod) else method.merge_parameter
     vectors = _Checked(aligned, check)
     prepared = method.prepare(vectors, values, setting.seed)
-    for parameter in vectors.parameters:
-        whole = parameter.kind == "pointwise" or not method.by_rows
-        spans = [(0, parameter.shape[0])] if whole else row_blocks(parameter, len(vectors.task_names))
-        pieces = []
-        for start, stop in spans:
-            base, tau = vectors.read(parameter, start, stop)
-            pieces.append(step(parameter, base, tau, values, setting.seed, prepared))
-        yield parameter.name, pieces[0] if len(pieces) == 1 else torch.cat(pieces)
+
+    def work(parameter: Parameter, start: int, stop: int) -> torch.Tensor:
+        base, tau = vectors.read(parameter, start, stop)
+        return step(parameter, base, tau, values, setting.seed, prepared)
+
+    def split(parameter: Parameter) -> Iterator[tuple[int, int]]:
+        return merge_units(parameter, len(vectors.task_names), method.by_rows)
+
+    def joined(parameter: Parameter, pieces: list[torch.Tensor]) -> torch.Tensor:
+        return pieces[0] if len(pieces) == 1 else torch.cat(pieces)
+
+    for parameter, change in map_blocks(work, vectors.parameters, split, joined, None if method.by_rows else 1):
+        yield parameter.name, change
 
 
 def _write_neurons(

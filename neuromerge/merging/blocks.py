@@ -11,16 +11,16 @@ import os
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from functools import cache
-from itertools import islice
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 
 from neuromerge.checkpoints.roles import Parameter
 
 Result = TypeVar("Result")
+Finished = TypeVar("Finished")
 Split = Callable[[Parameter], Iterable[tuple[int, int]]]
 
 BLOCK_ENTRIES = 1 << 21
@@ -68,50 +68,54 @@ def map_blocks(
     work: Callable[[Parameter, int, int], Result],
     parameters: Iterable[Parameter],
     split: Split,
+    finish: Callable[[Parameter, list[Result]], Finished],
     threads: int | None = None,
-) -> Iterator[tuple[Parameter, list[Result]]]:
-    """`work(parameter, start, stop)` on every block; yields each parameter with its results, in order.
+) -> Iterator[tuple[Parameter, Finished]]:
+    """`work(parameter, start, stop)` on every block, then `finish(parameter, results)`; yields parameters in order.
 
     Args:
         work: called in any thread and any order, with one torch thread to itself.
         parameters: whose rows are split.
         split: the (start, stop) of a parameter's blocks.
+        finish: joins a parameter's results, which come in order; called like `work`.
         threads: how many blocks are worked on at a time; as many as torch has threads when None. With 1 the
             calling thread does the work, with all of torch's threads.
 
-    What `work` raises is raised here; blocks that have not begun are then dropped.
+    What they raise is raised here; blocks that have not begun are then dropped.
     """
     threads = min(torch.get_num_threads(), os.cpu_count() or 1) if threads is None else threads
     spans = ((p, list(split(p))) for p in parameters)
     if threads < 2:
         for parameter, ranges in spans:
-            yield parameter, [work(parameter, start, stop) for start, stop in ranges]
+            yield parameter, finish(parameter, [work(parameter, start, stop) for start, stop in ranges])
         return
     pool = _pool(threads)
     # The blocks to begin run ahead of the parameters to finish: no core waits at a parameter's end.
-    waiting: deque[tuple[Parameter, int]] = deque()
-
-    def submitted() -> Iterator[Future[Result]]:
-        for parameter, ranges in spans:
-            waiting.append((parameter, len(ranges)))
-            for start, stop in ranges:
-                yield pool.submit(work, parameter, start, stop)
-
-    stream = submitted()
-    begun = deque(islice(stream, _AHEAD * threads))
+    waiting: deque[tuple[Parameter, list[Future[Result]]]] = deque()
+    begun: list[Future[Any]] = []
     try:
+        for parameter, ranges in spans:
+            waiting.append((parameter, []))
+            for start, stop in ranges:
+                begun = [future for future in begun if not future.done()]
+                if len(begun) >= _AHEAD * threads:
+                    wait(begun, return_when=FIRST_COMPLETED)
+                begun.append(pool.submit(work, parameter, start, stop))
+                waiting[-1][1].append(begun[-1])
+            while len(waiting) > 1 and all(future.done() for future in waiting[0][1]):
+                done, results = waiting.popleft()
+                yield done, pool.submit(finish, done, [future.result() for future in results]).result()
         while waiting:
-            parameter, count = waiting.popleft()
-            results = []
-            for _ in range(count):
-                results.append(begun.popleft().result())
-                begun.extend(islice(stream, 1))
-            if not waiting:
-                begun.extend(islice(stream, 1))  # an empty parameter begins no block, and must not end the stream
-            yield parameter, results
+            done, results = waiting.popleft()
+            yield done, pool.submit(finish, done, [future.result() for future in results]).result()
     finally:
         for future in begun:
             future.cancel()
+
+
+def as_they_are(parameter: Parameter, results: list[Result]) -> list[Result]:
+    """A `finish` that leaves the results of the blocks as they are."""
+    return results
 
 
 @cache

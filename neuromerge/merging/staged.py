@@ -183,13 +183,20 @@ def first_pass(
     def split(parameter: Parameter) -> Iterator[tuple[int, int]]:
         return merge_units(parameter, len(vectors.task_names))
 
+    def finish(
+        parameter: Parameter, results: list[tuple[MergedBlock | PointwiseStatistics, torch.Tensor | None]]
+    ) -> tuple[Statistics, torch.Tensor | None]:
+        pieces = [merged for _, merged in results if merged is not None]
+        joined = (pieces[0] if len(pieces) == 1 else torch.cat(pieces)) if pieces else None
+        if isinstance(results[0][0], PointwiseStatistics):
+            return results[0][0], joined
+        return _collect(parameter, [block for block, _ in results if isinstance(block, MergedBlock)]), joined
+
     done = 0
-    for parameter, results in map_blocks(work, vectors.parameters, split):
-        found = [block for block, _ in results]
-        statistics[parameter.name] = found[0] if isinstance(found[0], PointwiseStatistics) else _collect(parameter, found)
-        if keep_parts:
-            pieces = [merged for _, merged in results if merged is not None]
-            parts[parameter.name] = pieces[0] if len(pieces) == 1 else torch.cat(pieces)
+    for parameter, (of_parameter, merged) in map_blocks(work, vectors.parameters, split, finish):
+        statistics[parameter.name] = of_parameter
+        if merged is not None:
+            parts[parameter.name] = merged
         done += parameter.numel
         if progress is not None:
             progress(done, total, "decomposing neurons")

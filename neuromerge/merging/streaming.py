@@ -20,7 +20,7 @@ import torch
 from neuromerge.checkpoints import Aligned, Checkpoint, CheckpointWriter, align, load_checkpoint, save_checkpoint
 from neuromerge.checkpoints.roles import Parameter
 from neuromerge.errors import SettingError
-from neuromerge.merging.blocks import map_blocks, merge_units
+from neuromerge.merging.blocks import as_they_are, map_blocks, merge_units
 from neuromerge.merging.registry import MergeMethod, Progress, check_values, get_method
 from neuromerge.merging.vectors import AlignedVectors
 
@@ -227,7 +227,7 @@ def merge_aligned(
         begun[parameter.name][start:stop] = delta.add_(rows)
 
     # What looks at whole matrices (singular values, say) wants all of torch's threads for one of them.
-    for parameter, _ in map_blocks(work, vectors.parameters, split, None if method.by_rows else 1):
+    for parameter, _ in map_blocks(work, vectors.parameters, split, as_they_are, None if method.by_rows else 1):
         out = begun.pop(parameter.name)
         settled = method.settle(parameter, values, prepared)
         if settled is not None:

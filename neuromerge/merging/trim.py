@@ -25,7 +25,7 @@ import numpy as np
 import torch
 
 from neuromerge.checkpoints.roles import Parameter
-from neuromerge.merging.blocks import map_blocks, row_blocks
+from neuromerge.merging.blocks import as_they_are, map_blocks, row_blocks
 from neuromerge.merging.registry import Progress, TaskVectors
 
 _SAMPLE_POINTS = 2048  # places of the model where a sample is drawn
@@ -128,8 +128,8 @@ class MagnitudeSample:
             return [tally.count(magnitudes[task]) for task, tally in tallies.items()]
 
         done = 0
-        for parameter, counts in map_blocks(count, self._vectors.parameters, self._split):
-            for of_block in counts:
+        for parameter, counted in map_blocks(count, self._vectors.parameters, self._split, as_they_are):
+            for of_block in counted:
                 for tally, of_task in zip(tallies.values(), of_block, strict=True):
                     tally.add(of_task)
             done += parameter.numel
