@@ -41,7 +41,7 @@ from neuromerge.interface.interference_tab import InterferenceTab
 from neuromerge.interface.limits import Limits
 from neuromerge.interface.merge_tab import MergeTab
 from neuromerge.interface.neuron_tab import NeuronTab
-from neuromerge.interface.page import Moment, Page, Tab
+from neuromerge.interface.page import Moment, Page, Tab, applying
 from neuromerge.interface.readout import empty_readout, loading_readout, readout
 from neuromerge.interface.session import Pulse, Session
 from neuromerge.interface.tour import Tour
@@ -136,6 +136,7 @@ def build(
             pulse=pulse,
             tab=gr.State(TABS[0].key, time_to_live=limits.session_seconds),
             session=gr.State(Session(), time_to_live=limits.session_seconds),
+            applied=gr.State(0, time_to_live=limits.session_seconds),
             readout=strip,
         )
         tour = Tour(page, families)
@@ -173,7 +174,6 @@ class Wiring:
     def connect(self, demo: gr.Blocks) -> None:
         """Attach every handler."""
         page, controls = self.page, self.page.controls
-        page.apply = self._apply
         for control in controls.parameters:
             if control.auto is not None:
                 # A slider that is moved by hand is meant: its Auto goes off at once, without asking the server.
@@ -188,22 +188,23 @@ class Wiring:
             controls.visibility,
         )
 
-        applied = [*controls.inputs, *controls.visibility]
+        shown = [*controls.inputs, *controls.visibility]
+        applied = [*shown, page.applied]
         for key, button in controls.presets.items():
-            self._apply(page.listen(button.click, functools.partial(self.use_preset, key), applied))
-        self._apply(page.attach(controls.reset.click, guarded(self.reset, len(applied)), [], applied))
+            page.listen(button.click, applying(functools.partial(self.use_preset, key)), applied)
+        page.attach(controls.reset.click, guarded(applying(self.reset), len(applied)), [], applied)
         for way, button in (("undo", controls.undo), ("redo", controls.redo)):
-            handler = guarded(functools.partial(self.travel, way), len(applied) + len(self.history))
-            places = [page.session, *controls.inputs]
-            self._apply(page.attach(button.click, handler, places, [*applied, *self.history]))
-        self._apply(
-            page.attach(
-                controls.family.input, guarded(self.change_family, 2), [controls.family], [controls.tasks, page.readout]
-            )
+            changed = [*shown, *self.history, page.applied]
+            handler = guarded(applying(functools.partial(self.travel, way)), len(changed))
+            page.attach(button.click, handler, [page.session, *controls.inputs], changed)
+        family = [controls.tasks, page.readout, page.applied]
+        page.attach(
+            controls.family.input, guarded(applying(self.change_family), len(family)), [controls.family], family
         )
-        self._apply(
-            page.attach(controls.all_tasks.click, guarded(self.every_task, 1), [controls.family], [controls.tasks])
-        )
+        every = [controls.tasks, page.applied]
+        page.attach(controls.all_tasks.click, guarded(applying(self.every_task), 2), [controls.family], every)
+        # Whatever set the controls: measure, settle, and draw the open tab.
+        self._live(page.applied.change, trigger_mode="always_last")
         none = [controls.tasks, page.readout]
         page.attach(controls.no_tasks.click, guarded(self.no_task, 2), [], none, lane="light")
 
@@ -220,7 +221,7 @@ class Wiring:
             tab.wire()
 
         opened = [
-            *applied,
+            *shown,
             *self.history,
             controls.compare,
             self.tabs,
@@ -232,10 +233,6 @@ class Wiring:
         self._follow(load)
         page.listen(load.then, self.draw_open, self.pictures, told=lambda error: None)
         demo.unload(self.close_page)
-
-    def _apply(self, applied: Any) -> None:
-        """After the controls were set: measure, settle, and draw the open tab."""
-        self._live(applied.then)
 
     def _live(self, trigger: Any, **options: Any) -> None:
         """On `trigger`: draw the open tab; beside it, measure and then settle. The pictures, costing least, go first.
@@ -362,10 +359,10 @@ class Wiring:
         tasks = gr.update(choices=task_choices(entry), value=list(entry.default_tasks or entry.experts))
         return [tasks, loading_readout(f"Opening {entry.title} and its experts …")]
 
-    def every_task(self, family: str) -> Any:
+    def every_task(self, family: str) -> list[Any]:
         """Tick every expert."""
         entry = self.page.controls.families.get(family)
-        return list(entry.experts) if entry else unchanged(1)
+        return [list(entry.experts) if entry else gr.skip()]
 
     def no_task(self) -> list[Any]:
         """Untick every expert, and say what now."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -61,6 +63,16 @@ class Moment:
     workspace: Workspace
 
 
+def applying(handler: Callable[..., Any]) -> Callable[..., Any]:
+    """`handler` with a new value of `Page.applied` after its own; for handlers that set the controls."""
+
+    @functools.wraps(handler)
+    def stamped(*arguments: Any) -> list[Any]:
+        return [*handler(*arguments), time.monotonic_ns()]
+
+    return stamped
+
+
 Handler = Callable[..., Any]
 """Takes a `Moment` (and the values of `extra` components); returns or yields one value for each output."""
 
@@ -110,7 +122,11 @@ class Tab(ABC):
 
 @dataclass
 class Page:
-    """The page under construction."""
+    """The page under construction.
+
+    `applied` changes after an event that set the controls: the page then measures, settles and draws once, for
+    whatever set them (a chain of events of its own for every button would cost every visitor half a second).
+    """
 
     engine: Engine
     limits: Limits
@@ -118,12 +134,11 @@ class Page:
     pulse: Pulse
     tab: gr.State
     session: gr.State
+    applied: gr.State
     readout: gr.HTML
     tabs: list[Tab] = field(default_factory=list)
     panels: dict[str, gr.Tab] = field(default_factory=dict)
     box: gr.Tabs | None = None
-    apply: Callable[[Any], None] = field(default=lambda event: None)
-    """Follow an event that set the controls: measure, settle, draw. Set by the page's wiring."""
 
     @property
     def inputs(self) -> list[Any]:

@@ -106,9 +106,16 @@ def static_routes() -> list[Route]:
 
 
 def static_head() -> str:
-    """HTML for the page's head (``demo.launch(head=...)``): the design's CSS and the script of the views."""
+    """HTML for the page's head (``demo.launch(head=...)``): the design's CSS and the script of the views.
+
+    Plotly is fetched at once, but run by the first view: until then the page itself has the processor.
+    """
     css, js = (f"{STATIC_URL}/{name}?v={_version(name)}" for name in ("view.css", "view.js"))
-    return f'<link rel="stylesheet" href="{css}"><script src="{js}" defer></script>'
+    plotly = f"{STATIC_URL}/{_plotly_name()}"
+    return (
+        f'<link rel="stylesheet" href="{css}"><link rel="preload" as="script" href="{plotly}">'
+        f'<script src="{js}" defer></script>'
+    )
 
 
 # ------------------------------------------------------------------------------------------------ component

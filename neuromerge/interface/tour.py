@@ -10,7 +10,7 @@ import gradio as gr
 
 from neuromerge.exploration.setting import Setting
 from neuromerge.exploration.settings import make_setting
-from neuromerge.interface.page import Page
+from neuromerge.interface.page import Page, applying
 
 LATEX = [{"left": "$$", "right": "$$", "display": True}, {"left": "$", "right": "$", "display": False}]
 
@@ -180,16 +180,15 @@ class Tour:
     def wire(self, tabs: gr.Tabs) -> None:
         """Opening the tour, a step or a button sets the page for that step."""
         page, controls = self.page, self.page.controls
-        outputs = [self.walk, tabs, page.tab, *controls.inputs, *controls.visibility]
+        outputs = [self.walk, tabs, page.tab, *controls.inputs, *controls.visibility, page.applied]
         triggers: list[tuple[Any, int]] = [
             (self.box.expand, 0),
             *((button.click, place) for button, place in self.moves),
         ]
         triggers += [(step.select, place) for place, step in enumerate(self.steps)]
         for trigger, place in triggers:
-            page.apply(
-                page.attach(trigger, page.guard(self._stop(place), outputs), [controls.family, controls.tasks], outputs)
-            )
+            handler = page.guard(applying(self._stop(place)), outputs)
+            page.attach(trigger, handler, [controls.family, controls.tasks], outputs)
 
     def _stop(self, place: int) -> Any:
         stop = STOPS[place]

@@ -18,7 +18,7 @@ from neuromerge.exploration.sweeps import Search, trials_to_csv
 from neuromerge.figures import tuning
 from neuromerge.figures.figure import message
 from neuromerge.interface.limits import is_public
-from neuromerge.interface.page import Moment, Tab
+from neuromerge.interface.page import Moment, Tab, applying
 from neuromerge.interface.plotly_view import PlotlyView, read_pick
 
 PAIRS = {
@@ -160,10 +160,10 @@ class TuneTab(Tab):
         for button in (self.stop, self.stop_map):
             page.attach(button.click, self.stop_work, [], [])
         controls = page.controls
-        shown = [*controls.inputs, *controls.visibility]
-        page.apply(page.listen(self.table.apply, self.apply_row, shown))
-        page.apply(page.listen(self.parallel.cell, self.apply_line, shown))
-        page.apply(page.listen(self.landscape.cell, self.apply_point, shown, extra=[self.mapped]))
+        shown = [*controls.inputs, *controls.visibility, page.applied]
+        page.listen(self.table.apply, applying(self.apply_row), shown)
+        page.listen(self.parallel.cell, applying(self.apply_line), shown)
+        page.listen(self.landscape.cell, applying(self.apply_point), shown, extra=[self.mapped])
 
     def draw_map(self, moment: Moment, pair: Any) -> Iterator[list[Any]]:
         """The landscape, point by point."""

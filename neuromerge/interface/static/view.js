@@ -24,7 +24,6 @@ window.NeuroMergeView = (() => {
     }).catch((error) => { library = null; throw error; });
     return library;
   }
-  loadPlotly().catch(() => {});
 
   // ---------------------------------------------------------------- theme
   const isDark = () => document.body.classList.contains("dark") || document.documentElement.classList.contains("dark");
