@@ -37,30 +37,38 @@ ORTHOGONAL = "#neuromerging-lambda-orthogonal input[type=range]"
 TRIM = "#neuromerging-trim-ratio input[type=range]"
 
 # Arms a stop watch in the page: it starts at the next event of `kind` and stops, for each target, in the frame
-# after the target has changed.
+# after what the target shows has changed (an attribute, or the text of a part: Gradio's own marks of work under way
+# come and go beside it). What never changes is given as null after the patience.
 STOP_WATCH = """
-([kind, targets]) => {
+([kind, targets, patience]) => {
   window.neuromergeWatch = new Promise((resolve) => {
     let start = null;
     document.addEventListener(kind, (event) => { start ??= event.timeStamp; }, { capture: true, once: true });
     const times = {};
-    for (const [name, selector, attribute] of targets) {
+    const stop = (name, time) => {
+      if (name in times) { return; }
+      times[name] = time;
+      if (Object.keys(times).length === targets.length) { resolve(times); }
+    };
+    for (const [name, selector, attribute, part] of targets) {
       const node = document.querySelector(selector);
+      const shown = () => attribute ? node.getAttribute(attribute) : node.querySelector(part)?.textContent;
+      const before = shown();
       const observer = new MutationObserver(() => {
-        if (start === null) { return; }
+        if (start === null || shown() === before || shown() === undefined) { return; }
         observer.disconnect();
-        requestAnimationFrame(() => setTimeout(() => {
-          times[name] = performance.now() - start;
-          if (Object.keys(times).length === targets.length) { resolve(times); }
-        }, 0));
+        requestAnimationFrame(() => setTimeout(() => stop(name, performance.now() - start), 0));
       });
-      observer.observe(node, attribute
-        ? { attributes: true, attributeFilter: [attribute] }
-        : { childList: true, characterData: true, subtree: true });
+      observer.observe(node, { attributes: true, childList: true, characterData: true, subtree: true });
+      setTimeout(() => { observer.disconnect(); stop(name, null); }, patience);
     }
   });
 }
 """
+PATIENCE_OF_A_MOVE_MS = 10_000
+
+Target = tuple[str, str, str | None, str | None]
+"""What is watched: name, selector, and the attribute or the part whose text is compared."""
 
 
 @dataclass(frozen=True)
@@ -112,11 +120,17 @@ def running_app(port: int) -> Iterator[tuple[str, float, subprocess.Popen[bytes]
         process.kill()
 
 
-def timed(page: Any, kind: str, targets: list[tuple[str, str, str | None]], act: Any) -> dict[str, float]:
-    """Milliseconds from the input event that `act` causes until each target was painted."""
-    page.evaluate(STOP_WATCH, [kind, targets])
+def timed(page: Any, kind: str, targets: list[Target], act: Any) -> dict[str, float]:
+    """Milliseconds from the input event that `act` causes until each target was painted.
+
+    Raises SystemExit, naming it, where a target never changed.
+    """
+    page.evaluate(STOP_WATCH, [kind, targets, PATIENCE_OF_A_MOVE_MS])
     act()
-    return dict(page.evaluate("window.neuromergeWatch"))
+    times = dict(page.evaluate("window.neuromergeWatch"))
+    if late := [name for name, time_ms in times.items() if time_ms is None]:
+        raise SystemExit(f"No change of {', '.join(late)} within {PATIENCE_OF_A_MOVE_MS // 1000} s of the {kind}.")
+    return times
 
 
 def measure(address: str, moves: int, warm: int) -> dict[str, list[float]]:
@@ -145,9 +159,9 @@ def measure(address: str, moves: int, warm: int) -> dict[str, list[float]]:
         page.goto(f"{address}/?tab=interference")
         page.wait_for_selector("#readout .nm-score-value")
         page.wait_for_selector("#interference .nm-view[data-drawn]")
-        pictures: list[tuple[str, str, str | None]] = [
-            ("heatmap", "#interference .nm-view", "data-drawn"),
-            ("accuracy", "#readout", None),
+        pictures: list[Target] = [
+            ("heatmap", "#interference .nm-view", "data-drawn", None),
+            ("accuracy", "#readout", None, ".nm-score-label"),
         ]
         for name, selector in (("lambda", ORTHOGONAL), ("trim", TRIM)):
             slider = page.locator(selector)
@@ -160,10 +174,13 @@ def measure(address: str, moves: int, warm: int) -> dict[str, list[float]]:
                     found[f"{name} accuracy"].append(times["accuracy"])
         stage = page.locator("#interference .nm-stage")
         stage.scroll_into_view_if_needed()
-        layer: list[tuple[str, str, str | None]] = [("layer", "#layer-caption", None)]
+        layer: list[Target] = [("layer", "#layer-caption", None, "b")]
         places = cells(page)
         for number in range(warm + moves):
             x, y = places[number % len(places)]
+            # As a person does: point first, and not so fast that two clicks are a double click.
+            page.mouse.move(x, y)
+            page.wait_for_timeout(400)
             times = timed(page, "click", layer, lambda x=x, y=y: page.mouse.click(x, y))
             if number >= warm:
                 found["click"].append(times["layer"])

@@ -1,8 +1,7 @@
 """The page: sidebar, readout, tabs, and the events that keep them in step.
 
-Three things happen when a control moves. *Accuracy* on a small fixed part of the validation images and the
-*pictures* of the open tab are made at once, side by side, each holding only the newest position of the
-control. When the control has rested for a moment, the page *settles*: the whole validation split is measured,
+Three things happen when a control moves. The *pictures* of the open tab are drawn, then *accuracy* is measured on
+a small fixed part of the validation images, each holding only the newest position of the control. When the control has rested for a moment, the page *settles*: the whole validation split is measured,
 the setting becomes a step of the history, and the tabs that are costly to draw follow.
 """
 
@@ -41,7 +40,7 @@ from neuromerge.interface.interference_tab import InterferenceTab
 from neuromerge.interface.limits import Limits
 from neuromerge.interface.merge_tab import MergeTab
 from neuromerge.interface.neuron_tab import NeuronTab
-from neuromerge.interface.page import Moment, Page, Tab, applying
+from neuromerge.interface.page import Moment, Page, Tab, applying, stamp
 from neuromerge.interface.readout import empty_readout, loading_readout, readout
 from neuromerge.interface.session import Pulse, Session
 from neuromerge.interface.tour import Tour
@@ -137,21 +136,22 @@ def build(
             tab=gr.State(TABS[0].key, time_to_live=limits.session_seconds),
             session=gr.State(Session(), time_to_live=limits.session_seconds),
             applied=gr.State(0, time_to_live=limits.session_seconds),
+            rested=gr.State(0, time_to_live=limits.session_seconds),
             readout=strip,
+            turn=gr.Textbox(visible="hidden", elem_id="turn", label="Tab to open", interactive=False),
         )
         tour = Tour(page, families)
         tour.build()
-        with gr.Tabs(elem_id="tabs", overflow_behavior="wrap") as tabs:
-            page.box = tabs
+        with gr.Tabs(elem_id="tabs", overflow_behavior="wrap"):
             for make in TABS:
                 entry = make(page)
-                with gr.Tab(entry.title, id=entry.key, elem_id=f"tab-{entry.key.replace('_', '-')}") as panel:
+                with gr.Tab(entry.title, id=entry.key, elem_id=f"tab-{entry.key}") as panel:
                     entry.build()
                 page.tabs.append(entry)
                 page.panels[entry.key] = panel
         link = gr.Textbox(visible="hidden", elem_id="permalink", label="Permalink", interactive=False)
-        Wiring(page, tabs, link).connect(demo)
-        tour.wire(tabs)
+        Wiring(page, link).connect(demo)
+        tour.wire()
         add_api(engine, families, limits)
     demo.queue(max_size=limits.queue_size, default_concurrency_limit=limits.light_workers)
     return demo
@@ -160,14 +160,14 @@ def build(
 class Wiring:
     """The events that belong to the page as a whole."""
 
-    def __init__(self, page: Page, tabs: gr.Tabs, link: gr.Textbox) -> None:
+    def __init__(self, page: Page, link: gr.Textbox) -> None:
         self.page = page
-        self.tabs = tabs
         self.link = link
         self.merge: MergeTab = page.named(MergeTab.key)
         controls = page.controls
         self.scores = [page.readout, controls.sigma, *controls.auto_widgets, *self.merge.outputs]
-        self.pictures = [output for tab in page.tabs if tab is not self.merge for output in tab.outputs]
+        self.live = [tab for tab in page.tabs if tab.live and tab is not self.merge]
+        self.resting = [tab for tab in page.tabs if not tab.live]
         self.history = [page.session, controls.undo, controls.redo]
 
     # ------------------------------------------------------------------------------------------- connecting
@@ -180,7 +180,7 @@ class Wiring:
                 control.widget.input(None, None, control.auto, js="() => false", show_progress="hidden")
         moved = [component.input for component in controls.inputs if component is not controls.family]
         moved.append(controls.compare.input)
-        self._live(moved, trigger_mode="always_last")
+        self._live(moved)
         page.attach(
             controls.method.input,
             guarded(self.show_method, len(controls.visibility)),
@@ -204,7 +204,7 @@ class Wiring:
         every = [controls.tasks, page.applied]
         page.attach(controls.all_tasks.click, guarded(applying(self.every_task), 2), [controls.family], every)
         # Whatever set the controls: measure, settle, and draw the open tab.
-        self._live(page.applied.change, trigger_mode="always_last")
+        self._live(page.applied.change)
         none = [controls.tasks, page.readout]
         page.attach(controls.no_tasks.click, guarded(self.no_task, 2), [], none, lane="light")
 
@@ -224,24 +224,28 @@ class Wiring:
             *shown,
             *self.history,
             controls.compare,
-            self.tabs,
+            page.turn,
             page.tab,
             *(component for tab in page.tabs for component in tab.inputs),
             *self.scores,
         ]
         load = page.attach(demo.load, guarded(self.open_page, len(opened)), [], opened, js=CLOSE_SIDEBAR_ON_PHONES)
         self._follow(load)
-        page.listen(load.then, self.draw_open, self.pictures, told=lambda error: None)
+        page.turn.change(None, [page.turn], None, js=OPEN_TAB)
+        self._draw(page.rested.change, self.resting, lane="heavy", trigger_mode="always_last")
         demo.unload(self.close_page)
 
-    def _live(self, trigger: Any, **options: Any) -> None:
-        """On `trigger`: draw the open tab; beside it, measure and then settle. The pictures, costing least, go first.
+    def _live(self, trigger: Any) -> None:
+        """On `trigger`: draw the open tab, which costs least, then measure, and then settle.
 
-        Why a merge cannot be made stands where its score would be, once; the pictures just stay.
+        One chain, of which each link holds only the newest position of the control. Two handlers of one event may not
+        do that side by side: Gradio repeats the whole event for each that had to wait, so they would call each other
+        without end. Why a merge cannot be made stands where its score would be, once; the pictures just stay.
         """
-        page = self.page
-        page.listen(trigger, self.draw_live, self.pictures, told=lambda error: None, **options)
-        measured = page.listen(trigger, self.measure, self.scores, lane="heavy", moves=True, told=self.why, **options)
+        drawn = self._draw(trigger, self.live, trigger_mode="always_last")
+        measured = self.page.listen(
+            drawn.then, self.measure, self.scores, lane="heavy", moves=True, told=self.why, trigger_mode="always_last"
+        )
         self._follow(measured)
 
     def _follow(self, event: Any) -> None:
@@ -256,10 +260,19 @@ class Wiring:
             concurrency_id="idle",
             trigger_mode="multiple",
         )
-        outputs = [*self.history, *self.scores, *self.pictures]
+        outputs = [*self.history, *self.scores, self.page.rested]
         self.page.listen(
             rest.then, self.settle, outputs, lane="settle", trigger_mode="multiple", told=lambda error: None
         )
+
+    def _draw(self, trigger: Any, tabs: list[Tab], **options: Any) -> Any:
+        """On `trigger`: draw the open tab, where it is one of `tabs`."""
+
+        def draw(moment: Moment) -> list[Any]:
+            return [value for tab in tabs for value in (tab.draw(moment) if tab.key == moment.tab else tab.skip())]
+
+        outputs = [output for tab in tabs for output in tab.outputs]
+        return self.page.listen(trigger, draw, outputs, told=lambda error: None, **options)
 
     # ------------------------------------------------------------------------------------------- live
     def measure(self, moment: Moment) -> list[Any]:
@@ -284,21 +297,6 @@ class Wiring:
             *bars,
         ]
 
-    def draw_live(self, moment: Moment) -> list[Any]:
-        """The pictures of the open tab, where it is one that follows every move."""
-        return self._draw(moment, self._open(moment).live)
-
-    def draw_open(self, moment: Moment) -> list[Any]:
-        """The pictures of the open tab."""
-        return self._draw(moment, True)
-
-    def _draw(self, moment: Moment, wanted: bool) -> list[Any]:
-        values: list[Any] = []
-        for tab in self.page.tabs:
-            if tab is not self.merge:
-                values += tab.draw(moment) if wanted and tab.key == moment.tab else tab.skip()
-        return values
-
     def _open(self, moment: Moment) -> Tab:
         tab: Tab = self.page.named(moment.tab)
         return tab
@@ -306,15 +304,14 @@ class Wiring:
     def settle(self, moment: Moment) -> Any:
         """The whole validation split, a step of the history, and the tabs that were waiting."""
         if not self.page.pulse.settle(moment.page_id, REST_SECONDS * 0.9):
-            return unchanged(len(self.history) + len(self.scores) + len(self.pictures))
+            return unchanged(len(self.history) + len(self.scores) + 1)
         begun = time.monotonic()
         board = self.merge.board(moment, "validation")
         seconds = time.monotonic() - begun
         scores = self._scores(moment, board)
         by_task = {task: score.value for task, score in board.merge.items() if task in board.merged}
         session = moment.session.visit(moment.setting).score(moment.setting, by_task, seconds)
-        moment = replace(moment, session=session)
-        return [session, *history_buttons(session), *scores, *self._draw(moment, not self._open(moment).live)]
+        return [session, *history_buttons(session), *scores, gr.skip() if self._open(moment).live else stamp()]
 
     def open_tab(self, tab: Tab, moment: Moment) -> list[Any]:
         """Remember the open tab and draw it."""
@@ -397,7 +394,7 @@ class Wiring:
             choice = gr.update(choices=comparison_choices(session), value=compare)
         tab = state.tab or self.merge.key
         values: list[Any] = [*self.page.show(state.setting), session, *history_buttons(session)]
-        values += [choice, gr.Tabs(selected=tab), tab]
+        values += [choice, gr.skip() if tab == self.merge.key else page.turn_to(tab), tab]
         values += [value for entry in page.tabs for value in entry.restore(state)]
         try:
             pinned, label = controls.comparison(compare, state.setting, session)
@@ -425,6 +422,14 @@ class Wiring:
         for tab in self.page.tabs:
             tab.forget(request.session_hash)
 
+
+# A click on the tab, so that what a visitor's own click starts follows here, too.
+OPEN_TAB = """
+(turn) => {
+  const button = document.getElementById(`tab-${turn.split(' ')[0]}-button`);
+  if (button && button.getAttribute('aria-selected') !== 'true') { button.click(); }
+}
+"""
 
 COPY_LINK = """
 (query) => {

@@ -132,7 +132,7 @@ class InterferenceTab(Tab):
         page.listen([self.layer.input, self.matrix.input], self.choose, clicked, extra=[self.layer, self.matrix])
         page.listen(self.sort.input, self.draw, self.outputs)
         neuron = page.named("neuron")
-        page.listen(self.contested.cell, self.open_neuron, [page.box, page.tab, *neuron.outputs])
+        page.listen(self.contested.cell, self.open_neuron, [page.turn, *neuron.inputs])
 
     def change_measure(self, moment: Moment) -> list[Any]:
         """Another measure in the same heatmap."""
@@ -167,7 +167,7 @@ class InterferenceTab(Tab):
         neuron = self.page.named("neuron")
         _, view = moment.own[neuron.key]
         place = (layer, matrix, detail.contested[pick.index].index)
-        return [gr.Tabs(selected=neuron.key), neuron.key, *neuron.show(moment, place, view)]
+        return [self.page.turn_to(neuron.key), place, view]
 
     def _show(self, moment: Moment, heatmap: Heatmap, place: tuple[int, int], sort: str) -> list[Any]:
         opened = self._open(moment, heatmap, place, sort)

@@ -63,12 +63,17 @@ class Moment:
     workspace: Workspace
 
 
+def stamp() -> int:
+    """A value that no earlier call has returned."""
+    return time.monotonic_ns()
+
+
 def applying(handler: Callable[..., Any]) -> Callable[..., Any]:
     """`handler` with a new value of `Page.applied` after its own; for handlers that set the controls."""
 
     @functools.wraps(handler)
     def stamped(*arguments: Any) -> list[Any]:
-        return [*handler(*arguments), time.monotonic_ns()]
+        return [*handler(*arguments), stamp()]
 
     return stamped
 
@@ -126,6 +131,10 @@ class Page:
 
     `applied` changes after an event that set the controls: the page then measures, settles and draws once, for
     whatever set them (a chain of events of its own for every button would cost every visitor half a second).
+    `rested` changes when an open tab that is costly to draw shall be drawn. The browser works through every output
+    of an event several times, even where nothing comes of it: events have no outputs that they need not have.
+    For the same reason no event has the tabs as its output (all that is in them would count): `turn`, a text that
+    nobody sees, names the tab that the browser shall open.
     """
 
     engine: Engine
@@ -135,10 +144,11 @@ class Page:
     tab: gr.State
     session: gr.State
     applied: gr.State
+    rested: gr.State
     readout: gr.HTML
+    turn: gr.Textbox
     tabs: list[Tab] = field(default_factory=list)
     panels: dict[str, gr.Tab] = field(default_factory=dict)
-    box: gr.Tabs | None = None
 
     @property
     def inputs(self) -> list[Any]:
@@ -154,6 +164,11 @@ class Page:
     def show(self, setting: Setting) -> list[Any]:
         """Values for the controls, and for which of them are seen, that show `setting`."""
         return [*self.controls.updates(setting), *self.controls.visibility_of(setting.method)]
+
+    @staticmethod
+    def turn_to(key: str) -> str:
+        """The value of `turn` that opens the tab of that key."""
+        return f"{key} {stamp()}"
 
     def named(self, key: str) -> Any:
         """The tab of that key."""

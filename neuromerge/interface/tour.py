@@ -177,10 +177,10 @@ class Tour:
                                 self.moves.append((following, place + 1))
                     self.steps.append(step)
 
-    def wire(self, tabs: gr.Tabs) -> None:
+    def wire(self) -> None:
         """Opening the tour, a step or a button sets the page for that step."""
         page, controls = self.page, self.page.controls
-        outputs = [self.walk, tabs, page.tab, *controls.inputs, *controls.visibility, page.applied]
+        outputs = [self.walk, page.turn, page.tab, *controls.inputs, *controls.visibility, page.applied]
         triggers: list[tuple[Any, int]] = [
             (self.box.expand, 0),
             *((button.click, place) for button, place in self.moves),
@@ -199,6 +199,6 @@ class Tour:
                 entry.default_tasks or entry.experts
             )
             setting = stop.setting(entry, chosen)
-            return [gr.Walkthrough(selected=place), gr.Tabs(selected=stop.tab), stop.tab, *self.page.show(setting)]
+            return [gr.Walkthrough(selected=place), self.page.turn_to(stop.tab), stop.tab, *self.page.show(setting)]
 
         return show
