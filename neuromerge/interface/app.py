@@ -1,8 +1,9 @@
 """The page: sidebar, readout, tabs, and the events that keep them in step.
 
 Three things happen when a control moves. The *pictures* of the open tab are drawn, then *accuracy* is measured on
-a small fixed part of the validation images, each holding only the newest position of the control. When the control has rested for a moment, the page *settles*: the whole validation split is measured,
-the setting becomes a step of the history, and the tabs that are costly to draw follow.
+a small fixed part of the validation images, each for the newest position of the control. When the control has
+rested for a moment, the page *settles*: the whole validation split is measured, the setting becomes a step of the
+history, and the tabs that are costly to draw follow.
 """
 
 from __future__ import annotations
