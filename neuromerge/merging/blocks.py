@@ -93,6 +93,11 @@ def map_blocks(
     # The blocks to begin run ahead of the parameters to finish: no core waits at a parameter's end.
     waiting: deque[tuple[Parameter, list[Future[Result]]]] = deque()
     begun: list[Future[Any]] = []
+
+    def joined() -> tuple[Parameter, Finished]:
+        parameter, results = waiting.popleft()
+        return parameter, pool.submit(finish, parameter, [future.result() for future in results]).result()
+
     try:
         for parameter, ranges in spans:
             waiting.append((parameter, []))
@@ -100,14 +105,12 @@ def map_blocks(
                 begun = [future for future in begun if not future.done()]
                 if len(begun) >= _AHEAD * threads:
                     wait(begun, return_when=FIRST_COMPLETED)
+                while len(waiting) > 1 and all(future.done() for future in waiting[0][1]):
+                    yield joined()
                 begun.append(pool.submit(work, parameter, start, stop))
                 waiting[-1][1].append(begun[-1])
-            while len(waiting) > 1 and all(future.done() for future in waiting[0][1]):
-                done, results = waiting.popleft()
-                yield done, pool.submit(finish, done, [future.result() for future in results]).result()
         while waiting:
-            done, results = waiting.popleft()
-            yield done, pool.submit(finish, done, [future.result() for future in results]).result()
+            yield joined()
     finally:
         for future in begun:
             future.cancel()

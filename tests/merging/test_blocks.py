@@ -56,12 +56,16 @@ def test_an_error_in_a_block_or_at_the_end_reaches_the_caller_and_the_next_pass_
 
 def test_a_caller_that_stops_early_leaves_blocks_undone():
     done: list[int] = []
-    many = [parameter("a", 2), parameter("b", 2), parameter("c", 400)]
-    pass_ = map_blocks(lambda of, start, stop: done.append(start), many, by_two, as_they_are, 2)
+
+    def work(of, start, stop):
+        time.sleep(0.001)
+        done.append(start)
+
+    pass_ = map_blocks(work, [parameter("a", 2), parameter("b", 400)], by_two, as_they_are, 2)
     next(pass_)
     pass_.close()
     time.sleep(0.05)
-    assert len(done) == 2
+    assert len(done) < 20
 
 
 def test_blocks_have_one_torch_thread_and_nobody_else_loses_theirs():
