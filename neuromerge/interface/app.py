@@ -28,6 +28,7 @@ from neuromerge.exploration.settings import make_setting, preset
 from neuromerge.interface.api import add_api
 from neuromerge.interface.controls import (
     FIRST_COMPARISON,
+    SHOW_METHOD,
     build_controls,
     comparison_choices,
     pin_key,
@@ -182,20 +183,14 @@ class Wiring:
         moved = [component.input for component in controls.inputs if component is not controls.family]
         moved.append(controls.compare.input)
         self._live(moved)
-        page.attach(
-            controls.method.input,
-            guarded(self.show_method, len(controls.visibility)),
-            [controls.method],
-            controls.visibility,
-        )
+        page.attach(controls.method.change, None, [controls.method], [], js=SHOW_METHOD)
 
-        shown = [*controls.inputs, *controls.visibility]
-        applied = [*shown, page.applied]
+        applied = [*controls.inputs, page.applied]
         for key, button in controls.presets.items():
             page.listen(button.click, applying(functools.partial(self.use_preset, key)), applied)
         page.attach(controls.reset.click, guarded(applying(self.reset), len(applied)), [], applied)
         for way, button in (("undo", controls.undo), ("redo", controls.redo)):
-            changed = [*shown, *self.history, page.applied]
+            changed = [*controls.inputs, *self.history, page.applied]
             handler = guarded(applying(functools.partial(self.travel, way)), len(changed))
             page.attach(button.click, handler, [page.session, *controls.inputs], changed)
         family = [controls.tasks, page.readout, page.applied]
@@ -222,7 +217,7 @@ class Wiring:
             tab.wire()
 
         opened = [
-            *shown,
+            *controls.inputs,
             *self.history,
             controls.compare,
             page.turn,
@@ -323,10 +318,6 @@ class Wiring:
         return [tab.key, *self._scores(moment, self.merge.board(moment, split))]
 
     # ------------------------------------------------------------------------------------------- controls
-    def show_method(self, method: str) -> list[Any]:
-        """The controls of the chosen method."""
-        return self.page.controls.visibility_of(method)
-
     def use_preset(self, key: str, moment: Moment) -> list[Any]:
         """The preset on the present family and tasks."""
         family = self.page.controls.families[moment.setting.family]
@@ -340,9 +331,7 @@ class Wiring:
         """One step back or forward in the history; controls that are not legal just now count as unmoved."""
         history = session.history
         if history is None:
-            return list(
-                unchanged(len(self.page.controls.inputs) + len(self.page.controls.visibility) + len(self.history))
-            )
+            return list(unchanged(len(self.page.controls.inputs) + len(self.history)))
         with contextlib.suppress(SettingError):
             history = history.visit(self.page.controls.setting(values))
         session = session.at(history.undo() if way == "undo" else history.redo())

@@ -1,8 +1,9 @@
 """The sidebar: every control of a merge, built from the registry of methods.
 
 A method that registers itself gets its controls here without a line of interface code. All methods' controls
-exist from the start and the chosen method's are shown, so that a page never waits for new ones. Whatever a
-control sends is checked again by `make_setting`: a browser may send anything.
+exist from the start; which of them are seen is the style sheet's affair (`method_rules`), so that a page never
+waits for new ones and the server is not asked. Whatever a control sends is checked again by `make_setting`: a
+browser may send anything.
 """
 
 from __future__ import annotations
@@ -51,8 +52,6 @@ class Controls:
     all_tasks: gr.Button
     no_tasks: gr.Button
     method: gr.Dropdown
-    method_note: gr.Markdown
-    groups: dict[str, gr.Column]
     parameters: list[ParameterControl]
     sigma: gr.HTML
     seed: gr.Number
@@ -134,20 +133,6 @@ class Controls:
         """The widgets whose value may follow from Auto."""
         return [control.widget for control in self.parameters if control.auto is not None]
 
-    @property
-    def visibility(self) -> list[Any]:
-        """What `visibility_of` changes: the groups of parameters, the note and the seed."""
-        return [*self.groups.values(), self.method_note, self.seed]
-
-    def visibility_of(self, method: str) -> list[Any]:
-        """Updates that show the controls of `method` and hide the others'."""
-        chosen = registry.get_method(method)
-        return [
-            *(gr.update(visible=name == method) for name in self.groups),
-            method_text(chosen),
-            gr.update(visible=uses_chance(chosen)),
-        ]
-
     def comparison(self, value: Any, setting: Setting, session: Session) -> tuple[Setting | None, str]:
         """The baseline that the menu of comparisons stands for, and its label ("" for none)."""
         if not isinstance(value, str) or value == NO_COMPARISON:
@@ -213,6 +198,30 @@ def uses_chance(method: MergeMethod) -> bool:
 def method_text(method: MergeMethod) -> str:
     """The line under the menu of methods."""
     return f"{method.summary} <span class='nm-cite'>{method.citation}</span>"
+
+
+def group_id(method: str) -> str:
+    """The id of the column that holds a method's controls."""
+    return f"method-{method.replace('_', '-')}"
+
+
+def method_rules() -> str:
+    """CSS that hides the controls of every method but the one that the page's body names (see `SHOW_METHOD`).
+
+    Without a name, which is how a page starts, the default method's are seen.
+    """
+
+    def unless(*names: str) -> str:
+        others = "".join(f":not([data-method='{name}'])" for name in names)
+        return f"body{'[data-method]' if DEFAULT_METHOD in names else ''}{others}"
+
+    hidden = [f"{unless(name)} #{group_id(name)}" for name in registry.methods()]
+    hidden.append(f"{unless(*(name for name, entry in registry.methods().items() if uses_chance(entry)))} .nm-seed")
+    return f"{', '.join(hidden)} {{ display: none !important; }}"
+
+
+# In the browser, in step with the menu of methods.
+SHOW_METHOD = "(method) => { document.body.dataset.method = method; }"
 
 
 def task_choices(family: Family) -> list[tuple[str, str]]:
@@ -282,17 +291,15 @@ def build_controls(families: Mapping[str, Family]) -> Controls:
             label="Method",
             elem_id="method",
         )
-        method_note = gr.Markdown(method_text(registry.get_method(DEFAULT_METHOD)), elem_classes="nm-note")
-        groups: dict[str, gr.Column] = {}
         parameters: list[ParameterControl] = []
         sigma: gr.HTML | None = None
         for name, entry in registry.methods().items():
-            with gr.Column(visible=name == DEFAULT_METHOD, elem_classes="nm-parameters") as group:
+            with gr.Column(elem_id=group_id(name), elem_classes="nm-parameters"):
+                gr.HTML(f"<p>{method_text(entry)}</p>", elem_classes="nm-note")
                 for spec in entry.parameters:
                     parameters.append(_parameter_control(entry, spec))
                 if name == DEFAULT_METHOD:
                     sigma = gr.HTML("", elem_id="sigma")
-            groups[name] = group
         assert sigma is not None, "the default method is registered"
         seed = gr.Number(
             0,
@@ -300,8 +307,8 @@ def build_controls(families: Mapping[str, Family]) -> Controls:
             minimum=0,
             label="Seed",
             info="The same seed gives the same merge.",
-            visible=False,
             elem_id="seed",
+            elem_classes="nm-seed",
         )
     with gr.Group(elem_classes="nm-group"):
         gr.HTML("<h2>Presets</h2>")
@@ -336,8 +343,6 @@ def build_controls(families: Mapping[str, Family]) -> Controls:
         all_tasks=all_tasks,
         no_tasks=no_tasks,
         method=method,
-        method_note=method_note,
-        groups=groups,
         parameters=parameters,
         sigma=sigma,
         seed=seed,

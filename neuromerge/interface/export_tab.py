@@ -13,7 +13,8 @@ import gradio as gr
 from neuromerge.errors import SettingError, StorageError
 from neuromerge.exploration.export import script
 from neuromerge.exploration.recipes import dump_recipe, recipe_of
-from neuromerge.interface.page import Moment, Tab
+from neuromerge.exploration.setting import Setting
+from neuromerge.interface.page import Moment, Page, Tab
 
 LAYOUTS = {"open_clip": "open_clip", "transformers": "transformers"}
 
@@ -24,6 +25,10 @@ class ExportTab(Tab):
     key = "export"
     title = "Export"
     live = False
+
+    def __init__(self, page: Page) -> None:
+        super().__init__(page)
+        self._made: dict[str | None, Setting] = {}
 
     def build(self) -> None:
         """Make the checkpoint button, the texts and the link."""
@@ -69,13 +74,14 @@ class ExportTab(Tab):
     def draw(self, moment: Moment) -> list[Any]:
         """The texts of the present setting; a file prepared for another setting is withdrawn."""
         recipe = recipe_of(moment.setting, self.page.controls.families[moment.setting.family])
-        return [
-            dump_recipe(recipe),
-            script(recipe),
-            self.page.permalink(moment),
-            "",
-            gr.update(value=None, interactive=False),
-        ]
+        # Not by an input: a drawing that left the browser before the file was ready may come back after it.
+        made = self._made.get(moment.page_id) == moment.setting
+        file = [gr.skip(), gr.skip()] if made else ["", gr.update(value=None, interactive=False)]
+        return [dump_recipe(recipe), script(recipe), self.page.permalink(moment), *file]
+
+    def forget(self, page_id: str | None) -> None:
+        """Nothing is prepared for a page that was closed."""
+        self._made.pop(page_id, None)
 
     def wire(self) -> None:
         """Write the checkpoint on its button. The link gets this page's own address in the browser."""
@@ -115,6 +121,7 @@ class ExportTab(Tab):
             raise StorageError(
                 f"The checkpoint could not be written: {error.strerror or error}. Free some space and try again."
             ) from None
+        self._made[moment.page_id] = moment.setting
         minutes = self.page.limits.export_seconds // 60
         note = (
             f"<p class='nm-hint'>{html.escape(Path(packed).name)}, {size:.1f} MB, is ready. It is deleted here "

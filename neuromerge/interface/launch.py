@@ -9,6 +9,7 @@ import gradio as gr
 
 from neuromerge.evaluation.families import families as known_families
 from neuromerge.interface.app import build, warm_up
+from neuromerge.interface.controls import method_rules
 from neuromerge.interface.engine import Engine
 from neuromerge.interface.limits import Limits, is_public
 from neuromerge.interface.plotly_view import static_head, static_routes
@@ -20,7 +21,7 @@ def server_options(limits: Limits) -> dict[str, Any]:
     return {
         "theme": theme(),
         "css": style_sheet(),
-        "head": static_head(),
+        "head": f"{static_head()}<style>{method_rules()}</style>",
         "app_kwargs": {"routes": static_routes(), "docs_url": None, "redoc_url": None, "openapi_url": None},
         "max_file_size": limits.max_upload_bytes,
         "state_session_capacity": limits.sessions,

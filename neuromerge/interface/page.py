@@ -162,8 +162,8 @@ class Page:
         ]
 
     def show(self, setting: Setting) -> list[Any]:
-        """Values for the controls, and for which of them are seen, that show `setting`."""
-        return [*self.controls.updates(setting), *self.controls.visibility_of(setting.method)]
+        """Values for the controls that show `setting`."""
+        return self.controls.updates(setting)
 
     @staticmethod
     def turn_to(key: str) -> str:
@@ -277,7 +277,7 @@ class Page:
     def attach(
         self,
         trigger: Any,
-        function: Callable[..., Any],
+        function: Callable[..., Any] | None,
         inputs: Sequence[Any],
         outputs: Sequence[Any],
         *,

@@ -180,7 +180,7 @@ class Tour:
     def wire(self) -> None:
         """Opening the tour, a step or a button sets the page for that step."""
         page, controls = self.page, self.page.controls
-        outputs = [self.walk, page.turn, page.tab, *controls.inputs, *controls.visibility, page.applied]
+        outputs = [self.walk, page.turn, page.tab, *controls.inputs, page.applied]
         triggers: list[tuple[Any, int]] = [
             (self.box.expand, 0),
             *((button.click, place) for button, place in self.moves),

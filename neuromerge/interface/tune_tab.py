@@ -160,7 +160,7 @@ class TuneTab(Tab):
         for button in (self.stop, self.stop_map):
             page.attach(button.click, self.stop_work, [], [])
         controls = page.controls
-        shown = [*controls.inputs, *controls.visibility, page.applied]
+        shown = [*controls.inputs, page.applied]
         page.listen(self.table.apply, applying(self.apply_row), shown)
         page.listen(self.parallel.cell, applying(self.apply_line), shown)
         page.listen(self.landscape.cell, applying(self.apply_point), shown, extra=[self.mapped])

@@ -471,6 +471,20 @@ def test_the_checkpoint_recipe_and_script_can_be_taken_away(visitor):
     assert download.value.suggested_filename.endswith(".zip")
 
 
+def test_a_prepared_checkpoint_stays_until_the_setting_is_another(visitor):
+    page = visitor.open(tab="Export")
+    note = page.locator("#export-note")
+    page.locator("#make-checkpoint").click()
+    expect(note).to_contain_text("is ready")
+    visitor.tab("Merge")
+    visitor.tab("Export")
+    expect(page.locator("#recipe")).to_contain_text("merge_method")
+    expect(page.locator("#download-checkpoint")).to_be_enabled()
+    press(visitor.slider(ORTHOGONAL), "ArrowRight")
+    expect(page.locator("#download-checkpoint")).to_be_disabled()
+    expect(note).not_to_contain_text("is ready")
+
+
 # ---------------------------------------------------------------------------------------------- endurance
 def test_memory_stays_flat_over_two_hundred_updates(visitor):
     page = visitor.open(tab="Interference")
