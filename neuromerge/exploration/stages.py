@@ -343,14 +343,12 @@ class _Checked:
 def _unit_changes(setting: Setting, aligned: AlignedVectors, check: Check) -> Iterator[tuple[str, torch.Tensor]]:
     """(parameter name, merged change at scale 1), computed one parameter at a time."""
     method = registry.get_method(setting.method)
-    values = dict(setting.parameters)
-    step = method.unit_change if isinstance(method, ScaledMethod) else method.merge_parameter
+    step = method.unit_change if isinstance(method, ScaledMethod) else method.merge_block
     vectors = _Checked(aligned, check)
-    prepared = method.prepare(vectors, values, setting.seed)
+    run = method.begin(vectors, dict(setting.parameters), setting.seed)
 
     def work(parameter: Parameter, start: int, stop: int) -> torch.Tensor:
-        base, tau = vectors.read(parameter, start, stop)
-        return step(parameter, base, tau, values, setting.seed, prepared)
+        return step(registry.read_block(vectors, parameter, start, stop), run)
 
     def split(parameter: Parameter) -> Iterator[tuple[int, int]]:
         return merge_units(parameter, len(vectors.task_names), method.by_rows)

@@ -1,7 +1,7 @@
 """NeuroMerging (Fang et al., EMNLP 2025, arXiv 2503.05320), by the closed form.
 
 Per neuron: trim, split every task vector into the part along the base weights and the rest, elect and
-average each, add them back with lambda_1 and lambda_2. `staged.merge_block` does the work; here it is put
+average each, add them back with lambda_1 and lambda_2. `staged.merge_neurons` does the work; here it is put
 behind the registry, so that it streams like every other method.
 """
 
@@ -17,8 +17,8 @@ import torch
 
 from neuromerge.checkpoints.roles import Parameter
 from neuromerge.merging import election
-from neuromerge.merging.registry import AUTO, MergeMethod, ParameterSpec, TaskVectors, register
-from neuromerge.merging.staged import merge_block
+from neuromerge.merging.registry import AUTO, Block, MergeMethod, ParameterSpec, Run, TaskVectors, register
+from neuromerge.merging.staged import merge_neurons
 from neuromerge.merging.trim import Thresholds, apply_trim, global_thresholds
 
 AUTO_WARNING = 10.0
@@ -75,7 +75,7 @@ class _Votes:
 
 
 @dataclass
-class _Run:
+class _Election:
     thresholds: Thresholds
     coefficients: Coefficients
     task_names: tuple[str, ...]
@@ -151,44 +151,34 @@ class NeuroMerging(MergeMethod):
         ),
     )
 
-    def prepare(self, vectors: TaskVectors, values: Mapping[str, Any], seed: int) -> _Run:
+    def prepare(self, vectors: TaskVectors, values: Mapping[str, Any], seed: int) -> _Election:
         """The threshold passes, and the coefficients."""
         thresholds = global_thresholds(vectors, values["trim_ratio"])
-        return _Run(thresholds, coefficients(values, thresholds), tuple(vectors.task_names))
+        return _Election(thresholds, coefficients(values, thresholds), tuple(vectors.task_names))
 
-    def merge_parameter(
-        self,
-        parameter: Parameter,
-        base: torch.Tensor,
-        tau: torch.Tensor,
-        values: Mapping[str, Any],
-        seed: int,
-        prepared: _Run,
-        start: int = 0,
-    ) -> torch.Tensor:
+    def merge_block(self, block: Block, run: Run[_Election]) -> torch.Tensor:
         """lambda_1 P + lambda_2 O of a block of neurons, or lambda psi(tau) of a pointwise parameter."""
-        used = prepared.coefficients
-        tau = apply_trim(tau, prepared.thresholds)
-        if parameter.kind == "pointwise":
+        used, base = run.prepared.coefficients, block.base
+        tau = apply_trim(block.tau, run.prepared.thresholds)
+        if block.parameter.kind == "pointwise":
             return election.psi(tau).mul_(used.pointwise)
-        block, delta = merge_block(base, tau)
+        merged, delta = merge_neurons(base, tau)
         delta.mul_(used.orthogonal)
-        parallel = block.decomposition.parallel
+        parallel = merged.decomposition.parallel
         sign = election.elected_sign(parallel.T)
         tied = torch.nonzero((sign == 0) & (parallel != 0).any(1)).squeeze(1)
         votes = _Votes(
-            len(base), int(block.vote.ill_conditioned.sum()), float(sign.sum()), tied + start, parallel[tied]
+            len(base), int(merged.vote.ill_conditioned.sum()), float(sign.sum()), tied + block.start, parallel[tied]
         )
-        prepared.votes.setdefault(parameter.name, []).append(votes)
+        run.prepared.votes.setdefault(block.parameter.name, []).append(votes)
         if used.parallel != 0.0:
-            merged = election.mean_of_elected(parallel.T, sign).mul_(used.parallel)
-            delta.addcmul_(merged.to(base.dtype).unsqueeze(1), base)
+            scale = election.mean_of_elected(parallel.T, sign).mul_(used.parallel)
+            delta.addcmul_(scale.to(base.dtype).unsqueeze(1), base)
         return delta
 
-    def settle(
-        self, parameter: Parameter, values: Mapping[str, Any], prepared: _Run
-    ) -> tuple[torch.Tensor, torch.Tensor] | None:
+    def settle(self, parameter: Parameter, run: Run[_Election]) -> tuple[torch.Tensor, torch.Tensor] | None:
         """Neurons whose parallel vote was tied take the sign of their layer's majority, or -1."""
+        prepared = run.prepared
         found = prepared.votes.pop(parameter.name, [])
         prepared.neurons += sum(block.neurons for block in found)
         ill = sum(block.ill_conditioned for block in found)
@@ -202,8 +192,9 @@ class NeuroMerging(MergeMethod):
         sign = torch.full(votes.shape[1:], 1.0 if majority > 0 else -1.0).to(votes)
         return tied, election.mean_of_elected(votes, sign) * prepared.coefficients.parallel
 
-    def report(self, prepared: _Run, values: Mapping[str, Any]) -> dict[str, Any]:
+    def report(self, run: Run[_Election]) -> dict[str, Any]:
         """sigma and kept share per task, the coefficients used, and the ill-conditioned neurons per layer."""
+        prepared = run.prepared
         names, thresholds = prepared.task_names, prepared.thresholds
         return {
             "lambda_parallel": prepared.coefficients.parallel,

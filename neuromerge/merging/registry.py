@@ -2,8 +2,8 @@
 
 The command line, the recipes and the app build their options from here, so a method that registers
 itself appears everywhere. A method is a small object with two steps, so that nothing needs all the
-checkpoints in memory: `prepare` makes the global passes it needs (thresholds, vote totals), `merge_parameter`
-merges one parameter.
+checkpoints in memory: `begin` makes the global passes it needs (thresholds, vote totals), `merge_block` merges
+one parameter, or some of its neurons.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, Protocol
+from typing import Any, ClassVar, Generic, Literal, Protocol, TypeVar
 
 import torch
 
@@ -103,8 +103,48 @@ class TaskVectors(Protocol):
         ...
 
 
+Prepared = TypeVar("Prepared")
+
+
+@dataclass(frozen=True, slots=True)
+class Run(Generic[Prepared]):
+    """One merge by one method: what holds for all of its parameters.
+
+    Attributes:
+        values: the method's own parameters, checked.
+        seed: of everything drawn at random.
+        prepared: what the method's `prepare` found out.
+    """
+
+    values: Mapping[str, Any]
+    seed: int
+    prepared: Prepared
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """What is merged at a time: some rows of a parameter, and what every task changed there.
+
+    Attributes:
+        parameter: whose rows these are.
+        base: (rows, ...) base weights; not to be written to.
+        tau: (T, rows, ...) task vectors, scratch that the method may change.
+        start: the first of the rows, counted in the whole parameter.
+    """
+
+    parameter: Parameter
+    base: torch.Tensor
+    tau: torch.Tensor
+    start: int = 0
+
+
+def read_block(vectors: TaskVectors, parameter: Parameter, start: int = 0, stop: int | None = None) -> Block:
+    """The block of rows `start` to `stop` of a parameter; the whole of it by default."""
+    return Block(parameter, *vectors.read(parameter, start, stop), start)
+
+
 class MergeMethod(ABC):
-    """One merge method. Stateless: what `prepare` finds out is returned and handed back."""
+    """One merge method. Stateless: what `prepare` finds out is returned and handed back in a `Run`."""
 
     name: ClassVar[str]
     title: ClassVar[str]
@@ -116,37 +156,30 @@ class MergeMethod(ABC):
     stochastic: ClassVar[bool] = False
     """True where the seed changes the result."""
 
+    def begin(self, vectors: TaskVectors, values: Mapping[str, Any], seed: int) -> Run[Any]:
+        """Start a merge: make the global passes, if the method needs any."""
+        return Run(values, seed, self.prepare(vectors, values, seed))
+
     def prepare(self, vectors: TaskVectors, values: Mapping[str, Any], seed: int) -> Any:
         """Global passes before any output (thresholds, vote totals). None when the method needs none."""
         return None
 
     @abstractmethod
-    def merge_parameter(
-        self,
-        parameter: Parameter,
-        base: torch.Tensor,
-        tau: torch.Tensor,
-        values: Mapping[str, Any],
-        seed: int,
-        prepared: Any,
-        start: int = 0,
-    ) -> torch.Tensor:
-        """The merged CHANGE of one parameter (same shape as `base`): merged = base + what this returns.
+    def merge_block(self, block: Block, run: Run[Any]) -> torch.Tensor:
+        """The merged CHANGE of a block (same shape as its `base`): merged = base + what this returns.
 
-        Where `by_rows` is set, `base` and `tau` may be a block of rows of a ``neurons`` parameter, of which `start`
-        is the first; blocks come in any order, in several threads at once.
+        A block is a whole parameter, unless `by_rows` is set: then linear maps come in blocks of neurons, in any
+        order, in several threads at once.
         """
 
-    def settle(
-        self, parameter: Parameter, values: Mapping[str, Any], prepared: Any
-    ) -> tuple[torch.Tensor, torch.Tensor] | None:
+    def settle(self, parameter: Parameter, run: Run[Any]) -> tuple[torch.Tensor, torch.Tensor] | None:
         """After the last block of a parameter: (rows (m,), scale (m,)), add scale * base to those merged rows.
 
         For what only the whole layer decides, such as ties. None where there is nothing to settle.
         """
         return None
 
-    def report(self, prepared: Any, values: Mapping[str, Any]) -> dict[str, Any]:
+    def report(self, run: Run[Any]) -> dict[str, Any]:
         """What the method wants the result to carry (sigma, coefficients used, kept shares ...)."""
         return {}
 

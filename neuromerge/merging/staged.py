@@ -6,7 +6,7 @@ The first pass reads every task vector once and keeps T + T^2 numbers per neuron
 part. From there a change of lambda is one fused pass over the weights (`combine`), and nearly every measure
 of interference needs no weights at all.
 
-`merge_block` is the one place where neurons are merged; the streaming merge of `neuromerging` uses it too.
+`merge_neurons` is the one place where neurons are merged; the streaming merge of `neuromerging` uses it too.
 """
 
 from __future__ import annotations
@@ -118,14 +118,14 @@ class FirstPass:
 
 @dataclass(frozen=True)
 class MergedBlock:
-    """The numbers of one block of neurons: see `merge_block`."""
+    """The numbers of one block of neurons: see `merge_neurons`."""
 
     decomposition: Decomposition
     vote: OrthogonalVote
     conflict: tuple[int, int] | None
 
 
-def merge_block(
+def merge_neurons(
     base: torch.Tensor, tau: torch.Tensor, count_conflict: bool = False
 ) -> tuple[MergedBlock, torch.Tensor]:
     """Decompose and merge the orthogonal parts of k neurons.
@@ -177,7 +177,7 @@ def first_pass(
         if parameter.kind == "pointwise":
             found, merged = _pointwise_pass(parameter, base, tau)
             return found, merged if keep_parts else None
-        block, merged = merge_block(base, tau, count_conflict)
+        block, merged = merge_neurons(base, tau, count_conflict)
         return block, merged if keep_parts else None
 
     def split(parameter: Parameter) -> Iterator[tuple[int, int]]:

@@ -21,7 +21,7 @@ from neuromerge.checkpoints import Aligned, Checkpoint, CheckpointWriter, align,
 from neuromerge.checkpoints.roles import Parameter
 from neuromerge.errors import SettingError
 from neuromerge.merging.blocks import as_they_are, map_blocks, merge_units
-from neuromerge.merging.registry import MergeMethod, Progress, check_values, get_method
+from neuromerge.merging.registry import MergeMethod, Progress, check_values, get_method, read_block
 from neuromerge.merging.vectors import AlignedVectors
 
 Source = str | Path | Mapping[str, torch.Tensor] | Checkpoint
@@ -214,7 +214,7 @@ def merge_aligned(
 ) -> dict[str, Any]:
     """Merge parameter by parameter; `write(name, merged)` gets each in the base's dtype. Returns the report."""
     vectors = _Reporting(AlignedVectors(aligned, device), progress)
-    prepared = method.prepare(vectors, values, seed)
+    run = method.begin(vectors, values, seed)
     begun: dict[str, torch.Tensor] = {}
 
     def split(parameter: Parameter) -> Iterator[tuple[int, int]]:
@@ -222,20 +222,19 @@ def merge_aligned(
         return merge_units(parameter, len(vectors.task_names), method.by_rows)
 
     def work(parameter: Parameter, start: int, stop: int) -> None:
-        rows, tau = vectors.read(parameter, start, stop)
-        delta = method.merge_parameter(parameter, rows, tau, values, seed, prepared, start)
-        begun[parameter.name][start:stop] = delta.add_(rows)
+        block = read_block(vectors, parameter, start, stop)
+        begun[parameter.name][start:stop] = method.merge_block(block, run).add_(block.base)
 
     # What looks at whole matrices (singular values, say) wants all of torch's threads for one of them.
     for parameter, _ in map_blocks(work, vectors.parameters, split, as_they_are, None if method.by_rows else 1):
         out = begun.pop(parameter.name)
-        settled = method.settle(parameter, values, prepared)
+        settled = method.settle(parameter, run)
         if settled is not None:
             rows_index, scale = (part.cpu() for part in settled)
             rows = vectors.base(parameter).cpu()[rows_index]
             out[rows_index] = (out[rows_index].to(rows.dtype) + scale.to(rows.dtype).unsqueeze(1) * rows).to(out.dtype)
         write(parameter.name, out)
-    return method.report(prepared, values)
+    return method.report(run)
 
 
 def assemble(aligned: Aligned, merged: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:

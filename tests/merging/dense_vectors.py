@@ -8,7 +8,7 @@ from typing import Any, Literal
 import torch
 
 from neuromerge.checkpoints.roles import Parameter
-from neuromerge.merging.registry import check_values, get_method
+from neuromerge.merging.registry import check_values, get_method, read_block
 
 
 class DenseVectors:
@@ -99,21 +99,21 @@ def run(vectors: DenseVectors, method: str, *, seed: int = 0, **given: Any) -> d
     """The merged change of every parameter."""
     chosen = get_method(method)
     values = check_values(chosen, given)
-    prepared = chosen.prepare(vectors, values, seed)
-    return {p.name: chosen.merge_parameter(p, *vectors.read(p), values, seed, prepared) for p in vectors.parameters}
+    begun = chosen.begin(vectors, values, seed)
+    return {p.name: chosen.merge_block(read_block(vectors, p), begun) for p in vectors.parameters}
 
 
 def run_by_rows(vectors: DenseVectors, method: str, rows: int, **given: Any) -> dict[str, torch.Tensor]:
     """As `run`, with linear maps merged in blocks of `rows` neurons where the method allows it."""
     chosen = get_method(method)
     values = check_values(chosen, given)
-    prepared = chosen.prepare(vectors, values, 0)
+    begun = chosen.begin(vectors, values, 0)
     merged = {}
     for p in vectors.parameters:
         step = rows if chosen.by_rows and p.kind == "neurons" else p.shape[0]
         merged[p.name] = torch.cat(
             [
-                chosen.merge_parameter(p, *vectors.read(p, start, start + step), values, 0, prepared)
+                chosen.merge_block(read_block(vectors, p, start, start + step), begun)
                 for start in range(0, p.shape[0], step)
             ]
         )

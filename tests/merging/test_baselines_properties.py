@@ -257,7 +257,7 @@ class TestParameters:
     def test_the_scale_used_is_reported(self, method: str, given_values: dict, scale: float) -> None:
         chosen, vectors = get_method(method), random_vectors(2)
         values = check_values(chosen, given_values)
-        report = chosen.report(chosen.prepare(vectors, values, 0), values)
+        report = chosen.report(chosen.begin(vectors, values, 0))
         assert report["scale"] == scale
         if method == "ties":
             assert set(report["kept_share"]) == set(vectors.task_names)

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import torch
 
-from neuromerge.checkpoints.roles import Parameter
 from neuromerge.merging.baselines.scaled import ScaledMethod, scale_spec
-from neuromerge.merging.registry import MergeMethod, ParameterSpec, register
+from neuromerge.merging.registry import Block, MergeMethod, ParameterSpec, Run, register
 
 
 @register
@@ -23,18 +21,9 @@ class Average(MergeMethod):
     parameters: ClassVar[tuple[ParameterSpec, ...]] = ()
     by_rows = True
 
-    def merge_parameter(
-        self,
-        parameter: Parameter,
-        base: torch.Tensor,
-        tau: torch.Tensor,
-        values: Mapping[str, Any],
-        seed: int,
-        prepared: Any,
-        start: int = 0,
-    ) -> torch.Tensor:
+    def merge_block(self, block: Block, run: Run[Any]) -> torch.Tensor:
         """Mean over tasks."""
-        return tau.mean(0)
+        return block.tau.mean(0)
 
 
 @register
@@ -55,14 +44,6 @@ class TaskArithmetic(ScaledMethod):
     )
     by_rows = True
 
-    def unit_change(
-        self,
-        parameter: Parameter,
-        base: torch.Tensor,
-        tau: torch.Tensor,
-        values: Mapping[str, Any],
-        seed: int,
-        prepared: Any,
-    ) -> torch.Tensor:
+    def unit_change(self, block: Block, run: Run[Any]) -> torch.Tensor:
         """Sum over tasks."""
-        return tau.sum(0)
+        return block.tau.sum(0)

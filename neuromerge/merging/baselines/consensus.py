@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import torch
 
-from neuromerge.checkpoints.roles import Parameter
 from neuromerge.merging.baselines.scaled import ScaledMethod, scale_spec
-from neuromerge.merging.registry import ParameterSpec, register
+from neuromerge.merging.registry import Block, ParameterSpec, Run, register
 
 
 @register
@@ -66,16 +64,9 @@ class Consensus(ScaledMethod):
     )
     by_rows = True
 
-    def unit_change(
-        self,
-        parameter: Parameter,
-        base: torch.Tensor,
-        tau: torch.Tensor,
-        values: Mapping[str, Any],
-        seed: int,
-        prepared: Any,
-    ) -> torch.Tensor:
+    def unit_change(self, block: Block, run: Run[Any]) -> torch.Tensor:
         """Sum over tasks, zero where too few tasks need the entry."""
+        tau, values = block.tau, run.values
         total = tau.sum(0)
         needed = torch.zeros_like(total, dtype=torch.uint8)
         for task in tau:

@@ -12,7 +12,7 @@ import torch
 from neuromerge.checkpoints.roles import Parameter
 from neuromerge.merging.baselines.scaled import ScaledMethod, scale_spec, trim_ratio_spec
 from neuromerge.merging.baselines.ties import Election, disjoint_mean, hold_election
-from neuromerge.merging.registry import AUTO, ParameterSpec, TaskVectors, register
+from neuromerge.merging.registry import AUTO, Block, ParameterSpec, Run, TaskVectors, register
 from neuromerge.merging.trim import apply_trim
 
 _DRAW = 1 << 20  # random numbers drawn at a time; part of what a seed means, so never change it
@@ -150,23 +150,16 @@ class Dare(ScaledMethod):
             election = hold_election(DroppedVectors(vectors, values["drop_rate"], seed), values["ties_trim_ratio"])
         return _Plan(distinct_names(vectors.task_names), election)
 
-    def unit_change(
-        self,
-        parameter: Parameter,
-        base: torch.Tensor,
-        tau: torch.Tensor,
-        values: Mapping[str, Any],
-        seed: int,
-        prepared: _Plan,
-    ) -> torch.Tensor:
+    def unit_change(self, block: Block, run: Run[_Plan]) -> torch.Tensor:
         """Drop, rescale, then sum or TIES."""
-        rate = values["drop_rate"]
-        thinned = drop(tau, all_kept(parameter, prepared.tasks, rate, seed).to(tau.device), rate)
-        if prepared.election is None:
+        rate, plan = run.values["drop_rate"], run.prepared
+        survives = all_kept(block.parameter, plan.tasks, rate, run.seed)
+        thinned = drop(block.tau, survives.to(block.tau.device), rate)
+        if plan.election is None:
             return thinned.sum(0)
-        return disjoint_mean(apply_trim(thinned, prepared.election.thresholds), prepared.election.majority)
+        return disjoint_mean(apply_trim(thinned, plan.election.thresholds), plan.election.majority)
 
-    def report(self, prepared: _Plan, values: Mapping[str, Any]) -> dict[str, Any]:
+    def report(self, run: Run[_Plan]) -> dict[str, Any]:
         """The coefficient used and, for TIES, what the trim removed of the thinned changes."""
-        trimmed = {} if prepared.election is None else prepared.election.report()
-        return {**trimmed, "scale": self.factor(values)}
+        election = run.prepared.election
+        return {**({} if election is None else election.report()), "scale": self.factor(run.values)}

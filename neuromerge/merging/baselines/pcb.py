@@ -15,10 +15,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from neuromerge.checkpoints.roles import Parameter
 from neuromerge.merging.baselines.quantiles import order_statistics
 from neuromerge.merging.baselines.scaled import ScaledMethod, scale_spec, task_vector_blocks
-from neuromerge.merging.registry import ParameterSpec, TaskVectors, register
+from neuromerge.merging.registry import Block, ParameterSpec, Run, TaskVectors, register
 
 _CLAMPED_SHARE = 0.01
 
@@ -129,17 +128,9 @@ class Pcb(ScaledMethod):
         """The quantiles of magnitudes and scores."""
         return compete(vectors, values["ratio"])
 
-    def unit_change(
-        self,
-        parameter: Parameter,
-        base: torch.Tensor,
-        tau: torch.Tensor,
-        values: Mapping[str, Any],
-        seed: int,
-        prepared: Competition,
-    ) -> torch.Tensor:
+    def unit_change(self, block: Block, run: Run[Competition]) -> torch.Tensor:
         """Weighted mean over tasks of the clamped task vectors."""
-        found = prepared
+        tau, found = block.tau, run.prepared
         score = scores(tau, found.low, found.high)
         weight = normalised(score, found.score_low, found.score_high).clamp_(min=0.0)
         total = weight.sum(0)

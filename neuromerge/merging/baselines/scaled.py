@@ -8,9 +8,8 @@ from typing import Any
 
 import torch
 
-from neuromerge.checkpoints.roles import Parameter
 from neuromerge.merging.blocks import row_blocks
-from neuromerge.merging.registry import AUTO, MergeMethod, ParameterSpec, TaskVectors
+from neuromerge.merging.registry import AUTO, Block, MergeMethod, ParameterSpec, Run, TaskVectors
 from neuromerge.merging.trim import Thresholds
 
 
@@ -26,33 +25,16 @@ class ScaledMethod(MergeMethod):
         return float(values["scale"])
 
     @abstractmethod
-    def unit_change(
-        self,
-        parameter: Parameter,
-        base: torch.Tensor,
-        tau: torch.Tensor,
-        values: Mapping[str, Any],
-        seed: int,
-        prepared: Any,
-    ) -> torch.Tensor:
-        """The change of one parameter for a scale of 1, a tensor of its own: (*shape), in tau's dtype."""
+    def unit_change(self, block: Block, run: Run[Any]) -> torch.Tensor:
+        """The change of a block for a scale of 1, a tensor of its own: shaped as its base, in tau's dtype."""
 
-    def merge_parameter(
-        self,
-        parameter: Parameter,
-        base: torch.Tensor,
-        tau: torch.Tensor,
-        values: Mapping[str, Any],
-        seed: int,
-        prepared: Any,
-        start: int = 0,
-    ) -> torch.Tensor:
+    def merge_block(self, block: Block, run: Run[Any]) -> torch.Tensor:
         """`unit_change` times `factor`."""
-        return self.unit_change(parameter, base, tau, values, seed, prepared).mul_(self.factor(values))
+        return self.unit_change(block, run).mul_(self.factor(run.values))
 
-    def report(self, prepared: Any, values: Mapping[str, Any]) -> dict[str, Any]:
+    def report(self, run: Run[Any]) -> dict[str, Any]:
         """The coefficient used."""
-        return {"scale": self.factor(values)}
+        return {"scale": self.factor(run.values)}
 
 
 def scale_spec(default: float | str, description: str, *, slider: tuple[float, float] = (0.0, 2.0)) -> ParameterSpec:

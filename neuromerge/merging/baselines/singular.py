@@ -11,14 +11,13 @@ than an SVD in float32 (12 times for 768 x 3072 on two cores) and more exact for
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import torch
 
 from neuromerge.checkpoints.roles import Parameter
 from neuromerge.merging.baselines.scaled import ScaledMethod, scale_spec
-from neuromerge.merging.registry import register
+from neuromerge.merging.registry import Block, Run, register
 
 _NULL = {torch.float32: 1e-6, torch.float64: 1e-13}
 """Singular values at most this share of the largest are none: their singular vectors are arbitrary."""
@@ -87,17 +86,10 @@ class TsvM(ScaledMethod):
     citation = "Gargiulo et al., Task Singular Vectors, CVPR 2025, arXiv:2412.00081"
     parameters = (scale_spec(1.0, "How much of the merged change is added to the base model (the paper's alpha)."),)
 
-    def unit_change(
-        self,
-        parameter: Parameter,
-        base: torch.Tensor,
-        tau: torch.Tensor,
-        values: Mapping[str, Any],
-        seed: int,
-        prepared: Any,
-    ) -> torch.Tensor:
+    def unit_change(self, block: Block, run: Run[Any]) -> torch.Tensor:
         """Recombined singular triplets for a matrix, the mean over tasks elsewhere."""
-        if not is_matrix(parameter):
+        tau = block.tau
+        if not is_matrix(block.parameter):
             return tau.mean(0)
         rank = min(tau.shape[1:]) // len(tau)
         triplets = [leading_singular_triplets(task, rank) for task in tau]
@@ -124,19 +116,11 @@ class IsoC(ScaledMethod):
         ),
     )
 
-    def unit_change(
-        self,
-        parameter: Parameter,
-        base: torch.Tensor,
-        tau: torch.Tensor,
-        values: Mapping[str, Any],
-        seed: int,
-        prepared: Any,
-    ) -> torch.Tensor:
+    def unit_change(self, block: Block, run: Run[Any]) -> torch.Tensor:
         """The evened-out sum for a matrix, the mean over tasks elsewhere."""
-        if not is_matrix(parameter):
-            return tau.mean(0)
-        total = tau.sum(0)
+        if not is_matrix(block.parameter):
+            return block.tau.mean(0)
+        total = block.tau.sum(0)
         u, s, v = leading_singular_triplets(total)
         if not len(s):
             return torch.zeros_like(total)

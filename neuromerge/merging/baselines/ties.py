@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 
-from neuromerge.checkpoints.roles import Parameter
 from neuromerge.merging.baselines.scaled import (
     ScaledMethod,
     scale_spec,
@@ -17,7 +16,7 @@ from neuromerge.merging.baselines.scaled import (
     trim_report,
 )
 from neuromerge.merging.election import elected_sign, mean_of_elected
-from neuromerge.merging.registry import AUTO, ParameterSpec, TaskVectors, register
+from neuromerge.merging.registry import AUTO, Block, ParameterSpec, Run, TaskVectors, register
 from neuromerge.merging.trim import Thresholds, apply_trim, global_thresholds
 
 
@@ -107,20 +106,12 @@ class Ties(ScaledMethod):
         """Thresholds and the majority sign."""
         return hold_election(vectors, values["trim_ratio"])
 
-    def unit_change(
-        self,
-        parameter: Parameter,
-        base: torch.Tensor,
-        tau: torch.Tensor,
-        values: Mapping[str, Any],
-        seed: int,
-        prepared: Election,
-    ) -> torch.Tensor:
+    def unit_change(self, block: Block, run: Run[Election]) -> torch.Tensor:
         """Trim, elect, combine."""
-        trimmed = apply_trim(tau, prepared.thresholds)
-        combine = disjoint_mean if values["combine"] == "mean" else disjoint_sum
-        return combine(trimmed, prepared.majority)
+        trimmed = apply_trim(block.tau, run.prepared.thresholds)
+        combine = disjoint_mean if run.values["combine"] == "mean" else disjoint_sum
+        return combine(trimmed, run.prepared.majority)
 
-    def report(self, prepared: Election, values: Mapping[str, Any]) -> dict[str, Any]:
+    def report(self, run: Run[Election]) -> dict[str, Any]:
         """What the trim removed, and the coefficient used."""
-        return {**prepared.report(), "scale": self.factor(values)}
+        return {**run.prepared.report(), "scale": self.factor(run.values)}
