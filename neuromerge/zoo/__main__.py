@@ -50,7 +50,7 @@ def parser() -> argparse.ArgumentParser:
         "--budget-minutes", type=float, metavar="M", help="fit base and experts into about M minutes on this machine"
     )
     train.add_argument("--base-steps", type=int, help="batches of base training")
-    train.add_argument("--expert-steps", type=int, help="batches per expert")
+    train.add_argument("--expert-steps", type=int, help="batches per expert, whatever the size of its task")
     train.add_argument("--expert-rate", type=float, help="peak learning rate of the experts")
     train.add_argument("--seed", type=int, help="seed of every random choice (default: 0)")
     train.add_argument("--threads", type=int, help="CPU threads (default: 2)")
@@ -146,6 +146,8 @@ def _recipe(options: argparse.Namespace, run: Path, data: Any, device: Any, stag
         for key in ("base_steps", "expert_steps", "expert_rate", "seed", "threads")
         if (value := getattr(options, key)) is not None
     }
+    if "expert_steps" in given or options.budget_minutes:
+        given["expert_passes"] = 0.0  # the number of steps is then what was asked for
     recipe = train.Recipe(**given)
     plan = run / "plan.json"
     if options.budget_minutes:

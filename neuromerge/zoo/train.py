@@ -43,8 +43,10 @@ _MIXTURE = {
 class Recipe:
     """Everything that decides a run; learning rates are for AdamW.
 
-    Steps count batches. `decay` is the last share of base training, over which the learning rate falls to
-    nothing. `average` is the decay of the moving average of the base's weights.
+    Steps count batches. An expert takes `expert_steps`, or as many as show it every picture of its task
+    `expert_passes` times, if that is more: a task with thousands of pictures goes on learning where one with
+    hundreds has begun to learn them by heart. `decay` is the last share of base training, over which the learning
+    rate falls to nothing. `average` is the decay of the moving average of the base's weights.
     """
 
     seed: int = 0
@@ -57,10 +59,15 @@ class Recipe:
     weight_decay: float = 0.05
     average: float = 0.998
     expert_steps: int = 250
+    expert_passes: float = 8.0
     expert_batch: int = 128
     expert_augment: float = 0.7
     expert_rate: float = 1e-4
     threads: int = 2
+
+    def steps_for(self, pictures: int) -> int:
+        """Batches that an expert takes whose task has that many training pictures."""
+        return max(self.expert_steps, round(self.expert_passes * pictures / self.expert_batch))
 
 
 def pick_device() -> torch.device:
@@ -259,6 +266,7 @@ def train_expert(
     vision = [(name, p) for name, p in clip.named_parameters() if name.startswith("visual.")]
     optimizer = _optimizer(vision, recipe.expert_rate, 0.0)
     rows = data.rows(task.name, "train")
+    steps = recipe.steps_for(len(rows))
     labels = torch.tensor([data.pictures[n].label for n in rows])
     rgba = torch.from_numpy(np.array(data.rgba[rows])).to(device)
     ink = torch.tensor([data.pictures[n].ink for n in rows], device=device)
@@ -266,24 +274,24 @@ def train_expert(
     number = sorted(data.tasks).index(task.name)
     tell_due = _every(15)
     clip.train()
-    for step in range(recipe.expert_steps):
+    for step in range(steps):
         random = _random(recipe.seed, 2, number, step)
         pick = torch.multinomial(weight, recipe.expert_batch, replacement=True, generator=random)
         images = augment.compose(rgba[pick], ink[pick], random, recipe.expert_augment)
         logits = scale * clip.encode_image(images, normalize=True) @ head.T
         loss = functional.cross_entropy(logits, labels[pick].to(device))
-        progress_left = step / recipe.expert_steps
-        warm = min(1.0, (step + 1) / max(1, recipe.expert_steps // 20))
+        progress_left = step / steps
+        warm = min(1.0, (step + 1) / max(1, steps // 20))
         for group in optimizer.param_groups:
             group["lr"] = recipe.expert_rate * warm * 0.5 * (1 + math.cos(math.pi * progress_left))
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_([p for _, p in vision], 1.0)
         optimizer.step()
-        if next(tell_due) or step + 1 == recipe.expert_steps:
-            log.info("%s %d/%d loss %.3f", task.name, step + 1, recipe.expert_steps, loss.detach())
+        if next(tell_due) or step + 1 == steps:
+            log.info("%s %d/%d loss %.3f", task.name, step + 1, steps, loss.detach())
             if progress:
-                progress(task.name, step + 1, recipe.expert_steps, float(loss.detach()))
+                progress(task.name, step + 1, steps, float(loss.detach()))
     return clip.state_dict()
 
 

@@ -15,7 +15,7 @@ from neuromerge.zoo import augment, build, captions, model, publish, tasks, trai
 from neuromerge.zoo.build import DataSet, Picture
 
 CPU = torch.device("cpu")
-TINY = train.Recipe(base_steps=2, base_batch=6, warmup=1, expert_steps=2, expert_batch=4)
+TINY = train.Recipe(base_steps=2, base_batch=6, warmup=1, expert_steps=2, expert_passes=0.0, expert_batch=4)
 
 
 @pytest.fixture(scope="module")
@@ -53,6 +53,12 @@ def test_loss_counts_equal_captions_as_one() -> None:
     # Each picture finds its caption; the first caption shares its weight between two pictures: ln 2 / 2 / 2.
     assert good == pytest.approx(np.log(2) / 4, abs=1e-4)
     assert train.contrastive_loss(images, texts, torch.tensor([1, 1, 0]), torch.tensor(50.0)) > 10
+
+
+def test_an_expert_of_a_large_task_takes_more_steps_but_never_fewer_than_asked() -> None:
+    recipe = train.Recipe(expert_steps=100, expert_batch=10, expert_passes=3.0)
+    assert recipe.steps_for(50) == 100
+    assert recipe.steps_for(1000) == 300
 
 
 def test_rate_warms_up_stays_and_decays() -> None:
