@@ -20,7 +20,6 @@ from neuromerge.exploration.results import (
     Landscape,
     LayerDetail,
     NeuronDetail,
-    Prediction,
     Trial,
 )
 
@@ -244,13 +243,3 @@ def confusion(classes: int = 10) -> Confusion:
     counts[3, 5] = 14
     counts[7, 1] = 11
     return Confusion("digits", tuple(f"class {i}" for i in range(classes)), counts)
-
-
-def predictions() -> tuple[Prediction, ...]:
-    """Top-5 of one image under base, two experts and the merge."""
-    return (
-        Prediction("base", ("a cat", "a dog", "a fox", "a hare", "a wolf"), (0.41, 0.35, 0.11, 0.08, 0.05)),
-        Prediction("digits expert", ("a dog", "a cat", "a wolf", "a fox", "a hare"), (0.52, 0.2, 0.15, 0.08, 0.05)),
-        Prediction("icons expert", ("a dog", "a wolf", "a cat", "a fox", "a hare"), (0.72, 0.1, 0.09, 0.05, 0.04)),
-        Prediction("merge", ("a dog", "a wolf", "a fox", "a cat", "a hare"), (0.81, 0.09, 0.05, 0.03, 0.02)),
-    )

@@ -44,7 +44,6 @@ FIGURES = {
     "history": lambda: tuning.trial_history(examples.trials()),
     "importances": lambda: tuning.importance_bars({"lambda_orthogonal": 0.7, "trim_ratio": 0.3}),
     "confusion": lambda: confusion.confusion_matrix(examples.confusion()),
-    "top predictions": lambda: confusion.top_predictions(examples.predictions(), "a dog"),
 }
 
 
