@@ -9,7 +9,7 @@ Format, version 1 (`?v=1&f=pictoclip&t=digits,flags&m=neuromerging&p=trim_ratio:
 ``m``       merge method
 ``p``       its parameters that are not at their defaults, ``name:value``
 ``s``       seed, when it is not 0
-``pin``     the pinned baseline: ``method;name:value,...;task,...;seed``, trailing empty parts left out
+``pin``     the pinned baseline: ``method;name:value,...;task,...;seed``, trailing empty parts left out; or ``none``
 ``tab``     open tab
 ``measure`` interference measure
 ``cell``    open heatmap cell, ``layer~matrix``
@@ -42,6 +42,8 @@ if TYPE_CHECKING:
     from neuromerge.evaluation.families import Family
 
 VERSION = "1"
+NOTHING = "none"
+"""In place of a pinned baseline: compare with nothing."""
 MAX_LENGTH = 4096
 MAX_MESSAGES = 8
 TABS = ("merge", "interference", "zero_shot", "neuron", "tune", "export")
@@ -58,6 +60,7 @@ class PageState:
 
     `layer` and `matrix` name a heatmap cell ('' when none is open), `neuron` one of its neurons. Whether the
     family has that cell and neuron is only known to the workspace, which says so when it is asked for them.
+    `compared` is False where the visitor compares with nothing; otherwise no `pinned` means the page's usual baseline.
     """
 
     setting: Setting
@@ -69,6 +72,7 @@ class PageState:
     neuron: int | None = None
     sort: str = ""
     task: str = ""
+    compared: bool = True
 
 
 def encode(state: PageState) -> str:
@@ -81,7 +85,7 @@ def encode(state: PageState) -> str:
         "m": setting.method,
         "p": _encode_parameters(setting),
         "s": str(setting.seed) if setting.seed else "",
-        "pin": _encode_pin(state.pinned, setting),
+        "pin": _encode_pin(state.pinned, setting) if state.compared else NOTHING,
         "tab": state.tab,
         "measure": state.measure,
         "cell": f"{state.layer}~{state.matrix}" if state.layer and state.matrix else "",
@@ -130,6 +134,7 @@ def decode(
             neuron=_neuron(fields, messages),
             sort=_one_of("sort", SORTS, fields, messages),
             task=_one_of("task", tuple(family.tasks), fields, messages),
+            compared=fields.get("pin") != NOTHING,
         ),
         _shortened(messages),
     )
@@ -250,7 +255,7 @@ def _seed(text: str, messages: list[str]) -> int:
 
 def _pinned(family: Family, setting: Setting, fields: Mapping[str, str], messages: list[str]) -> Setting | None:
     """The pinned baseline; its tasks are those of the setting where the link names none."""
-    if not fields.get("pin"):
+    if fields.get("pin", NOTHING) in ("", NOTHING):
         return None
     method, parameters, tasks, seed, *rest = [*fields["pin"].split(";"), "", "", "", ""]
     if method not in registry.methods() or any(rest[:-1]):

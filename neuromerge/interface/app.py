@@ -12,7 +12,7 @@ import asyncio
 import contextlib
 import functools
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +28,7 @@ from neuromerge.exploration.settings import make_setting, preset
 from neuromerge.interface.api import add_api
 from neuromerge.interface.controls import (
     FIRST_COMPARISON,
+    NO_COMPARISON,
     SHOW_METHOD,
     build_controls,
     comparison_choices,
@@ -139,6 +140,7 @@ def build(
             session=gr.State(Session(), time_to_live=limits.session_seconds),
             applied=gr.State(0, time_to_live=limits.session_seconds),
             rested=gr.State(0, time_to_live=limits.session_seconds),
+            gathered=gr.JSON([component.value for component in controls.gathered], visible=False),
             readout=strip,
             turn=gr.Textbox(visible="hidden", elem_id="turn", label="Tab to open", interactive=False),
         )
@@ -192,7 +194,8 @@ class Wiring:
         for way, button in (("undo", controls.undo), ("redo", controls.redo)):
             changed = [*controls.inputs, *self.history, page.applied]
             handler = guarded(applying(functools.partial(self.travel, way)), len(changed))
-            page.attach(button.click, handler, [page.session, *controls.inputs], changed)
+            page.gather(button.click)
+            page.attach(button.click, handler, [page.session, page.gathered], changed)
         family = [controls.tasks, page.readout, page.applied]
         page.attach(
             controls.family.input, guarded(applying(self.change_family), len(family)), [controls.family], family
@@ -200,7 +203,7 @@ class Wiring:
         every = [controls.tasks, page.applied]
         page.attach(controls.all_tasks.click, guarded(applying(self.every_task), 2), [controls.family], every)
         # Whatever set the controls: measure, settle, and draw the open tab.
-        self._live(page.applied.change)
+        self._live(page.gather(page.applied.change).then, follows=True)
         none = [controls.tasks, page.readout]
         page.attach(controls.no_tasks.click, guarded(self.no_task, 2), [], none, lane="light")
 
@@ -226,23 +229,47 @@ class Wiring:
             *self.scores,
         ]
         load = page.attach(demo.load, guarded(self.open_page, len(opened)), [], opened, js=CLOSE_SIDEBAR_ON_PHONES)
-        self._follow(load)
+        self._follow(page.gather(load.then))
         page.turn.change(None, [page.turn], None, js=OPEN_TAB)
-        self._draw(page.rested.change, self.resting, lane="heavy", trigger_mode="always_last")
+        page.listen(
+            page.rested.change,
+            lambda moment: self._drawn(moment, self.resting),
+            [output for tab in self.resting for output in tab.outputs],
+            lane="heavy",
+            follows=True,
+            told=lambda error: None,
+            trigger_mode="always_last",
+        )
         demo.unload(self.close_page)
 
-    def _live(self, trigger: Any) -> None:
+    def _live(self, trigger: Any, *, follows: bool = False) -> None:
         """On `trigger`: draw the open tab, which costs least, then measure, and then settle.
 
-        One chain, of which each link holds only the newest position of the control. Two handlers of one event may not
-        do that side by side: Gradio repeats the whole event for each that had to wait, so they would call each other
-        without end. Why a merge cannot be made stands where its score would be, once; the pictures just stay.
+        One event for drawing and measuring, which holds only the newest position of the control: another request
+        between the two costs a tenth of a second, and two handlers of one event may not wait side by side (Gradio
+        repeats the whole event for each that had to wait, so they would call each other without end). Why a merge
+        cannot be made stands where its score would be, once; the pictures just stay.
         """
-        drawn = self._draw(trigger, self.live, trigger_mode="always_last")
-        measured = self.page.listen(
-            drawn.then, self.measure, self.scores, lane="heavy", moves=True, told=self.why, trigger_mode="always_last"
+        pictures = [output for tab in self.live for output in tab.outputs]
+
+        def follow(moment: Moment) -> Iterator[list[Any]]:
+            if self._open(moment) in self.live:
+                yield [*self._drawn(moment, self.live), *unchanged(len(self.scores))]
+            yield [*unchanged(len(pictures)), *self.measure(moment)]
+
+        def why(error: NeuroMergeError) -> list[Any]:
+            return [*unchanged(len(pictures)), *self.why(error)]
+
+        event = self.page.listen(
+            trigger,
+            follow,
+            [*pictures, *self.scores],
+            moves=True,
+            follows=follows,
+            told=why,
+            trigger_mode="always_last",
         )
-        self._follow(measured)
+        self._follow(event)
 
     def _follow(self, event: Any) -> None:
         """After a quick measurement: wait until the controls rest, then settle."""
@@ -258,17 +285,19 @@ class Wiring:
         )
         outputs = [*self.history, *self.scores, self.page.rested]
         self.page.listen(
-            rest.then, self.settle, outputs, lane="settle", trigger_mode="multiple", told=lambda error: None
+            rest.then,
+            self.settle,
+            outputs,
+            lane="settle",
+            follows=True,
+            told=lambda error: None,
+            trigger_mode="multiple",
         )
 
-    def _draw(self, trigger: Any, tabs: list[Tab], **options: Any) -> Any:
-        """On `trigger`: draw the open tab, where it is one of `tabs`."""
-
-        def draw(moment: Moment) -> list[Any]:
-            return [value for tab in tabs for value in (tab.draw(moment) if tab.key == moment.tab else tab.skip())]
-
-        outputs = [output for tab in tabs for output in tab.outputs]
-        return self.page.listen(trigger, draw, outputs, told=lambda error: None, **options)
+    @staticmethod
+    def _drawn(moment: Moment, tabs: list[Tab]) -> list[Any]:
+        """The outputs of `tabs`: the open one is drawn, the others stay as they are."""
+        return [value for tab in tabs for value in (tab.draw(moment) if tab.key == moment.tab else tab.skip())]
 
     # ------------------------------------------------------------------------------------------- live
     def measure(self, moment: Moment) -> list[Any]:
@@ -327,12 +356,13 @@ class Wiring:
         """The merge that the page opens with."""
         return self.page.show(first_setting(self.page.controls.families))
 
-    def travel(self, way: str, session: Session, *values: Any) -> list[Any]:
+    def travel(self, way: str, session: Session, gathered: Any) -> list[Any]:
         """One step back or forward in the history; controls that are not legal just now count as unmoved."""
         history = session.history
         if history is None:
             return list(unchanged(len(self.page.controls.inputs) + len(self.history)))
         with contextlib.suppress(SettingError):
+            _, *values = self.page.controls.held(gathered)
             history = history.visit(self.page.controls.setting(values))
         session = session.at(history.undo() if way == "undo" else history.redo())
         assert session.history is not None
@@ -375,7 +405,10 @@ class Wiring:
         for message in messages:
             warn(message, title="The link")
         session, choice, compare = Session(), gr.skip(), controls.compare.value
-        if state.pinned is not None:
+        if not state.compared:
+            compare = NO_COMPARISON
+            choice = gr.update(value=compare)
+        elif state.pinned is not None:
             plain = controls.comparison(state.pinned.method, state.setting, session)[0]
             if state.pinned == plain:
                 compare = state.pinned.method

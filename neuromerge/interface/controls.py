@@ -72,6 +72,17 @@ class Controls:
                 widgets.append(control.auto)
         self.inputs = [self.family, self.tasks, self.method, self.seed, *widgets]
 
+    @property
+    def gathered(self) -> list[gr.components.Component]:
+        """What an event has to know of the sidebar: the comparison, and `inputs`."""
+        return [self.compare, *self.inputs]
+
+    def held(self, values: Any) -> list[Any]:
+        """`values` of `gathered` as the browser collected them. Raises SettingError where it sent something else."""
+        if not isinstance(values, list) or len(values) != len(self.gathered):
+            raise SettingError("What the page sent is not the state of its controls. Reload the page and try again.")
+        return values
+
     def setting(self, values: Sequence[Any], touched: Any = None) -> Setting:
         """The setting that `values`, in the order of `inputs`, describe.
 

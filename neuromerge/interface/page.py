@@ -31,7 +31,7 @@ The lanes only bound how many may be under way. The engine gives the processor t
 order of arrival, so that nobody's whole split keeps another's slider waiting.
 """
 
-COMMON = 3  # inputs before the controls: open tab, session, comparison
+COMMON = 3  # inputs before those of the tabs: open tab, session, what the sidebar holds
 
 
 @dataclass(frozen=True)
@@ -131,10 +131,12 @@ class Page:
 
     `applied` changes after an event that set the controls: the page then measures, settles and draws once, for
     whatever set them (a chain of events of its own for every button would cost every visitor half a second).
-    `rested` changes when an open tab that is costly to draw shall be drawn. The browser works through every output
-    of an event several times, even where nothing comes of it: events have no outputs that they need not have.
-    For the same reason no event has the tabs as its output (all that is in them would count): `turn`, a text that
-    nobody sees, names the tab that the browser shall open.
+    `rested` changes when an open tab that is costly to draw shall be drawn. `turn`, a text that nobody sees, names
+    the tab that the browser shall open.
+
+    The browser tells every input of an event, and every component that shows its progress, of each step on the
+    event's way, and is slow at it. So quiet events show their progress nowhere, and the sidebar's forty controls
+    are one input: `gathered` holds their values, which the browser collects at the start of every event.
     """
 
     engine: Engine
@@ -145,6 +147,7 @@ class Page:
     session: gr.State
     applied: gr.State
     rested: gr.State
+    gathered: gr.JSON
     readout: gr.HTML
     turn: gr.Textbox
     tabs: list[Tab] = field(default_factory=list)
@@ -156,10 +159,13 @@ class Page:
         return [
             self.tab,
             self.session,
-            self.controls.compare,
-            *self.controls.inputs,
+            self.gathered,
             *(component for tab in self.tabs for component in tab.inputs),
         ]
+
+    def gather(self, trigger: Any) -> Any:
+        """On `trigger`, before what else follows from it: collect what the sidebar holds into `gathered`."""
+        return self.attach(trigger, None, self.controls.gathered, [self.gathered], js="(...values) => [values]")
 
     def show(self, setting: Setting) -> list[Any]:
         """Values for the controls that show `setting`."""
@@ -178,7 +184,8 @@ class Page:
         """The query string that restores the page."""
         usual, _ = self.controls.comparison(FIRST_COMPARISON, moment.setting, moment.session)
         pinned = None if moment.pinned == usual else moment.pinned
-        state = PageState(setting=moment.setting, pinned=pinned, tab=moment.tab)
+        compared = moment.pinned is not None
+        state = PageState(setting=moment.setting, pinned=pinned, tab=moment.tab, compared=compared)
         for tab in self.tabs:
             state = tab.remember(state, moment)
         return encode(state)
@@ -202,10 +209,10 @@ class Page:
         `moves` says that the event changes the setting: older work of the page is then cancelled.
         """
         number = self.pulse.beat(page_id) if moves else self.pulse.number(page_id)
-        tab, session, compare = values[:COMMON]
+        tab, session, gathered = values[:COMMON]
+        compare, *controls = self.controls.held(gathered)
         rest = list(values[COMMON:])
         own: dict[str, tuple[Any, ...]] = {}
-        controls, rest = rest[: len(self.controls.inputs)], rest[len(self.controls.inputs) :]
         for entry in self.tabs:
             own[entry.key], rest = tuple(rest[: len(entry.inputs)]), rest[len(entry.inputs) :]
         session = session if isinstance(session, Session) else Session()
@@ -239,15 +246,17 @@ class Page:
         lane: Lane = "light",
         moves: bool = False,
         extra: Sequence[Any] = (),
+        follows: bool = False,
         told: Callable[[NeuroMergeError], Any] | None = None,
         **options: Any,
     ) -> Any:
         """Call `handler(moment)` on `trigger` and put what it returns into `outputs`.
 
-        `trigger` is an event method of a component (``slider.input``), the `then` of an earlier event, or a
-        list of the former. `extra` are components beside `inputs`; their values follow the moment as further
-        arguments. Errors become messages; with `told`, what it makes of an error goes into the outputs instead (None:
-        nothing does). Nothing that runs here is listed in the public API.
+        `trigger` is an event method of a component (``slider.input``), or a list of such; `follows` says that it is
+        the `then` of an earlier event, which has gathered what the sidebar holds. `extra` are components beside
+        `inputs`; their values follow the moment as further arguments. Errors become messages; with `told`, what it
+        makes of an error goes into the outputs instead (None: nothing does). Nothing that runs here is listed in the
+        public API.
         """
         count = len(outputs)
 
@@ -272,6 +281,8 @@ class Page:
             def run(request: gr.Request, event: gr.EventData, progress: gr.Progress = bar, *values: Any) -> Any:
                 return shaped(handler(*prepared(request, event, progress, values)))
 
+        if not follows:
+            self.gather(trigger)
         return self.attach(trigger, guarded(run, count, told), [*self.inputs, *extra], outputs, lane=lane, **options)
 
     def attach(
@@ -300,6 +311,9 @@ class Page:
             "concurrency_id": lane,
             **options,
         }
+        if settings["show_progress"] == "hidden":
+            # Else the browser tells every output of the event of every step on its way, to show nothing.
+            settings["show_progress_on"] = []
         if isinstance(trigger, list):
             return gr.on(trigger, function, list(inputs), list(outputs), **settings)
         return trigger(function, list(inputs), list(outputs), **settings)

@@ -31,6 +31,13 @@ def test_a_whole_page_comes_back(family, families):
     assert len(query) < 300
 
 
+def test_a_page_that_compares_with_nothing_comes_back(family, families):
+    state = PageState(make_setting(family), compared=False)
+    query = encode(state)
+    assert "pin=none" in query
+    assert decode(query, families) == (state, ())
+
+
 def test_an_empty_link_is_the_default_page(family, families):
     state, messages = decode("", families)
     assert state == PageState(make_setting(family))
