@@ -182,9 +182,9 @@ class Wiring:
             if control.auto is not None:
                 # A slider that is moved by hand is meant: its Auto goes off at once, without asking the server.
                 control.widget.input(None, None, control.auto, js="() => false", show_progress="hidden")
-        moved = [component.input for component in controls.inputs if component is not controls.family]
-        moved.append(controls.compare.input)
-        self._live(moved)
+        page.gather([component.input for component in controls.gathered if component is not controls.family])
+        page.gather(page.applied.change)
+        self._live(page.gathered.change)
         page.attach(controls.method.change, None, [controls.method], [], js=SHOW_METHOD)
 
         applied = [*controls.inputs, page.applied]
@@ -194,26 +194,23 @@ class Wiring:
         for way, button in (("undo", controls.undo), ("redo", controls.redo)):
             changed = [*controls.inputs, *self.history, page.applied]
             handler = guarded(applying(functools.partial(self.travel, way)), len(changed))
-            page.gather(button.click)
             page.attach(button.click, handler, [page.session, page.gathered], changed)
         family = [controls.tasks, page.readout, page.applied]
         page.attach(
             controls.family.input, guarded(applying(self.change_family), len(family)), [controls.family], family
         )
-        every = [controls.tasks, page.applied]
-        page.attach(controls.all_tasks.click, guarded(applying(self.every_task), 2), [controls.family], every)
-        # Whatever set the controls: measure, settle, and draw the open tab.
-        self._live(page.gather(page.applied.change).then, follows=True)
-        none = [controls.tasks, page.readout]
-        page.attach(controls.no_tasks.click, guarded(self.no_task, 2), [], none, lane="light")
+        ticked = [controls.tasks, page.applied]
+        page.attach(controls.all_tasks.click, guarded(applying(self.every_task), 2), [controls.family], ticked)
+        page.attach(controls.no_tasks.click, guarded(applying(self.no_task), 2), [], ticked)
 
-        page.listen(controls.pin.click, self.pin, [page.session, controls.compare])
+        page.listen(controls.pin.click, applying(self.pin), [page.session, controls.compare, page.applied])
         copy = page.listen(controls.link.click, self.copy_link, [self.link])
         copy.then(None, [self.link], None, js=COPY_LINK)
 
         for tab in page.tabs:
             outputs = self.scores if tab is self.merge else tab.outputs
             select = functools.partial(self.open_tab, tab)
+            page.gather(page.panels[tab.key].select)  # what opened it may just have set the controls, too
             page.listen(
                 page.panels[tab.key].select, select, [page.tab, *outputs], lane="heavy" if not tab.live else "light"
             )
@@ -225,24 +222,24 @@ class Wiring:
             controls.compare,
             page.turn,
             page.tab,
+            page.applied,
             *(component for tab in page.tabs for component in tab.inputs),
             *self.scores,
         ]
         load = page.attach(demo.load, guarded(self.open_page, len(opened)), [], opened, js=CLOSE_SIDEBAR_ON_PHONES)
-        self._follow(page.gather(load.then))
+        self._follow(load)
         page.turn.change(None, [page.turn], None, js=OPEN_TAB)
         page.listen(
             page.rested.change,
             lambda moment: self._drawn(moment, self.resting),
             [output for tab in self.resting for output in tab.outputs],
             lane="heavy",
-            follows=True,
             told=lambda error: None,
             trigger_mode="always_last",
         )
         demo.unload(self.close_page)
 
-    def _live(self, trigger: Any, *, follows: bool = False) -> None:
+    def _live(self, trigger: Any) -> None:
         """On `trigger`: draw the open tab, which costs least, then measure, and then settle.
 
         One event for drawing and measuring, which holds only the newest position of the control: another request
@@ -265,7 +262,6 @@ class Wiring:
             follow,
             [*pictures, *self.scores],
             moves=True,
-            follows=follows,
             told=why,
             trigger_mode="always_last",
         )
@@ -289,7 +285,6 @@ class Wiring:
             self.settle,
             outputs,
             lane="settle",
-            follows=True,
             told=lambda error: None,
             trigger_mode="multiple",
         )
@@ -381,9 +376,10 @@ class Wiring:
         entry = self.page.controls.families.get(family)
         return [list(entry.experts) if entry else gr.skip()]
 
-    def no_task(self) -> list[Any]:
-        """Untick every expert, and say what now."""
-        return [[], empty_readout("No expert is chosen. Tick at least one under Experts to see its merge.")]
+    @staticmethod
+    def no_task() -> list[Any]:
+        """Untick every expert."""
+        return [[]]
 
     def pin(self, moment: Moment) -> list[Any]:
         """Remember the present setting as something to compare with."""
@@ -418,6 +414,7 @@ class Wiring:
         tab = state.tab or self.merge.key
         values: list[Any] = [*self.page.show(state.setting), session, *history_buttons(session)]
         values += [choice, gr.skip() if tab == self.merge.key else page.turn_to(tab), tab]
+        values += [stamp() if request.query_params else gr.skip()]
         values += [value for entry in page.tabs for value in entry.restore(state)]
         try:
             pinned, label = controls.comparison(compare, state.setting, session)

@@ -83,12 +83,8 @@ class Controls:
             raise SettingError("What the page sent is not the state of its controls. Reload the page and try again.")
         return values
 
-    def setting(self, values: Sequence[Any], touched: Any = None) -> Setting:
-        """The setting that `values`, in the order of `inputs`, describe.
-
-        `touched` is the component the visitor moved: a slider that was moved is meant, so its Auto is off,
-        even where the switch has not caught up yet. Raises SettingError for anything that is not legal.
-        """
+    def setting(self, values: Sequence[Any]) -> Setting:
+        """The setting that `values`, in the order of `inputs`, describe. Raises SettingError for what is not legal."""
         family, tasks, method, seed, *rest = values
         given: dict[str, Any] = {}
         place = iter(rest)
@@ -97,11 +93,11 @@ class Controls:
             automatic = next(place) if control.auto is not None else False
             if control.method != method:
                 continue
-            if automatic and touched is not control.widget:
+            if automatic:
                 value = AUTO
             given[control.spec.name] = value
         if not tasks:
-            raise SettingError("Choose at least one expert to merge: tick one under Experts, or press All.")
+            raise SettingError("No expert is chosen: tick at least one under Experts, or press All.")
         return make_setting(self._family(family), tasks, method, given, 0 if seed is None else seed)
 
     def updates(self, setting: Setting, summary: MergeSummary | None = None) -> list[Any]:

@@ -87,7 +87,10 @@ class NeuronTab(Tab):
     def draw(self, moment: Moment) -> list[Any]:
         """The open neuron; at first a contested one from the middle of the network."""
         place, view = moment.own.get(self.key) or (("", "", None), (0, ""))
-        return self.show(moment, place, view)
+        values = self.show(moment, place, view)
+        if values[0] == place:
+            values[self.outputs.index(self.index)] = gr.skip()  # somebody may be typing another number into it
+        return values
 
     def show(self, moment: Moment, place: Any, view: Any) -> list[Any]:
         """Values of `outputs` for a neuron at (layer, matrix, index), seen along a direction."""

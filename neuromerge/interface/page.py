@@ -129,14 +129,14 @@ class Tab(ABC):
 class Page:
     """The page under construction.
 
-    `applied` changes after an event that set the controls: the page then measures, settles and draws once, for
-    whatever set them (a chain of events of its own for every button would cost every visitor half a second).
+    `gathered` holds the values of the sidebar's forty controls as one list, which the browser collects when one of
+    them moves and when `applied` changes (an event has set them). Where the list has changed the page draws,
+    measures and settles, once for whatever changed it. It is also the one input that events have of the sidebar:
+    the browser tells every input of an event, and every component that shows its progress, of each step on the
+    event's way, and is slow at it. So quiet events show their progress nowhere, too.
+
     `rested` changes when an open tab that is costly to draw shall be drawn. `turn`, a text that nobody sees, names
     the tab that the browser shall open.
-
-    The browser tells every input of an event, and every component that shows its progress, of each step on the
-    event's way, and is slow at it. So quiet events show their progress nowhere, and the sidebar's forty controls
-    are one input: `gathered` holds their values, which the browser collects at the start of every event.
     """
 
     engine: Engine
@@ -164,7 +164,7 @@ class Page:
         ]
 
     def gather(self, trigger: Any) -> Any:
-        """On `trigger`, before what else follows from it: collect what the sidebar holds into `gathered`."""
+        """On `trigger`, before what is attached to it later: collect what the sidebar holds into `gathered`."""
         return self.attach(trigger, None, self.controls.gathered, [self.gathered], js="(...values) => [values]")
 
     def show(self, setting: Setting) -> list[Any]:
@@ -216,7 +216,7 @@ class Page:
         for entry in self.tabs:
             own[entry.key], rest = tuple(rest[: len(entry.inputs)]), rest[len(entry.inputs) :]
         session = session if isinstance(session, Session) else Session()
-        setting = self.controls.setting(controls, touched=getattr(event, "target", None))
+        setting = self.controls.setting(controls)
         pinned, label = self.controls.comparison(compare, setting, session)
 
         def check() -> None:
@@ -246,17 +246,15 @@ class Page:
         lane: Lane = "light",
         moves: bool = False,
         extra: Sequence[Any] = (),
-        follows: bool = False,
         told: Callable[[NeuroMergeError], Any] | None = None,
         **options: Any,
     ) -> Any:
         """Call `handler(moment)` on `trigger` and put what it returns into `outputs`.
 
-        `trigger` is an event method of a component (``slider.input``), or a list of such; `follows` says that it is
-        the `then` of an earlier event, which has gathered what the sidebar holds. `extra` are components beside
-        `inputs`; their values follow the moment as further arguments. Errors become messages; with `told`, what it
-        makes of an error goes into the outputs instead (None: nothing does). Nothing that runs here is listed in the
-        public API.
+        `trigger` is an event method of a component (``slider.input``), the `then` of an earlier event, or a
+        list of the former. `extra` are components beside `inputs`; their values follow the moment as further
+        arguments. Errors become messages; with `told`, what it makes of an error goes into the outputs instead (None:
+        nothing does). Nothing that runs here is listed in the public API.
         """
         count = len(outputs)
 
@@ -281,8 +279,6 @@ class Page:
             def run(request: gr.Request, event: gr.EventData, progress: gr.Progress = bar, *values: Any) -> Any:
                 return shaped(handler(*prepared(request, event, progress, values)))
 
-        if not follows:
-            self.gather(trigger)
         return self.attach(trigger, guarded(run, count, told), [*self.inputs, *extra], outputs, lane=lane, **options)
 
     def attach(

@@ -425,7 +425,7 @@ def test_both_pictures_of_a_neuron_follow_the_sliders(visitor):
     drawn = page.locator("#neuron-answers .nm-view").get_attribute("data-drawn")
     press(visitor.slider(ORTHOGONAL), "ArrowRight", 5)
     expect(page.locator("#neuron-answers .nm-view")).not_to_have_attribute("data-drawn", drawn)
-    page.locator("#neuron-index input").fill("100000")
+    page.locator("#neuron-index input").fill("100000")  # while the last moves are still being drawn
     page.locator("#neuron-index input").press("Enter")
     expect(toast(page)).to_be_visible()
 

@@ -55,11 +55,18 @@ def control(controls, name):
     return next(c for c in controls.parameters if c.method == "neuromerging" and c.spec.name == name)
 
 
-def test_a_slider_that_is_moved_wins_over_its_auto_switch(controls, values):
-    moved = control(controls, "lambda_orthogonal").widget
-    values[controls.inputs.index(moved)] = 1.25
+def test_a_slider_counts_once_its_auto_switch_is_off(controls, values):
+    moved = control(controls, "lambda_orthogonal")
+    values[controls.inputs.index(moved.widget)] = 1.25
     assert controls.setting(values).value("lambda_orthogonal") == "auto"
-    assert controls.setting(values, touched=moved).value("lambda_orthogonal") == 1.25
+    values[controls.inputs.index(moved.auto)] = False
+    assert controls.setting(values).value("lambda_orthogonal") == 1.25
+
+
+@pytest.mark.parametrize("sent", [None, {}, [], ["ties"], "everything", 7])
+def test_what_is_not_the_state_of_the_controls_is_refused_in_words(controls, sent):
+    with pytest.raises(SettingError, match="Reload the page"):
+        controls.held(sent)
 
 
 def test_auto_shows_what_it_came_to(controls):
