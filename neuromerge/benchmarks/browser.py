@@ -36,6 +36,19 @@ PATIENCE_S = 120
 ORTHOGONAL = "#neuromerging-lambda-orthogonal input[type=range]"
 TRIM = "#neuromerging-trim-ratio input[type=range]"
 
+# Notes, in milliseconds since the page was asked for, when the merge's score and the first figure were painted.
+FIRST_PAINTS = """
+window.neuromergePaints = {};
+const parts = { score: '#readout .nm-score-value', bars: '#accuracy-bars .nm-view[data-drawn]' };
+new MutationObserver(() => {
+  for (const [name, selector] of Object.entries(parts)) {
+    if (name in window.neuromergePaints || !document.querySelector(selector)) { continue; }
+    window.neuromergePaints[name] = 0;
+    requestAnimationFrame(() => setTimeout(() => { window.neuromergePaints[name] = performance.now(); }, 0));
+  }
+}).observe(document, { subtree: true, childList: true, attributeFilter: ['data-drawn'] });
+"""
+
 # Arms a stop watch in the page: it starts at the next event of `kind` and stops, for each target, in the frame
 # after what the target shows has changed (an attribute, or the text of a part: Gradio's own marks of work under way
 # come and go beside it). What never changes is given as null after the patience.
@@ -81,7 +94,8 @@ class Aim:
 
 AIMS = {
     "up": Aim("server up after start", 10_000),
-    "paint": Aim("first paint of a fresh page", 3_000),
+    "score": Aim("first paint of a fresh page: score", 3_000),
+    "bars": Aim("first paint of a fresh page: bars", 3_000),
     "lambda heatmap": Aim("lambda moved -> heatmaps", 400),
     "lambda accuracy": Aim("lambda moved -> quick accuracy", 400),
     "trim heatmap": Aim("trim moved -> heatmaps", 700),
@@ -147,11 +161,11 @@ def measure(address: str, moves: int, warm: int) -> dict[str, list[float]]:
             context = browser.new_context(viewport={"width": 1280, "height": 900})
             page = context.new_page()
             page.set_default_timeout(1000 * PATIENCE_S)
-            begun = time.perf_counter()
+            page.add_init_script(FIRST_PAINTS)
             page.goto(address)
-            page.wait_for_selector("#readout .nm-score-value")
-            page.wait_for_selector("#accuracy-bars .nm-view[data-state=drawn]")
-            found["paint"].append(1000 * (time.perf_counter() - begun))
+            page.wait_for_function("() => window.neuromergePaints.bars > 0")
+            for key, milliseconds in page.evaluate("window.neuromergePaints").items():
+                found[key].append(milliseconds)
             context.close()
 
         page = browser.new_context(viewport={"width": 1280, "height": 900}).new_page()

@@ -333,8 +333,13 @@ class Wiring:
         session = moment.session.visit(moment.setting).score(moment.setting, by_task, seconds)
         return [session, *history_buttons(session), *scores, gr.skip() if self._open(moment).live else stamp()]
 
-    def open_tab(self, tab: Tab, moment: Moment) -> list[Any]:
-        """Remember the open tab and draw it."""
+    def open_tab(self, tab: Tab, moment: Moment) -> Any:
+        """Remember the open tab and draw it.
+
+        A fresh page selects its first tab by itself; what opens the page draws that one.
+        """
+        if tab is self.merge and self.page.pulse.number(moment.page_id) == 0:
+            return unchanged(1 + len(self.scores))
         moment = replace(moment, tab=tab.key)
         if tab is not self.merge:
             return [tab.key, *tab.draw(moment)]

@@ -13,15 +13,20 @@ window.NeuroMergeView = (() => {
 
   // ---------------------------------------------------------------- the library, once for all views
   let library = null;
+  // Running the library takes most of a second: what the page already holds is painted first.
+  const painted = () => new Promise((resolve) => {
+    setTimeout(resolve, 3000);  // frames stop coming while the page is in the background
+    requestAnimationFrame(() => setTimeout(resolve, 0));
+  });
   function loadPlotly() {
-    library ??= new Promise((resolve, reject) => {
+    library ??= painted().then(() => new Promise((resolve, reject) => {
       const script = document.createElement("script");
       const timer = setTimeout(() => reject(new Error("timeout")), PATIENCE_MS);
       script.src = new URL(PLOTLY_URL, HERE).href;
       script.onload = () => { clearTimeout(timer); resolve(window.Plotly); };
       script.onerror = () => { clearTimeout(timer); script.remove(); reject(new Error("network")); };
       document.head.appendChild(script);
-    }).catch((error) => { library = null; throw error; });
+    })).catch((error) => { library = null; throw error; });
     return library;
   }
 
