@@ -352,7 +352,7 @@ class Workspace:
         per_page: int = PER_PAGE,
         check: Check = never_cancelled,
     ) -> GalleryPage:
-        """Sample pictures of a task with what base, expert and merge say.
+        """Sample pictures of a task with what base, expert and merge say; one of every class in turn.
 
         `filter`: ``all``, ``merge_wrong`` (merge wrong, expert right) or ``expert_wrong`` (merge right, expert
         wrong). `page` counts from 0; one beyond the end gives the last. Raises SettingError for unknown names.
@@ -370,7 +370,8 @@ class Workspace:
             "merge_wrong": ~right & expert_right,
             "expert_wrong": right & ~expert_right,
         }[filter]
-        rows = np.flatnonzero(shown)
+        mixed = _class_by_class(samples.labels)
+        rows = mixed[shown[mixed]]
         pages = max(1, -(-len(rows) // per_page))
         page = min(max(0, int(page)), pages - 1)
         names = samples.classes
@@ -507,3 +508,12 @@ def _warnings(setting: Setting, orthogonal: float) -> tuple[str, ...]:
             "that much. Lower the trim ratio, or set lambda_2 by hand.",
         )
     return ()
+
+
+def _class_by_class(labels: np.ndarray) -> np.ndarray:
+    """Rows (N,) ordered so that every class shows its first picture, then its second, and so on."""
+    order = np.argsort(labels, kind="stable")
+    grouped = labels[order]
+    turn = np.empty(len(labels), dtype=np.int64)
+    turn[order] = np.arange(len(labels)) - np.searchsorted(grouped, grouped)
+    return np.lexsort((labels, turn))

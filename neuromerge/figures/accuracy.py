@@ -181,7 +181,7 @@ def _headline(mean: Mapping[str, tuple[float, float]], pinned: str) -> tuple[str
     if "merge" not in mean:
         return "Nothing is merged yet.", []
     value, half = mean["merge"]
-    names = {"previous": "the setting before", "base": "the base", "expert": "the experts", "pinned": pinned}
+    names = {"previous": "before", "base": "the base", "expert": "the experts", "pinned": pinned}
     parts = [f"{points(value - mean[key][0])} to {name}" for key, name in names.items() if key in mean]
     return f"{100 * value:.1f} % ± {100 * half:.1f}", parts
 
@@ -214,7 +214,7 @@ def accuracy_bars(board: AccuracyBoard, titles: Mapping[str, str] | None = None)
     merged, others = _places(board, titles or {})
     places = merged + others
     mean = averages(board)
-    pinned = plain(board.pinned_label or "pinned", 26)
+    pinned = plain(board.pinned_label or "pinned", 22)
     series = [("base", "base", board.base), ("expert", "expert", board.expert), ("merge", "this merge", board.merge)]
     if board.pinned:
         series.append(("pinned", pinned, board.pinned))

@@ -55,7 +55,7 @@ def landscape_contour(landscape: Landscape, trials: Sequence[Trial] = ()) -> Fig
             "y": numbers(landscape.y),
             "z": [percents(line) for line in value],
             "coloraxis": "coloraxis",
-            "connectgaps": False,
+            "connectgaps": True,
             "contours": {"coloring": "heatmap", "showlabels": True, "labelfont": {"size": 10}},
             "line": {"width": 0.7, "smoothing": 0.8},
             "hovertemplate": cell + "<b>%{z:.1f} %</b><extra></extra>",

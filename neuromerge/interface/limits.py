@@ -24,8 +24,8 @@ class Limits:
     max_prompt_length: int = 200  # characters of the prompt template
     max_trials: int = 200  # trials of one search
     queue_size: int = 256  # events that may wait; more are refused with a message
-    light_workers: int = 8  # figures drawn at the same time
-    heavy_workers: int = 4  # quick evaluations, galleries and exports at the same time
+    light_workers: int = 8  # moved controls followed at the same time: figures and quick accuracy
+    heavy_workers: int = 4  # galleries, tabs that are costly to draw and exports at the same time
     settling_workers: int = 2  # whole validation splits at the same time
     searches: int = 2  # maps and searches at the same time
     sessions: int = 256  # pages remembered at the same time

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from neuromerge.exploration.workspace import Workspace
 
 Lane = Literal["light", "heavy", "settle", "search", "idle"]
-"""Which queue an event waits in: figures; quick evaluations; whole splits; maps and searches; nothing but waiting.
+"""Which queue an event waits in: moved controls; galleries and exports; whole splits; searches; nothing but waiting.
 
 The lanes only bound how many may be under way. The engine gives the processor to one small step at a time, in
 order of arrival, so that nobody's whole split keeps another's slider waiting.

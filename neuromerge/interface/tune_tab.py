@@ -304,7 +304,7 @@ def trial_rows(trials: Sequence[Trial]) -> str:
     data = base64.b64encode(trials_to_csv(trials).encode()).decode("ascii")
     return (
         f"<div class='nm-scroll' tabindex='0'><table class='nm-table nm-trials'>"
-        f"<caption>{len(complete)} settings, best first. "
+        f"<caption>{len(complete)} setting{'s' if len(complete) != 1 else ''}, best first. "
         f"<a download='trials.csv' href='data:text/csv;base64,{data}'>Save all as CSV</a></caption><thead><tr>"
         f"<th scope='col'>Setting</th><th scope='col'>Mean validation accuracy</th>{head}<th scope='col'>Time</th>"
         f"<th scope='col'><span class='nm-alt'>Apply</span></th></tr></thead><tbody>{body}</tbody></table></div>"

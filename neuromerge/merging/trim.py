@@ -199,7 +199,7 @@ class _Kept:
 class _Count:
     """One block of one task: entries in it, below the bracket and inside it, and two L1 norms.
 
-    `found` are the entries inside the bracket; None where they are all equal.
+    `found` are the entries inside the bracket; None where they are all equal, or too many to keep.
     """
 
     entries: int
@@ -225,7 +225,8 @@ class _Tally:
         inside, above = values >= values.dtype.type(self.low), values > values.dtype.type(self.high)
         at_least_low, above_high = int(np.count_nonzero(inside)), int(np.count_nonzero(above))
         found = None
-        if self.low < self.high:
+        # Beyond the limit the pass is lost anyway: let it not fill the memory meanwhile.
+        if self.low < self.high and self.inside + at_least_low - above_high <= self._limit:
             np.logical_xor(inside, above, out=inside)
             found = values[np.flatnonzero(inside)]
         # Sums of one block are in the working dtype, and are then accumulated in float64.

@@ -314,6 +314,8 @@ def test_gallery_pages(workspace, setting):
     assert (first.total, first.pages, len(first)) == (24, 3, 10)
     assert (last.page, len(last)) == (2, 4)
     assert first.items[0].image.shape == (24, 24, 3)
+    classes = len({item.truth for item in workspace.gallery(setting, "animals", per_page=1000)})
+    assert len({item.truth for item in first.items}) == min(10, classes)  # one of every class in turn
     with pytest.raises(SettingError, match="gallery can show"):
         workspace.gallery(setting, "animals", filter="best")
     with pytest.raises(SettingError, match="no task"):
