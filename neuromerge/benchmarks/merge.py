@@ -69,7 +69,7 @@ def stages(
     thresholds = sample.thresholds(ratio)
     first = staged.first_pass(vectors, thresholds)
     weights = {p.name: vectors.base(p) for p in vectors.parameters}
-    out = {name: torch.empty_like(weight) for name, weight in weights.items()}
+    out = {name: weight.clone() for name, weight in weights.items()}  # not empty: the floor would pay for fresh pages
     taus = [[aligned.expert_tensor(t, p) for p in vectors.parameters] for t in range(len(experts))]
 
     def floor() -> None:
