@@ -1,7 +1,7 @@
 """The page: sidebar, readout, tabs, and the events that keep them in step.
 
 Three things happen when a control moves. The *pictures* of the open tab are drawn, then *accuracy* is measured on
-a small fixed part of the validation images, each for the newest position of the control. When the control has
+a small fixed part of the validation images, both for the newest position of the control. When the control has
 rested for a moment, the page *settles*: the whole validation split is measured, the setting becomes a step of the
 history, and the tabs that are costly to draw follow.
 """
@@ -350,11 +350,11 @@ class Wiring:
     def use_preset(self, key: str, moment: Moment) -> list[Any]:
         """The preset on the present family and tasks."""
         family = self.page.controls.families[moment.setting.family]
-        return self.page.show(preset(key).apply(moment.setting, family))
+        return self.page.controls.updates(preset(key).apply(moment.setting, family))
 
     def reset(self) -> list[Any]:
         """The merge that the page opens with."""
-        return self.page.show(first_setting(self.page.controls.families))
+        return self.page.controls.updates(first_setting(self.page.controls.families))
 
     def travel(self, way: str, session: Session, gathered: Any) -> list[Any]:
         """One step back or forward in the history; controls that are not legal just now count as unmoved."""
@@ -366,7 +366,7 @@ class Wiring:
             history = history.visit(self.page.controls.setting(values))
         session = session.at(history.undo() if way == "undo" else history.redo())
         assert session.history is not None
-        return [*self.page.show(session.history.present), session, *history_buttons(session)]
+        return [*self.page.controls.updates(session.history.present), session, *history_buttons(session)]
 
     def change_family(self, family: str) -> list[Any]:
         """The experts of another family."""
@@ -417,7 +417,7 @@ class Wiring:
                 session, compare = session.pin(state.pinned), pin_key(state.pinned)
             choice = gr.update(choices=comparison_choices(session), value=compare)
         tab = state.tab or self.merge.key
-        values: list[Any] = [*self.page.show(state.setting), session, *history_buttons(session)]
+        values: list[Any] = [*self.page.controls.updates(state.setting), session, *history_buttons(session)]
         values += [choice, gr.skip() if tab == self.merge.key else page.turn_to(tab), tab]
         values += [stamp() if request.query_params else gr.skip()]
         values += [value for entry in page.tabs for value in entry.restore(state)]

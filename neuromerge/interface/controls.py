@@ -100,7 +100,7 @@ class Controls:
             raise SettingError("No expert is chosen: tick at least one under Experts, or press All.")
         return make_setting(self._family(family), tasks, method, given, 0 if seed is None else seed)
 
-    def updates(self, setting: Setting, summary: MergeSummary | None = None) -> list[Any]:
+    def updates(self, setting: Setting) -> list[Any]:
         """New values for `inputs` that show `setting`; a control of another method stays as it is."""
         family = self._family(setting.family)
         changes: list[Any] = [
@@ -115,7 +115,7 @@ class Controls:
             if value is None:
                 changes += [gr.skip()] * (1 + (control.auto is not None))
                 continue
-            changes.append(self._shown(control, value, summary))
+            changes.append(self._shown(control, value))
             if control.auto is not None:
                 changes.append(gr.update(value=value == AUTO))
         return changes
@@ -160,7 +160,7 @@ class Controls:
             raise SettingError(f"There is no model family {name!r}. Known: {', '.join(self.families)}.") from None
 
     @staticmethod
-    def _shown(control: ParameterControl, value: Any, summary: MergeSummary | None) -> Any:
+    def _shown(control: ParameterControl, value: Any, summary: MergeSummary | None = None) -> Any:
         """The update that shows `value` on a control; a slider grows to hold a value beyond its usual range."""
         if value == AUTO:
             value = auto_value(control.spec, summary)

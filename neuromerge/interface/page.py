@@ -167,10 +167,6 @@ class Page:
         """On `trigger`, before what is attached to it later: collect what the sidebar holds into `gathered`."""
         return self.attach(trigger, None, self.controls.gathered, [self.gathered], js="(...values) => [values]")
 
-    def show(self, setting: Setting) -> list[Any]:
-        """Values for the controls that show `setting`."""
-        return self.controls.updates(setting)
-
     @staticmethod
     def turn_to(key: str) -> str:
         """The value of `turn` that opens the tab of that key."""

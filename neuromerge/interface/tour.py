@@ -198,7 +198,7 @@ class Tour:
             chosen = [task for task in tasks or () if task in entry.experts] or list(
                 entry.default_tasks or entry.experts
             )
-            setting = stop.setting(entry, chosen)
-            return [gr.Walkthrough(selected=place), self.page.turn_to(stop.tab), stop.tab, *self.page.show(setting)]
+            setting = self.page.controls.updates(stop.setting(entry, chosen))
+            return [gr.Walkthrough(selected=place), self.page.turn_to(stop.tab), stop.tab, *setting]
 
         return show

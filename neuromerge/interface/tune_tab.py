@@ -245,13 +245,13 @@ class TuneTab(Tab):
         rows = self._rows(moment)
         if not isinstance(row, int) or isinstance(row, bool) or not 0 <= row < len(rows):
             raise SettingError("That row is no longer in the table. Try again.")
-        return self.page.show(change(moment.setting, self._family(moment), **rows[row].parameters))
+        return self.page.controls.updates(change(moment.setting, self._family(moment), **rows[row].parameters))
 
     def apply_line(self, moment: Moment) -> list[Any]:
         """Put the coefficients of a clicked line into the controls."""
         rows = self._rows(moment)
         pick = read_pick(moment.event, {"trial": (len(rows),)})
-        return self.page.show(change(moment.setting, self._family(moment), **rows[pick.index].parameters))
+        return self.page.controls.updates(change(moment.setting, self._family(moment), **rows[pick.index].parameters))
 
     def apply_point(self, moment: Moment, mapped: Any) -> list[Any]:
         """Put a clicked point of the map into the controls."""
@@ -259,7 +259,7 @@ class TuneTab(Tab):
             raise SettingError("There is no map yet: press Map first.")
         pick = read_pick(moment.event, {"landscape": mapped.value.shape})
         place = {mapped.x_name: float(mapped.x[pick.column]), mapped.y_name: float(mapped.y[pick.row])}
-        return self.page.show(change(moment.setting, self._family(moment), **place))
+        return self.page.controls.updates(change(moment.setting, self._family(moment), **place))
 
     def _family(self, moment: Moment) -> Family:
         return self.page.controls.families[moment.setting.family]
