@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import functools
 import itertools
 import json
 import random
@@ -17,13 +18,15 @@ import threading
 import time
 import uuid
 from collections import defaultdict
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 from neuromerge.benchmarks.browser import free_port, percentile, running_app
 
 ORTHOGONAL = "neuromerging-lambda-orthogonal"
-TABS = ("merge", "interference", "neuron", "zero-shot", "export")
+# The two small scripts that the page runs in the browser and this client in its stead.
+GATHER, SWITCH_OFF = "(...values) => [values]", "() => false"
 PATIENCE_S = 60
 MAX_USERS, MAX_MINUTES = 256, 240
 
@@ -64,42 +67,83 @@ class Client:
             if entry["props"].get("elem_id")
         }
         self.events = self.config["dependencies"]
-        self.first_answer = 0.0  # seconds until what an event asks for at once was there
+        # All but the tab whose maps and searches take minutes by design.
+        self.tabs = sorted(name for name in self.ids if name.startswith("tab-") and name != "tab-tune")
+        self.begun = time.perf_counter()
+        # Of what was done last: seconds until a component first changed, and until an event had run.
+        self.arrived: dict[int, float] = {}
+        self.finished: dict[int, float] = {}
 
     def load(self) -> list[str]:
         """Open the page: what a browser asks for at once."""
-        root = [event for event in self.events if any(name == "load" for _, name in event["targets"])]
-        return self._run(root, None, None)
+        return self._run([event for event in self.events if any(name == "load" for _, name in event["targets"])])
 
     def fire(self, element: str, name: str, data: Any = None) -> list[str]:
         """Send an event of the component with that element id, and all that follow from it; their messages."""
         target = self.ids[element]
-        return self._run([e for e in self.events if [target, name] in [list(t) for t in e["targets"]]], target, data)
+        return self._run(self._listening(target, name), target, data)
 
-    def fire_and_leave(self, element: str, name: str) -> None:
-        """Send an event and go without waiting for its answer, as a closed lid does."""
-        target = self.ids[element]
-        for event in self.events:
-            if [target, name] in [list(t) for t in event["targets"]] and event["backend_fn"]:
-                self._join(event, target, None)
-                break
+    def move(self, element: str, value: Any) -> list[str]:
+        """Move a control to `value` by hand, and see all that follows."""
+        self.values[self.ids[element]] = value
+        return self.fire(element, "input")
+
+    def move_and_leave(self, element: str, value: Any) -> None:
+        """Move a control and go without waiting for the answer, as a closed lid does."""
+        self.values[self.ids[element]] = value
+        asked, _ = self._in_browser(self._listening(self.ids[element], "input"))
+        for event in asked:
+            self._join(event, None, None)
         self.http.close()
 
     def value(self, element: str) -> Any:
         """What a component shows."""
         return self.values[self.ids[element]]
 
-    def _run(self, events: list[dict[str, Any]], target: int | None, data: Any) -> list[str]:
+    def seconds_until(self, element: str) -> float | None:
+        """How long after the last action the component first showed something new; None if it never did."""
+        return self.arrived.get(self.ids[element])
+
+    def seconds_of(self, element: str, name: str) -> float:
+        """How long after the last action that event of the component had been answered."""
+        return max(self.finished.get(event["id"], 0.0) for event in self._listening(self.ids[element], name))
+
+    def _listening(self, target: int, name: str) -> list[dict[str, Any]]:
+        return [event for event in self.events if [target, name] in [list(pair) for pair in event["targets"]]]
+
+    def _run(self, events: list[dict[str, Any]], target: int | None = None, data: Any = None) -> list[str]:
         problems: list[str] = []
-        begun = time.perf_counter()
-        waiting = {self._join(event, target, data): event for event in events if event["backend_fn"]}
-        self.first_answer = 0.0
-        while waiting:
-            done = self._listen(waiting, problems)
-            self.first_answer = self.first_answer or time.perf_counter() - begun
-            after = [e for e in self.events if e.get("trigger_after") in done and e["backend_fn"]]
-            waiting = {self._join(event, target, data): event for event in after}
+        self.begun, self.arrived, self.finished = time.perf_counter(), {}, {}
+        asked, _ = self._in_browser(events)
+        while asked:
+            waiting = {self._join(event, target, data): event for event in asked}
+            target = data = None
+            changed = self._listen(waiting, problems)
+            done = {event["id"] for event in waiting.values()}
+            after = [event for event in self.events if event.get("trigger_after") in done]
+            after += [event for place in changed for event in self._listening(place, "change")]
+            asked, _ = self._in_browser(after)
         return problems
+
+    def _in_browser(self, events: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], set[int]]:
+        """Run what the browser does by itself; the events that ask the server, and the components that changed."""
+        asked, changed = [event for event in events if event["backend_fn"]], set()
+        for event in events:
+            if event["backend_fn"] or not event["outputs"]:
+                continue
+            held: list[Any]
+            if event["js"] == GATHER:
+                held = [[self.values.get(place) for place in event["inputs"]]]
+            elif event["js"] == SWITCH_OFF:
+                held = [False]
+            else:
+                continue
+            changed |= self._take(event, held)
+        for place in sorted(changed):
+            more, further = self._in_browser(self._listening(place, "change"))
+            asked += more
+            changed |= further
+        return asked, changed
 
     def _join(self, event: dict[str, Any], target: int | None, data: Any) -> str:
         body = {
@@ -115,34 +159,51 @@ class Client:
         return str(answer.json()["event_id"])
 
     def _listen(self, waiting: dict[str, dict[str, Any]], problems: list[str]) -> set[int]:
-        left = dict(waiting)
+        """Wait for the answers to these events; the components that they changed."""
+        from gradio_client.utils import apply_diff
+
+        left, changed = dict(waiting), set()
+        told: dict[str, list[Any]] = {}  # what each event has yielded so far: later yields are differences to it
         with self.http.stream("GET", "/gradio_api/queue/data", params={"session_hash": self.page}) as stream:
             for line in stream.iter_lines():
                 if not line.startswith("data:"):
                     continue
                 message = json.loads(line[5:])
-                event = left.get(message.get("event_id", ""))
+                number = message.get("event_id", "")
+                event = left.get(number)
                 if message["msg"] == "log" and message.get("level") == "warning":
                     problems.append(message["log"])
                 if event is None:
                     continue
+                if message["msg"] in ("process_generating", "process_completed") and message.get("success"):
+                    output = message["output"]["data"]
+                    if message["msg"] == "process_generating":
+                        if number in told:
+                            output = [apply_diff(*pair) for pair in zip(told[number], output, strict=True)]
+                        told[number] = output
+                    changed |= self._take(event, output) | set(message["output"].get("changed_state_ids") or ())
                 if message["msg"] == "process_completed":
-                    del left[message["event_id"]]
-                    if message.get("success"):
-                        self._take(event, message["output"]["data"])
-                    else:
+                    self.finished.setdefault(event["id"], time.perf_counter() - self.begun)
+                    del left[number]
+                    if not message.get("success"):
                         problems.append(str(message["output"].get("error") or "a handler failed"))
                 if not left:
                     break
-        return {event["id"] for event in waiting.values()}
+        return changed
 
-    def _take(self, event: dict[str, Any], data: list[Any]) -> None:
+    def _take(self, event: dict[str, Any], data: list[Any]) -> set[int]:
+        """Put an answer where it belongs; the components whose value is another now."""
+        changed = set()
         for place, value in zip(event["outputs"], data, strict=False):
             if isinstance(value, dict) and value.get("__type__") == "update":
-                if "value" in value:
-                    self.values[place] = value["value"]
-            else:
+                if "value" not in value:
+                    continue
+                value = value["value"]
+            if value != self.values.get(place):
                 self.values[place] = value
+                self.arrived.setdefault(place, time.perf_counter() - self.begun)
+                changed.add(place)
+        return changed
 
 
 def user(address: str, number: int, until: float, record: Record) -> None:
@@ -162,37 +223,43 @@ def visit_once(address: str, dice: random.Random, until: float, record: Record, 
     """Open the page, move a slider some twenty times, look at the tabs, and leave."""
     client = Client(address)
     with contextlib.closing(client.http):
-        clock(record, "open the page", client.load)
-        client.values[client.ids[f"{ORTHOGONAL}-auto"]] = False
+        clock(record, "open the page: whole split", client.load)
+        record.took("open the page: score", client.seconds_until("readout") or 0.0)
         for _ in range(20):
             if time.monotonic() > until:
                 return
             value = round(dice.uniform(0.05, 4.95), 2)
-            client.values[client.ids[ORTHOGONAL]] = value
-            clock(record, "move lambda: whole split", lambda: client.fire(ORTHOGONAL, "input"))
-            record.took("move lambda: quick answer", client.first_answer)
+            clock(record, "move lambda: whole split", functools.partial(client.move, ORTHOGONAL, value))
+            quick = client.seconds_until("readout")
             told = re.search(r"lambda_orthogonal ([\d.]+)", str(client.value("readout")))
             if told is None or abs(float(told.group(1)) - value) > 0.006:
                 with record.lock:
                     record.crossed += 1
+            elif quick is not None:
+                record.took("move lambda: quick answer", quick)
             if dice.random() < 0.3:
-                tab = dice.choice(TABS)
-                clock(record, f"open {tab}", lambda tab=tab: client.fire(f"tab-{tab}", "select"))
+                tab = dice.choice(client.tabs)
+                note(record, f"open {tab}", client.fire(tab, "select"))
+                record.took(f"open {tab}", client.seconds_of(tab, "select"))
             if dice.random() < 0.1:
                 cell = {"source": "orthogonal", "row": dice.randrange(1, 5), "column": dice.randrange(6)}
-                clock(record, "open a cell", lambda cell=cell: client.fire("interference", "cell", cell))
+                clock(record, "open a cell", functools.partial(client.fire, "interference", "cell", cell))
             if dice.random() < 0.02:
-                clock(record, "export", lambda: client.fire("make-checkpoint", "click"))
+                clock(record, "export", functools.partial(client.fire, "make-checkpoint", "click"))
             time.sleep(dice.uniform(0.1, 0.5))
         if leaves_abruptly:
-            client.fire_and_leave(ORTHOGONAL, "input")
+            client.move_and_leave(ORTHOGONAL, round(dice.uniform(0.05, 4.95), 2))
 
 
-def clock(record: Record, what: str, act: Any) -> None:
+def clock(record: Record, what: str, act: Callable[[], list[str]]) -> None:
     """Run one action and note how long it took and what went wrong."""
     begun = time.perf_counter()
-    problems = act()
+    note(record, what, act())
     record.took(what, time.perf_counter() - begun)
+
+
+def note(record: Record, what: str, problems: list[str]) -> None:
+    """Note what went wrong in an action."""
     for problem in problems:
         record.failed(f"{what}: {problem}")
 

@@ -5,7 +5,8 @@ first passes, merged parts, accuracies. Nothing of it belongs to a session, so e
 setting cost as much as one, and closing a page frees nothing and breaks nothing.
 
 The bound is `NEUROMERGE_CACHE_BYTES` (default 3 GiB). The least recently used values go first. A value that
-alone is larger than the bound is handed out and not kept.
+alone is larger than the bound is handed out and not kept. Of what every position of a slider leaves behind only
+`MOST` values are kept, so that a process that has run for an hour is no larger than after a minute.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from __future__ import annotations
 import os
 import sys
 import threading
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any, TypeVar, cast
@@ -23,6 +24,15 @@ import numpy as np
 from neuromerge.errors import Cancelled, SettingError
 
 DEFAULT_BYTES = 3 * 1024**3
+MOST = {
+    "embedding": 1024,  # of one task's pictures under one merge: some 64 positions of a slider
+    "pass": 16,  # of one trim ratio, as the next two
+    "parts": 16,
+    "changes": 16,
+    "layer": 64,  # close-ups
+    "picture": 1024,
+}
+"""Kind of value (the first word of its key) to how many of them the process's cache keeps."""
 _POLL_SECONDS = 0.05
 
 V = TypeVar("V")
@@ -65,15 +75,20 @@ class _Flight:
 class BoundedCache:
     """Least-recently-used values up to `limit` bytes, with single-flight computation.
 
+    A key is a tuple that begins with the kind of its value, or any other hashable; of a kind in `most` no more than
+    that many values are kept.
+
     Two threads that ask for the same missing key compute it once: the first computes, the others wait. An
     error goes to all who wait and is not kept. `Cancelled` is the first one's own business: the next waiter
     takes over.
     """
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, most: Mapping[str, int] | None = None) -> None:
         self._limit = max(0, limit)
         self._lock = threading.Lock()
         self._entries: OrderedDict[Hashable, _Entry] = OrderedDict()
+        self._most = dict(most or {})
+        self._counts: Counter[str] = Counter()  # by kind
         self._flights: dict[Hashable, _Flight] = {}
         self._bytes = 0
         self._hits = self._misses = self._evictions = 0
@@ -138,6 +153,7 @@ class BoundedCache:
         """Forget everything; computations under way finish and are kept."""
         with self._lock:
             self._entries.clear()
+            self._counts.clear()
             self._bytes = 0
 
     def statistics(self) -> CacheStatistics:
@@ -173,17 +189,28 @@ class BoundedCache:
         self._remove(key)
         if size > self._limit:
             return
+        kind = _kind(key)
+        if self._counts[kind] >= self._most.get(kind, sys.maxsize):
+            self._evict(next(other for other in self._entries if _kind(other) == kind))
         while self._entries and self._bytes + size > self._limit:
-            _, oldest = self._entries.popitem(last=False)
-            self._bytes -= oldest.size
-            self._evictions += 1
+            self._evict(next(iter(self._entries)))
         self._entries[key] = _Entry(value, size)
         self._bytes += size
+        self._counts[kind] += 1
+
+    def _evict(self, key: Hashable) -> None:
+        self._remove(key)
+        self._evictions += 1
 
     def _remove(self, key: Hashable) -> None:
         entry = self._entries.pop(key, None)
         if entry is not None:
             self._bytes -= entry.size
+            self._counts[_kind(key)] -= 1
+
+
+def _kind(key: Hashable) -> str:
+    return key[0] if isinstance(key, tuple) and key and isinstance(key[0], str) else ""
 
 
 _OVERHEAD = 64
@@ -243,5 +270,5 @@ def shared_cache() -> BoundedCache:
     global _shared
     with _shared_lock:
         if _shared is None:
-            _shared = BoundedCache(bytes_from_environment("NEUROMERGE_CACHE_BYTES", DEFAULT_BYTES))
+            _shared = BoundedCache(bytes_from_environment("NEUROMERGE_CACHE_BYTES", DEFAULT_BYTES), MOST)
         return _shared

@@ -9,6 +9,7 @@ that a setting that was seen before costs nothing.
 from __future__ import annotations
 
 import hashlib
+import mmap
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -260,7 +261,7 @@ class Models:
         how = self.vision.preprocessing
         pictures = [prepared(self.samples(task, split), how) for task in tasks]
         with self.borrow(held, check) as model:
-            encoded = self._encode(model, torch.cat(pictures), check)
+            encoded = _outside_heap(self._encode(model, torch.cat(pictures), check))
         return dict(zip(tasks, encoded.split([len(batch) for batch in pictures]), strict=True))
 
     def _encode(self, model: VisionModel, pictures: torch.Tensor, check: Check) -> torch.Tensor:
@@ -339,3 +340,14 @@ def accuracy_from(correct: int, n: int) -> Accuracy:
     """An accuracy with its 95 % Wilson interval."""
     low, high = accuracy_interval(correct, n)
     return Accuracy(correct, n, low, high)
+
+
+def _outside_heap(tensor: torch.Tensor) -> torch.Tensor:
+    """The same values in pages of their own, which go back to the system with the last view.
+
+    Embeddings outlive the layers' results among which they are allocated. In the C library's heap each would leave
+    a hole too small for the next evaluation's largest block, and the process would grow by that block every time.
+    """
+    pages = mmap.mmap(-1, max(1, tensor.nbytes))
+    moved = torch.frombuffer(pages, dtype=tensor.dtype, count=tensor.numel()).view(tensor.shape)
+    return moved.copy_(tensor)

@@ -171,3 +171,18 @@ def test_illegal_bounds_are_explained(monkeypatch, text):
     monkeypatch.setenv("NEUROMERGE_TEST_BYTES", text)
     with pytest.raises(SettingError, match="NEUROMERGE_TEST_BYTES"):
         bytes_from_environment("NEUROMERGE_TEST_BYTES", 7)
+
+
+def test_of_a_counted_kind_the_oldest_goes():
+    cache = BoundedCache(1000, {"slider": 2})
+    cache.put(("other", 0), 0, 1)
+    for place in range(3):
+        cache.put(("slider", place), place, 1)
+        cache.peek(("slider", 0))  # in use, so another goes
+    assert [cache.peek(("slider", place)) for place in range(3)] == [0, None, 2]
+    assert cache.peek(("other", 0)) == 0
+    cache.discard(("slider", 0))
+    cache.put(("slider", 3), 3, 1)
+    assert [cache.peek(("slider", place)) for place in (2, 3)] == [2, 3]
+    statistics = cache.statistics()
+    assert (statistics.entries, statistics.bytes, statistics.evictions) == (3, 3, 1)
