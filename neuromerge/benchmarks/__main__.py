@@ -11,6 +11,7 @@ SUMMARIES = {
     "live": "the workspace under the app: lambda, trim and click without a browser",
     "browser": "the app in Chromium, from input event to painted picture",
     "load": "the running app under many simulated users",
+    "fuzz": "whatever strangers can send, spoilt at random",
 }
 
 

@@ -60,6 +60,9 @@ class Client:
         self.http = httpx.Client(base_url=address, timeout=PATIENCE_S)
         self.config = self.http.get("/config").raise_for_status().json()
         self.page = uuid.uuid4().hex[:11]
+        # By this connection the server knows that the page is open; it forgets the page where it breaks.
+        alive = self.http.build_request("GET", f"/gradio_api/heartbeat/{self.page}")
+        self._alive = self.http.send(alive, stream=True)
         self.values = {entry["id"]: entry["props"].get("value") for entry in self.config["components"]}
         self.ids = {
             entry["props"]["elem_id"]: entry["id"]
@@ -94,6 +97,11 @@ class Client:
         asked, _ = self._in_browser(self._listening(self.ids[element], "input"))
         for event in asked:
             self._join(event, None, None)
+        self.close()
+
+    def close(self) -> None:
+        """Leave the page."""
+        self._alive.close()
         self.http.close()
 
     def value(self, element: str) -> Any:
@@ -222,7 +230,7 @@ def user(address: str, number: int, until: float, record: Record) -> None:
 def visit_once(address: str, dice: random.Random, until: float, record: Record, *, leaves_abruptly: bool) -> None:
     """Open the page, move a slider some twenty times, look at the tabs, and leave."""
     client = Client(address)
-    with contextlib.closing(client.http):
+    with contextlib.closing(client):
         clock(record, "open the page: whole split", client.load)
         record.took("open the page: score", client.seconds_until("readout") or 0.0)
         for _ in range(20):

@@ -41,6 +41,7 @@ from neuromerge.interface.export_tab import ExportTab
 from neuromerge.interface.guard import guarded, unchanged, warn
 from neuromerge.interface.interference_tab import InterferenceTab
 from neuromerge.interface.limits import Limits
+from neuromerge.interface.memory import give_back
 from neuromerge.interface.merge_tab import MergeTab
 from neuromerge.interface.neuron_tab import NeuronTab
 from neuromerge.interface.page import Moment, Page, Tab, applying, stamp
@@ -331,6 +332,7 @@ class Wiring:
         scores = self._scores(moment, board)
         by_task = {task: score.value for task, score in board.merge.items() if task in board.merged}
         session = moment.session.visit(moment.setting).score(moment.setting, by_task, seconds)
+        give_back()
         return [session, *history_buttons(session), *scores, gr.skip() if self._open(moment).live else stamp()]
 
     def open_tab(self, tab: Tab, moment: Moment) -> Any:

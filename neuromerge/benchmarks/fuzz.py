@@ -1,0 +1,195 @@
+"""Whatever strangers can send, spoilt at random: recipes, links, sidebar values, class names, file headers.
+
+Each input starts as a good one and is spoilt a few times: characters and tokens are put in, cut out, repeated and
+moved. A target may accept what comes out, or refuse it with one of the library's own errors, whose message then is
+for people; anything else is a defect and is printed with the number that repeats it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import time
+from collections.abc import Callable
+from typing import Any
+
+TOKENS = (
+    "nan", ".inf", "-0", "1e999", "-1", "2147483648", "9" * 400, "0x10", "1_0", "true", "null", "~", "auto", "", " ",
+    "\t", "\n", "\r\n", "\x00", "\x1b[31m", "\u202e", "\ufeff", "\ud800", "é", "🧬", "名", "<script>", "{}", "{",
+    "}", "{0}", "{}{}", "%", "%00", "%ff", "&", "=", ";", ",", ":", "- ", "[", "]", "[[", "&a", "*a", "<<: *a",
+    "!!python/object/apply:os.system", "!!int x", "---\n", "...", "#", "|", ">", "'", '"', "\\", "../", "/etc/passwd",
+    "C:\\", "hub:a/b@c", "file://x", "2026-11-22", "12:30:45", "key: ", "? ", "[" * 200, "{a: " * 60, "a" * 5000,
+)  # fmt: skip
+"""What breaks parsers: numbers that are none, characters that do not print, the syntax of YAML, JSON and links."""
+
+RECIPE = """merge_method: neuromerging
+base_model: bundled:pictoclip
+models:
+  - model: bundled:pictoclip/digits
+  - model: bundled:pictoclip/flags
+parameters:
+  trim_ratio: 0.8
+  lambda_parallel: 0
+  lambda_orthogonal: auto
+"""
+CLASSES = "zero, one\ntwo\nthree little pigs"
+TEMPLATE = "a picture of the digit {}"
+HEADER = {
+    "__metadata__": {"format": "pt"},
+    "visual.conv1.weight": {"dtype": "F16", "shape": [4, 3], "data_offsets": [0, 24]},
+    "visual.proj": {"dtype": "F32", "shape": [2], "data_offsets": [24, 32]},
+}
+
+Target = Callable[[str, random.Random], None]
+"""Takes one spoilt input; raises a NeuroMergeError to refuse it, and anything else only where it is defective."""
+
+
+def spoilt(text: str, dice: random.Random) -> str:
+    """`text` after one to eight random changes."""
+    for _ in range(dice.choice((1, 1, 2, 3, 8))):
+        start = dice.randrange(len(text) + 1)
+        stop = min(len(text), start + dice.choice((0, 1, 2, 8, 40)))
+        change = dice.randrange(6)
+        if change == 0:
+            text = text[:start] + text[stop:]
+        elif change == 1:
+            text = text[:stop] + text[start:]
+        elif change == 2:
+            text = text[:start] + chr(dice.choice((dice.randrange(128), dice.randrange(0x3000)))) + text[stop:]
+        elif change == 3:
+            away, piece = text[:start] + text[stop:], text[start:stop]
+            place = dice.randrange(len(away) + 1)
+            text = away[:place] + piece + away[place:]
+        else:
+            text = text[:start] + dice.choice(TOKENS) + text[stop:]
+    return text
+
+
+def targets() -> dict[str, tuple[str, Target]]:
+    """Name to a good input and what takes the spoilt ones."""
+    import gradio as gr
+
+    from neuromerge.checkpoints.header import parse_header
+    from neuromerge.errors import SettingError
+    from neuromerge.evaluation.families import families
+    from neuromerge.exploration.permalinks import PageState, decode, encode
+    from neuromerge.exploration.recipes import dump_recipe, parse_recipe, setting_of
+    from neuromerge.exploration.setting import Setting
+    from neuromerge.exploration.settings import change, make_setting
+    from neuromerge.interface.controls import build_controls
+    from neuromerge.interface.limits import Limits, check_class_names, check_template
+
+    known, limits = families(), Limits()
+    family = next(iter(known.values()))
+    with gr.Blocks():
+        controls = build_controls(known)
+
+    def recipe(text: str, dice: random.Random) -> None:
+        held = parse_recipe(text.encode("utf-8", "surrogatepass") if dice.random() < 0.5 else text)
+        _expect(parse_recipe(dump_recipe(held)) == held, "a recipe changed on its way through YAML")
+        setting_of(held, known.values())
+
+    def link(text: str, dice: random.Random) -> None:
+        state, messages = decode(text, known)
+        _expect(all(message.isprintable() for message in messages), "a message holds what does not print")
+        again, complaints = decode(encode(state), known)
+        _expect(again == state and not complaints, "a link did not restore what it was made from")
+
+    def sidebar(text: str, dice: random.Random) -> None:
+        try:
+            values = json.loads(text)
+        except (ValueError, RecursionError) as error:
+            raise SettingError("That is no JSON.") from error  # which the web server refuses
+        compare, *own = controls.held(values)
+        setting = controls.setting(own)
+        _expect(isinstance(setting, Setting), "no setting")
+        controls.comparison(compare, setting, _session())
+        _expect(controls.setting(_shown(controls.updates(setting), own)) == setting, "controls changed a setting")
+
+    def classes(text: str, dice: random.Random) -> None:
+        for name in check_class_names(text, limits):
+            _expect(name.isprintable() and name.strip() == name != "", "a class name that does not print")
+
+    def template(text: str, dice: random.Random) -> None:
+        _expect("penguin" in check_template(text, limits).format("penguin"), "a prompt without its class name")
+
+    def header(text: str, dice: random.Random) -> None:
+        for entry in parse_header(text.encode("utf-8", "surrogatepass"), 32, "the file").tensors.values():
+            _expect(0 <= entry.start <= entry.stop <= 32, "a tensor outside its file")
+
+    page = PageState(change(make_setting(family, seed=3), family, trim_ratio=0.7), None, "neuron", "cosine")
+    return {
+        "recipe": (RECIPE, recipe),
+        "link": (encode(page), link),
+        "sidebar": (json.dumps([component.value for component in controls.gathered]), sidebar),
+        "class names": (CLASSES, classes),
+        "prompt": (TEMPLATE, template),
+        "header": (json.dumps(HEADER), header),
+    }
+
+
+def _session() -> Any:
+    from neuromerge.interface.session import Session
+
+    return Session()
+
+
+def _shown(updates: list[Any], own: list[Any]) -> list[Any]:
+    """What the controls hold after `updates`."""
+    return [
+        update.get("value", value) if isinstance(update, dict) else update
+        for update, value in zip(updates, own, strict=True)
+    ]
+
+
+def _expect(holds: bool, otherwise: str) -> None:
+    if not holds:
+        raise AssertionError(otherwise)
+
+
+def attack(name: str, good: str, target: Target, first: int, last: int) -> tuple[int, int, list[str]]:
+    """Send the inputs numbered `first` to `last`: how many were accepted and refused, and the defects found."""
+    from neuromerge.errors import NeuroMergeError
+
+    accepted, refused, defects = 0, 0, []
+    for number in range(first, last):
+        dice = random.Random(f"{name} {number}")
+        text = spoilt(good, dice)
+        try:
+            target(text, dice)
+            accepted += 1
+        except NeuroMergeError:
+            refused += 1
+        except Exception as error:  # noqa: BLE001 - any other error is what this command looks for
+            defects.append(f"{name} {number}: {type(error).__name__}: {error} from {text!r:.300}")
+    return accepted, refused, defects
+
+
+def main(argv: list[str]) -> int:
+    """Spoil inputs, print how each target fared, and return 1 where one was defective."""
+    parser = argparse.ArgumentParser(prog="python -m neuromerge.benchmarks fuzz", description=__doc__)
+    parser.add_argument("--inputs", type=int, default=100_000, metavar="N", help="for each target (100000)")
+    parser.add_argument("--first", type=int, default=0, metavar="N", help="number of the first input (0)")
+    parser.add_argument(
+        "--only", nargs="+", metavar="TARGET", help="recipe, link, sidebar, class names, prompt, header"
+    )
+    options = parser.parse_args(argv)
+    known = targets()
+    unknown = sorted(set(options.only or ()) - set(known))
+    if unknown:
+        parser.error(f"unknown target {', '.join(unknown)}; choose from: {', '.join(known)}")
+    found: list[str] = []
+    for name in options.only or known:
+        begun = time.monotonic()
+        good, target = known[name]
+        accepted, refused, defects = attack(name, good, target, options.first, options.first + options.inputs)
+        seconds = time.monotonic() - begun
+        print(
+            f"{name:12s} {accepted:8d} accepted {refused:8d} refused {len(defects):6d} defects {seconds:7.0f} s",
+            flush=True,
+        )
+        for defect in defects[:10]:
+            print(f"  {defect}")
+        found += defects
+    return 1 if found else 0
