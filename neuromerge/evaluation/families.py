@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -150,21 +150,35 @@ def families() -> dict[str, Family]:
 
     Besides the registry of the package, ``NEUROMERGE_FAMILIES`` may name folders (separated as in PATH), where
     local folders are allowed: a folder with `base/` and `experts/` is a family (see `local_family`), any other
-    is searched for registry files. A family whose description cannot be read is left out; `get_family` says why.
+    is searched for registry files. A family whose description cannot be read is left out; `unreadable_families` says
+    why.
     """
-    found: dict[str, Family] = {}
+    return {name: entry for name, entry in _described() if isinstance(entry, Family)}
+
+
+def unreadable_families() -> dict[str, str]:
+    """Every family that should be known here and cannot be described, and why; see `families`."""
+    return {name: str(entry) for name, entry in _described() if not isinstance(entry, Family)}
+
+
+def _described() -> Iterator[tuple[str, Family | NeuroMergeError]]:
+    """Every family by name, or why it cannot be described; of two with one name the first."""
+    seen: set[str] = set()
     for path in sorted(_registry_files().values(), key=lambda path: (path.stem != "pictoclip", path.stem)):
+        seen.add(path.stem)
         try:
-            found[path.stem] = _registered(path)
-        except AssetError:
-            continue
+            yield path.stem, _registered(path)
+        except AssetError as error:
+            yield path.stem, error
     for folder in _family_folders():
         try:
             family = local_family(folder)
-        except NeuroMergeError:
+        except NeuroMergeError as error:
+            yield folder.name, error
             continue
-        found.setdefault(family.name, family)
-    return found
+        if family.name not in seen:
+            seen.add(family.name)
+            yield family.name, family
 
 
 def get_family(name: str) -> Family:

@@ -208,17 +208,24 @@ class Models:
 
     def with_pictures(self, tasks: Sequence[str], split: str) -> tuple[str, ...]:
         """Those of `tasks` that have pictures here. Raises the first one's reason where none has."""
-        found, reasons = [], []
+        reasons = self._reasons(tasks, split)
+        found = tuple(task for task in tasks if task not in reasons)
+        if not found and reasons:
+            raise next(iter(reasons.values()))
+        return found
+
+    def without_pictures(self, tasks: Sequence[str], split: str) -> dict[str, str]:
+        """Why the others of `tasks` have none."""
+        return {task: str(reason) for task, reason in self._reasons(tasks, split).items()}
+
+    def _reasons(self, tasks: Sequence[str], split: str) -> dict[str, NeuroMergeError]:
+        reasons: dict[str, NeuroMergeError] = {}
         for task in tasks:
             try:
                 self.samples(task, split)
             except NeuroMergeError as error:
-                reasons.append(error)
-            else:
-                found.append(task)
-        if not found and reasons:
-            raise reasons[0]
-        return tuple(found)
+                reasons[task] = error
+        return reasons
 
     def head(self, task: str) -> torch.Tensor:
         """Classifier weights (C, D) of a task."""

@@ -39,6 +39,7 @@ class AccuracyBoard:
     `split` is ``quick`` (fixed class-balanced subset of validation), ``validation`` or ``test``.
     `merged` are the tasks that take part in the merge; the others show what the merge does to tasks it never saw.
     `previous` is this session's merge before the last change (None at first).
+    `unmeasured` are tasks that cannot be evaluated here, and why.
     """
 
     split: str
@@ -50,6 +51,7 @@ class AccuracyBoard:
     pinned: dict[str, Accuracy] | None = None
     pinned_label: str = ""
     previous: dict[str, Accuracy] | None = None
+    unmeasured: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

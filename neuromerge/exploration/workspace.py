@@ -197,6 +197,7 @@ class Workspace:
             pinned=None if pinned is None else models.scores(Held(setting=pinned), tasks, split, check),
             pinned_label=pinned_label or ("" if pinned is None else describe(pinned)),
             previous=before,
+            unmeasured=models.without_pictures([task for task in shown if task not in tasks], split),
         )
 
     def validation_scores(self, setting: Setting, check: Check = never_cancelled) -> dict[str, float]:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 
 from neuromerge.errors import NeuroMergeError, SettingError
-from neuromerge.evaluation.families import Family
+from neuromerge.evaluation.families import Family, unreadable_families
 from neuromerge.evaluation.families import families as known_families
 from neuromerge.exploration.cache import never_cancelled
 from neuromerge.exploration.permalinks import decode
@@ -45,7 +45,7 @@ from neuromerge.interface.memory import give_back
 from neuromerge.interface.merge_tab import MergeTab
 from neuromerge.interface.neuron_tab import NeuronTab
 from neuromerge.interface.page import Moment, Page, Tab, applying, stamp
-from neuromerge.interface.readout import empty_readout, loading_readout, readout
+from neuromerge.interface.readout import empty_readout, loading_readout, readout, unreadable_notice
 from neuromerge.interface.session import Pulse, Session
 from neuromerge.interface.tour import Tour
 from neuromerge.interface.tune_tab import TuneTab
@@ -120,6 +120,7 @@ def build(
     Raises:
         SettingError: when a limit in the environment is not a number, or no family can be read.
     """
+    unreadable = unreadable_families() if families is None else {}
     families = known_families() if families is None else families
     limits = Limits.from_environment() if limits is None else limits
     engine = Engine() if engine is None else engine
@@ -131,6 +132,8 @@ def build(
         with gr.Sidebar(width=328, elem_id="controls"):
             controls = build_controls(families)
         gr.HTML(HEADER, js_on_load=HEADER_SCRIPT)
+        if unreadable:
+            gr.HTML(unreadable_notice(unreadable))
         strip = gr.HTML(loading_readout(), elem_id="readout")
         page = Page(
             engine=engine,

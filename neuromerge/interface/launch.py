@@ -52,7 +52,7 @@ def launch(port: int | None = None, host: str | None = None, *, block: bool = Tr
     limits = Limits.from_environment()
     families = known_families()
     engine = Engine()
-    demo = build(engine, families, limits)
+    demo = build(engine, None, limits)
     demo.launch(
         server_port=port,
         server_name=host or ("0.0.0.0" if is_public() else None),

@@ -45,9 +45,15 @@ def readout(setting: Setting, board: AccuracyBoard, summary: MergeSummary) -> st
         f"{SPLIT_NAMES[board.split]}: mean of {tasks}, {images:,} images</span>"
         "</div>"
         f"<dl class='nm-numbers'>{''.join(numbers)}</dl>"
-        f"{_notes(summary)}"
+        f"{_notes(summary, board)}"
         "</section>"
     )
+
+
+def unreadable_notice(reasons: Mapping[str, str]) -> str:
+    """Which model families cannot be offered, and why: above everything else, as long as it is so."""
+    told = "".join(f"<p><strong>{html.escape(name)}</strong>: {html.escape(why)}</p>" for name, why in reasons.items())
+    return f"<section class='nm-readout nm-readout-empty' role='alert'>{told}</section>"
 
 
 def empty_readout(message: str) -> str:
@@ -90,8 +96,12 @@ def _change(mean: Mapping[str, float]) -> str:
     return f"<span class='nm-change nm-{kind}' title='{hint}'>{arrow}{difference} points</span>"
 
 
-def _notes(summary: MergeSummary) -> str:
-    """Warnings of the merge, in a line of their own."""
-    if not summary.warnings:
+def _notes(summary: MergeSummary, board: AccuracyBoard) -> str:
+    """Warnings of the merge, and what could not be measured, in lines of their own."""
+    notes = [*summary.warnings]
+    if board.unmeasured:
+        why = next(iter(board.unmeasured.values()))
+        notes.append(f"Not measured: {', '.join(board.unmeasured)}. {why}")
+    if not notes:
         return ""
-    return "<ul class='nm-notes'>" + "".join(f"<li>{html.escape(note)}</li>" for note in summary.warnings) + "</ul>"
+    return "<ul class='nm-notes'>" + "".join(f"<li>{html.escape(note)}</li>" for note in notes) + "</ul>"

@@ -74,6 +74,8 @@ def test_bundled_family_comes_from_its_tasks_file(tmp_path, monkeypatch):
     with pytest.raises(AssetError, match=r"tasks\.json"):
         get_family("pictoclip")
     assert "pictoclip" not in registry.families()
+    assert list(registry.unreadable_families()) == ["pictoclip"]
+    assert "Restore the folder assets/" in registry.unreadable_families()["pictoclip"]
     (tmp_path / "pictoclip").mkdir()
     tasks = {"flags": {"title": "Flags", "description": "d", "classes": ["Chad", "Peru"], "templates": ["flag of {}"]}}
     (tmp_path / "pictoclip" / "tasks.json").write_text(json.dumps(tasks))
@@ -83,6 +85,7 @@ def test_bundled_family_comes_from_its_tasks_file(tmp_path, monkeypatch):
     assert family.task("flags").samples.kind == "bundled"
     assert not family.online
     assert next(iter(registry.families())) == "pictoclip"
+    assert registry.unreadable_families() == {}
     (tmp_path / "pictoclip" / "tasks.json").write_text("{")
     with pytest.raises(AssetError, match="cannot be read"):
         get_family("pictoclip")

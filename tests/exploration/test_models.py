@@ -133,6 +133,8 @@ def test_tasks_without_pictures_are_left_out(broken):
     board = workspace.board(make_setting(family), "quick")
     assert board.tasks == ("animals", "shapes")
     assert board.merged == {"animals", "shapes", "signs"}
+    assert list(board.unmeasured) == ["signs"]
+    assert "signs" in board.unmeasured["signs"]
     assert set(workspace.validation_scores(make_setting(family))) == {"animals", "shapes"}
 
 

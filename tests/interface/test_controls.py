@@ -7,6 +7,7 @@ import pytest
 
 from neuromerge.errors import SettingError
 from neuromerge.exploration.settings import PRESETS, make_setting
+from neuromerge.interface.app import build
 from neuromerge.interface.controls import build_controls, comparison_choices, pin_key
 from neuromerge.interface.session import Session
 from neuromerge.merging import registry
@@ -118,3 +119,13 @@ def test_comparisons_are_methods_and_pins(controls):
     assert controls.comparison("none", setting, session) == (None, "")
     with pytest.raises(SettingError):
         controls.comparison("magic", setting, session)
+
+
+def test_damaged_bundled_models_are_named_on_the_page(tmp_path, monkeypatch):
+    def shown():
+        return [block.value for block in build().blocks.values() if isinstance(block, gr.HTML)]
+
+    monkeypatch.setenv("NEUROMERGE_ASSETS", str(tmp_path))
+    assert any("bundled models of pictoclip are missing" in str(value) for value in shown())
+    monkeypatch.delenv("NEUROMERGE_ASSETS")
+    assert not any("role='alert'" in str(value) for value in shown())
