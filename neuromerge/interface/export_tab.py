@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import logging
 import shutil
 import tempfile
 from pathlib import Path
@@ -15,6 +16,8 @@ from neuromerge.exploration.export import script
 from neuromerge.exploration.recipes import dump_recipe, recipe_of
 from neuromerge.exploration.setting import Setting
 from neuromerge.interface.page import Moment, Page, Tab
+
+logger = logging.getLogger(__name__)
 
 LAYOUTS = {"open_clip": "open_clip", "transformers": "transformers"}
 
@@ -117,9 +120,12 @@ class ExportTab(Tab):
                 packed = shutil.make_archive(str(target), "zip", root_dir=target)
                 kept = str(self.file.move_resource_to_block_cache(packed))
                 size = Path(kept).stat().st_size / 2**20
-        except OSError as error:
+        except (OSError, StorageError):
+            # What the disk says names folders of the server, which visitors know nothing of.
+            logger.exception("an export failed")
             raise StorageError(
-                f"The checkpoint could not be written: {error.strerror or error}. Free some space and try again."
+                "The checkpoint could not be written: the server's disk is full or not writable. Try again later, or "
+                "make the same merge on your own machine with the recipe on this page."
             ) from None
         self._made[moment.page_id] = moment.setting
         minutes = self.page.limits.export_seconds // 60

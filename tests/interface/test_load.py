@@ -5,8 +5,13 @@ from __future__ import annotations
 import random
 import re
 import time
+from pathlib import Path
+
+import pytest
 
 from neuromerge.benchmarks.load import ORTHOGONAL, Client, Record, visit_once
+from neuromerge.errors import StorageError
+from tests.interface.fakes import FakeWorkspace
 
 
 def test_a_moved_slider_is_answered_and_settled(server: str) -> None:
@@ -38,4 +43,21 @@ def test_an_illegal_value_is_reported_and_not_counted_as_an_answer(server: str) 
     client.load()
     client.move(ORTHOGONAL, 1e9)
     assert "lambda_orthogonal 1000000000" not in str(client.value("readout"))
+    client.close()
+
+
+def test_a_full_disk_is_told_without_the_servers_folders(server: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(self: object, setting: object, layout: str, directory: Path, progress: object = None) -> None:
+        raise StorageError(f"{directory}: the disk has 0.00 GB free.")
+
+    client = Client(server)
+    client.load()
+    monkeypatch.setattr(FakeWorkspace, "export", full)
+    problems = client.fire("make-checkpoint", "click")
+    assert len(problems) == 1
+    assert "server's disk is full" in problems[0]
+    assert "neuromerge-export-" not in problems[0]
+    monkeypatch.undo()
+    assert client.fire("make-checkpoint", "click") == []
+    assert "is ready" in client.value("export-note")
     client.close()
