@@ -168,6 +168,7 @@ def interference_heatmaps(
         "zeroline": False,
     }
     row = min(34, max(22, 310 // max(rows, 1)))
+    ticks = _bar_ticks(measure, low, high, tasks)
     layout = {
         "height": 62 + row * rows,
         "margin": {"l": 60, "r": 100, "t": 52, "b": 10},
@@ -185,7 +186,7 @@ def interference_heatmaps(
                 "len": 1,
                 "y": 0.5,
                 "title": {"text": ""},
-                **_bar_ticks(measure, low, high, tasks),
+                **ticks,
             },
         },
         "shapes": shapes,
@@ -193,6 +194,8 @@ def interference_heatmaps(
         "uirevision": f"interference {rows} {width}",
     }
     lying = {
+        # What a value means stands below it, where there is no room beside it.
+        "ticktext": [text.replace(" ", "<br>", 1) for text in ticks["ticktext"]],
         "orientation": "h",
         "x": 0.5,
         "xanchor": "center",
@@ -202,8 +205,8 @@ def interference_heatmaps(
         "len": 0.78,
     }
     narrow = {
-        "height": 210 + 2 * min(row, 26) * rows,
-        "margin": {"l": 56, "r": 6, "t": 66, "b": 48},
+        "height": 224 + 2 * min(row, 26) * rows,
+        "margin": {"l": 56, "r": 6, "t": 66, "b": 62},
         "xaxis": {"domain": [0, 1]},
         "xaxis2": {"domain": [0, 1]},
         "yaxis": {"domain": [0.56, 1]},
