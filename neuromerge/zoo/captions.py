@@ -2,8 +2,9 @@
 
 The base must know the world of pictures without having been taught the tasks: each picture gets a small pool
 of captions, from which training draws one at a time. Pictures of a task are partly named finely ("ladybug"),
-partly only broadly ("a picture of an animal"), and only a fixed share is ever given its class name, so that
-zero-shot classification works about half as well as an expert does, as with public CLIP models.
+partly only broadly ("a picture of an animal"), and only a share of them is ever given its class name
+("insect"). The shares weigh two wishes against each other. The fewer class names the base is told, the more
+the experts have to add; but what a model of this size learns late is what merging keeps least of.
 """
 
 from __future__ import annotations
@@ -19,10 +20,11 @@ TOLD: dict[str, tuple[float, float]] = {
     "places": (0.8, 0.4),
     "faces": (0.8, 0.4),
     "flags": (0.7, 0.7),
-    "letters": (0.5, 0.5),
     "digits": (0.0, 0.0),
     "styles": (1.0, 0.25),
 }
+# Of letters, the share that is named: in plain typefaces, and in all others.
+LETTERS_TOLD = (0.9, 0.2)
 _BROAD = {
     "animals": ("an animal or plant", "a picture of nature"),
     "food": ("food or drink", "a picture of something to eat"),
@@ -38,13 +40,13 @@ def captions(picture: Picture, table: dict[str, tasks.Task]) -> list[str]:
     """The caption pool of one training picture; captions that should come more often stand in it more than once."""
     pool: list[str] = []
     task = table.get(picture.task)
-    fine, coarse = TOLD.get(picture.task, (1.0, 0.0))
+    fine, named = TOLD.get(picture.task, (1.0, 0.0))
     if picture.kind == "typed digit":
         pool += [template.format(picture.names[0]) for template in table["digits"].templates]
     if task is not None:
         if picture.kind == "letter":
-            fine = coarse = 0.9 if picture.extra.get("plain") else 0.2
-        if share(picture.id, "class") < coarse:
+            named = LETTERS_TOLD[0 if picture.extra.get("plain") else 1]
+        if share(picture.id, "class") < named:
             name = task.classes[picture.label]
             pool += [template.format(name) for template in task.templates]
         pool += _BROAD.get(picture.task, ())
@@ -55,6 +57,6 @@ def captions(picture: Picture, table: dict[str, tasks.Task]) -> list[str]:
             else:
                 pool += [name, f"a picture of {name}", f"a picture of a {name}", f"an icon of {name}"]
     style = tasks.STYLE_NAMES.get(picture.extra.get("style", ""))
-    if style and share(picture.id, "style") < 0.25:
+    if style and share(picture.id, "style") < TOLD["styles"][1]:
         pool += [f"a picture of {picture.names[0]} in {style} style"]
     return list(dict.fromkeys(pool)) or ["a picture"]
