@@ -58,6 +58,7 @@ if TYPE_CHECKING:
 
 NEUROMERGING = "neuromerging"
 _PARTS_SHARE = 0.4  # of the cache that the merged parts of one (tasks, trim ratio) may take
+_CELL_BYTES = 4096  # of three Gram matrices of some tasks and a few numbers, about
 
 
 def trim_ratio_of(setting: Setting) -> float:
@@ -216,7 +217,8 @@ class Stages:
                 return cells(self._pass(tasks, ratio, check, parts=False, conflict=True))
             return cells(self.first_pass(tasks, ratio, check))
 
-        found = self._cache.get(("cells", *self._key, tasks, ratio, conflict), compute, check=check)
+        key = ("cells", *self._key, tasks, ratio, conflict)
+        found = self._cache.get(key, compute, size=lambda made: len(made) * _CELL_BYTES, check=check)
         if setting.method == NEUROMERGING or conflict:
             return found  # conflicts are between the tasks, whatever the method makes of them
         own = ("cells", *self._key, _without_scale(setting))

@@ -12,7 +12,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from functools import cache
+from functools import cache, partial
 from typing import Any, TypeVar
 
 import torch
@@ -26,6 +26,7 @@ Split = Callable[[Parameter], Iterable[tuple[int, int]]]
 BLOCK_ENTRIES = 1 << 21
 """Entries over all tasks in one block: 8 MiB in float32. With a quarter of that the threads wait for each other."""
 _AHEAD = 2  # blocks begun before the one that is waited for, per core
+_BUNDLE_ENTRIES = 1 << 15  # of the base, handed to a thread at least
 
 
 def blocks(rows: int, row_entries: int, entries: int = BLOCK_ENTRIES) -> Iterator[tuple[int, int]]:
@@ -85,35 +86,73 @@ def map_blocks(
     """
     threads = min(torch.get_num_threads(), os.cpu_count() or 1) if threads is None else threads
     spans = ((p, list(split(p))) for p in parameters)
+
+    def whole(bundle: list[tuple[Parameter, list[tuple[int, int]]]]) -> list[tuple[Parameter, Finished]]:
+        return [(p, finish(p, [work(p, start, stop) for start, stop in ranges])) for p, ranges in bundle]
+
     if threads < 2:
-        for parameter, ranges in spans:
-            yield parameter, finish(parameter, [work(parameter, start, stop) for start, stop in ranges])
+        for span in spans:
+            yield from whole([span])
         return
     pool = _pool(threads)
     # The blocks to begin run ahead of the parameters to finish: no core waits at a parameter's end.
-    waiting: deque[tuple[Parameter, list[Future[Result]]]] = deque()
+    waiting: deque[tuple[list[Future[Any]], Callable[[list[Any]], list[tuple[Parameter, Finished]]]]] = deque()
     begun: list[Future[Any]] = []
 
-    def joined() -> tuple[Parameter, Finished]:
-        parameter, results = waiting.popleft()
-        return parameter, pool.submit(finish, parameter, [future.result() for future in results]).result()
+    def begin(function: Callable[..., Any], *arguments: Any) -> Iterator[tuple[Parameter, Finished]]:
+        nonlocal begun
+        begun = [future for future in begun if not future.done()]
+        if len(begun) >= _AHEAD * threads:
+            wait(begun, return_when=FIRST_COMPLETED)
+        while len(waiting) > 1 and all(future.done() for future in waiting[0][0]):
+            yield from joined()
+        begun.append(pool.submit(function, *arguments))
+        waiting[-1][0].append(begun[-1])
+
+    def joined() -> list[tuple[Parameter, Finished]]:
+        futures, join = waiting.popleft()
+        return join([future.result() for future in futures])
+
+    def join_blocks(parameter: Parameter, results: list[Result]) -> list[tuple[Parameter, Finished]]:
+        return [(parameter, pool.submit(finish, parameter, results).result())]
 
     try:
-        for parameter, ranges in spans:
-            waiting.append((parameter, []))
-            for start, stop in ranges:
-                begun = [future for future in begun if not future.done()]
-                if len(begun) >= _AHEAD * threads:
-                    wait(begun, return_when=FIRST_COMPLETED)
-                while len(waiting) > 1 and all(future.done() for future in waiting[0][1]):
-                    yield joined()
-                begun.append(pool.submit(work, parameter, start, stop))
-                waiting[-1][1].append(begun[-1])
+        for bundle in _bundles(spans):
+            parameter, ranges = bundle[0]
+            if len(ranges) > 1:
+                waiting.append(([], partial(join_blocks, parameter)))
+                for start, stop in ranges:
+                    yield from begin(work, parameter, start, stop)
+            else:
+                waiting.append(([], lambda results: results[0]))
+                yield from begin(whole, bundle)
         while waiting:
-            yield joined()
+            yield from joined()
     finally:
         for future in begun:
             future.cancel()
+
+
+def _bundles(
+    spans: Iterable[tuple[Parameter, list[tuple[int, int]]]],
+) -> Iterator[list[tuple[Parameter, list[tuple[int, int]]]]]:
+    """Parameters in order, small ones of one block together: handing over a bias takes longer than working on it."""
+    bundle: list[tuple[Parameter, list[tuple[int, int]]]] = []
+    entries = 0
+    for parameter, ranges in spans:
+        if len(ranges) > 1:
+            if bundle:
+                yield bundle
+            yield [(parameter, ranges)]
+            bundle, entries = [], 0
+            continue
+        bundle.append((parameter, ranges))
+        entries += parameter.numel
+        if entries >= _BUNDLE_ENTRIES:
+            yield bundle
+            bundle, entries = [], 0
+    if bundle:
+        yield bundle
 
 
 def as_they_are(parameter: Parameter, results: list[Result]) -> list[Result]:

@@ -100,3 +100,24 @@ def test_scratch_is_a_threads_own():
     thread.join()
     assert other != [mine.data_ptr()]
     assert scratch.take((3,), torch.float64, cpu).dtype == torch.float64
+
+
+def test_small_parameters_are_handed_over_together_and_large_ones_alone():
+    seen: dict[str, list[str]] = {}
+
+    def work(of, start, stop):
+        seen.setdefault(threading.current_thread().name, []).append(of.name)
+        time.sleep(0.003)
+        return of.name
+
+    def one(of: Parameter):
+        return [(0, of.shape[0])] if of.shape[0] else []
+
+    small = [parameter(f"small {n}", 2) for n in range(20)]
+    large = [parameter(f"large {n}", 10_000) for n in range(6)]
+    found = dict_of(map_blocks(work, [*small, *large], one, as_they_are, 2))
+    assert list(found) == [p.name for p in (*small, *large)]
+    assert all(results == [name] for name, results in found.items())
+    together = next(names for names in seen.values() if "small 0" in names)
+    assert together[:21] == [*(p.name for p in small), "large 0"]  # one thread: the others take the large ones
+    assert len(seen) == 2
