@@ -8,6 +8,8 @@ from urllib.parse import parse_qs, urlparse
 import pytest
 from PIL import Image
 
+from tests.interface import fakes
+
 pytestmark = pytest.mark.browser
 expect = pytest.importorskip("playwright.sync_api").expect
 
@@ -510,3 +512,27 @@ def test_memory_stays_flat_over_two_hundred_updates(visitor):
     before = heap()
     moves(180)
     assert heap() < before * 1.35 + 3_000_000
+
+
+def test_the_bars_do_not_wait_for_the_drawing_library(visit):
+    visitor = visit()
+    page, held = visitor.page, []
+    page.route("**/plotly*.min.js*", lambda route: held.append(route))  # neither answered nor refused
+    page.goto(visitor.address)
+    sketch = page.locator("#accuracy-bars .nm-view[data-state=sketched] .nm-stage > svg")
+    expect(sketch).to_be_visible()
+    assert sketch.locator("rect").count() == 4 * (1 + len(fakes.TASKS))  # base, expert, merge, pinned; their average
+    expect(sketch.locator("text", has_text="on average over the merged tasks")).to_be_visible()
+    before = sketch.locator("text").all_text_contents()
+    visitor.slider("neuromerging-lambda-orthogonal").fill("0.3")
+    expect(page.locator("#readout")).to_contain_text("lambda_orthogonal 0.3")
+    expect(sketch.locator("text").first).to_be_visible()
+    page.wait_for_function(
+        "before => document.querySelector('#accuracy-bars .nm-stage > svg').textContent !== before", arg="".join(before)
+    )
+    assert held
+    for route in held:
+        route.continue_()
+    visitor.drawn("accuracy-bars")
+    expect(sketch).to_have_count(0)
+    assert page.locator("#accuracy-bars .nm-stage .main-svg").count()

@@ -153,6 +153,97 @@ window.NeuroMergeView = (() => {
     link.click();
   }
 
+  // ---------------------------------------------------------------- bars without the library
+  const SVG = "http://www.w3.org/2000/svg";
+  function shape(name, attributes, parent) {
+    const made = document.createElementNS(SVG, name);
+    for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
+    parent?.append(made);
+    return made;
+  }
+
+  /* Plotly's markup (b, br, spans with colour and size) as text of a drawing; `anchor` is start, middle or end. */
+  function write(svg, html, x, y, { anchor = "start", size, color, from = "top" }) {
+    const markup = document.createElement("template");
+    markup.innerHTML = html;  // inert: only its texts and three of its styles are read
+    const lines = markup.content.querySelectorAll("br").length;
+    const first = from === "top" ? y + size : from === "bottom" ? y - 1.3 * size * lines - 0.25 * size : y - 0.65 * size * lines + 0.35 * size;
+    const text = shape("text", { x, y: first, "text-anchor": anchor, "font-size": size, fill: color, style: "white-space: pre" }, svg);
+    let turn = false;
+    const walk = (part, look) => part.childNodes.forEach((child) => {
+      if (child.nodeType === Node.TEXT_NODE) {
+        shape("tspan", { ...look, ...(turn ? { x, dy: 1.3 * size } : {}) }, text).textContent = child.data;
+        turn = false;
+      } else if (child.tagName === "BR") {
+        turn = true;
+      } else {
+        walk(child, {
+          ...look,
+          ...(child.tagName === "B" ? { "font-weight": 600 } : {}),
+          ...(child.style?.color ? { fill: child.style.color } : {}),
+          ...(child.style?.fontSize ? { "font-size": parseFloat(child.style.fontSize) } : {}),
+        });
+      }
+    });
+    walk(markup.content, {});
+  }
+
+  /* A bar figure as a plain drawing of the same numbers in the same place, for as long as the library loads. */
+  function sketch(stage, { data, layout }, font) {
+    const bars = data.filter((trace) => trace.type === "bar");
+    const ranges = [layout.xaxis?.range, layout.yaxis?.range];
+    if (!bars.length || !ranges.every(Boolean)) return false;
+    const { l, r, t, b } = layout.margin;
+    const usual = layout.template.layout;
+    const [width, height] = [layout.width - l - r, layout.height - t - b];
+    const across = (value) => l + (width * (value - ranges[0][0])) / (ranges[0][1] - ranges[0][0]);
+    const up = (value) => t + (height * (ranges[1][1] - value)) / (ranges[1][1] - ranges[1][0]);
+    const svg = shape("svg", { width: layout.width, height: layout.height, "aria-hidden": true, "font-family": font });
+    const line = (x1, y1, x2, y2, stroke) => shape("line", { x1, y1, x2, y2, stroke }, svg);
+    for (const [name, axis] of [["x", layout.xaxis], ["y", layout.yaxis]]) {
+      const look = { ...usual.font, ...usual[`${name}axis`].tickfont, ...axis.tickfont };
+      const grid = usual[`${name}axis`].gridcolor;
+      (axis.tickvals ?? []).forEach((value, i) => {
+        const label = axis.ticktext?.[i] ?? String(value);
+        const [x, y] = [across(value), up(value)];
+        if (name === "x") {
+          if (axis.showgrid !== false) line(x, t, x, t + height, grid);
+          write(svg, label, x, t + height + 3, { ...look, anchor: "middle" });
+        } else {
+          if (axis.showgrid !== false) line(l, y, l + width, y, grid);
+          write(svg, label, l - 5, y, { ...look, anchor: "end", from: "middle" });
+        }
+      });
+    }
+    for (const trace of bars) {
+      const lying = trace.orientation === "h";
+      const [places, values] = lying ? [trace.y, trace.x] : [trace.x, trace.y];
+      const spread = trace.error_y ?? trace.error_x;
+      places.forEach((place, i) => {
+        if (values[i] === null || values[i] === undefined) return;
+        const start = place + (trace.offset ?? -trace.width / 2);
+        const [near, far] = [start, start + trace.width].map(lying ? up : across);
+        const [zero, end] = [0, values[i]].map(lying ? across : up);
+        const box = [Math.min(near, far), Math.min(zero, end), Math.abs(far - near), Math.abs(end - zero)];
+        const [x, y, w, h] = lying ? [box[1], box[0], box[3], box[2]] : box;
+        const edge = trace.marker.line ?? {};
+        shape("rect", { x, y, width: w, height: h, rx: 2, fill: trace.marker.color, stroke: edge.color ?? "none", "stroke-width": edge.width ?? 0 }, svg);
+        if (!spread?.array) return;
+        const middle = (near + far) / 2;
+        const [low, high] = [values[i] - (spread.arrayminus ?? spread.array)[i], values[i] + spread.array[i]].map(lying ? across : up);
+        line(...(lying ? [low, middle, high, middle] : [middle, low, middle, high]), spread.color);
+      });
+    }
+    for (const note of layout.annotations ?? []) {
+      const x = (note.xref === "paper" ? l + width * note.x : across(note.x)) + (note.xshift ?? 0);
+      const y = (note.yref === "paper" ? t + height * (1 - note.y) : up(note.y)) - (note.yshift ?? 0);
+      const anchor = { left: "start", right: "end" }[note.xanchor] ?? "middle";
+      write(svg, note.text, x, y, { ...usual.font, ...usual.annotationdefaults.font, ...note.font, anchor, from: note.yanchor ?? "middle" });
+    }
+    stage.replaceChildren(svg);
+    return true;
+  }
+
   // ---------------------------------------------------------------- one view
   class View {
     constructor(element, props, trigger) {
@@ -214,6 +305,7 @@ window.NeuroMergeView = (() => {
     redraw() {
       if (!this.root.isConnected) return this.close();
       this.dirty = true;
+      if (this.root.dataset.state === "sketched") this.sketch();
       if (this.visible) this.request();
     }
 
@@ -225,6 +317,7 @@ window.NeuroMergeView = (() => {
     async draw() {
       this.busy = true;
       this.dirty = false;
+      if (!window.Plotly) this.sketch();
       try {
         await loadPlotly();
       } catch {
@@ -238,12 +331,12 @@ window.NeuroMergeView = (() => {
       if (!width) { this.busy = false; this.dirty = true; return; }
       try {
         const narrow = width < NARROW;
-        const { data, layout } = prepared(figure, narrow, this.font);
-        layout.width = width;
+        const { data, layout } = this.sized(figure, width, narrow);
         layout.autosize = false;
         layout.uirevision = `${layout.uirevision ?? figure.name}${narrow ? " narrow" : ""}`;
         if (narrow || matchMedia("(pointer: coarse)").matches) layout.dragmode = false;
         this.stage.style.height = `${layout.height}px`;
+        if (this.root.dataset.state === "sketched") this.stage.replaceChildren();
         this.root.dataset.state = "drawn";
         this.words.hidden = true;
         await window.Plotly.react(this.stage, data, layout, { displayModeBar: false, displaylogo: false, doubleClick: "reset" });
@@ -257,6 +350,22 @@ window.NeuroMergeView = (() => {
       this.busy = false;
       if (this.dirty && this.visible) this.request();
       else this.root.dataset.drawn = String(Number(this.root.dataset.drawn ?? 0) + 1);
+    }
+
+    sized(figure, width, narrow) {
+      const { data, layout } = prepared(figure, narrow, this.font);
+      return { data, layout: { ...layout, width } };
+    }
+
+    /* The numbers must not wait for the library. */
+    sketch() {
+      const width = this.width();
+      if (!this.figure || !width) return;
+      const drawing = this.sized(this.figure, width, width < NARROW);
+      if (!sketch(this.stage, drawing, this.font)) return;
+      this.stage.style.height = `${drawing.layout.height}px`;
+      this.root.dataset.state = "sketched";
+      this.words.hidden = true;
     }
 
     wire() {
