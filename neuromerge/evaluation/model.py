@@ -31,6 +31,7 @@ from neuromerge.evaluation.configuration import (
 )
 from neuromerge.evaluation.environment import whole_number
 from neuromerge.evaluation.tokens import Tokenizer, tokenizer_for
+from neuromerge.threads import cores, pool
 
 # Activations of one chunk of images; measured best between 1 and 4 MB on machines with 1 to 2 MB of second-level
 # cache. Fewer rows than this make the matrix products themselves slow.
@@ -189,7 +190,13 @@ class VisionModel:
         Args:
             pixels: float32 (N, 3, size, size) from `preprocess`, or uint8 (N, size, size, 3) from `crop`.
         """
-        chunks = [self._embed(self._pixels(part)) for part in pixels.split(self.chunk)]
+        threads = cores()
+        if threads < 2 or len(pixels) < threads:
+            chunks = [self._embed_pixels(part) for part in pixels.split(self.chunk)]
+        else:
+            # A core takes some images through the whole network: splitting each operation costs a fifth more.
+            parts = pixels.split(min(self.chunk, math.ceil(len(pixels) / (2 * threads))))
+            chunks = list(pool(threads).map(self._embed_pixels, parts))
         result = torch.cat(chunks) if chunks else torch.empty((0, self.dimensions))
         return F.normalize(result, dim=-1) if normalised else result
 
@@ -212,6 +219,9 @@ class VisionModel:
         """
         parts = [self._inputs(block, matrix, self._pixels(part)) for part in pixels.split(self.chunk)]
         return torch.cat(parts)
+
+    def _embed_pixels(self, pixels: Tensor) -> Tensor:
+        return self._embed(self._pixels(pixels))
 
     @torch.no_grad()
     def _embed(self, pixels: Tensor) -> Tensor:

@@ -7,17 +7,18 @@ costs a hand-over per operation; here every core takes a block through the whole
 from __future__ import annotations
 
 import math
-import os
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from functools import cache, partial
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from functools import partial
 from typing import Any, TypeVar
 
 import torch
 
 from neuromerge.checkpoints.roles import Parameter
+from neuromerge.threads import cores
+from neuromerge.threads import pool as workers
 
 Result = TypeVar("Result")
 Finished = TypeVar("Finished")
@@ -84,7 +85,7 @@ def map_blocks(
 
     What they raise is raised here; blocks that have not begun are then dropped.
     """
-    threads = min(torch.get_num_threads(), os.cpu_count() or 1) if threads is None else threads
+    threads = cores() if threads is None else threads
     spans = ((p, list(split(p))) for p in parameters)
 
     def whole(bundle: list[tuple[Parameter, list[tuple[int, int]]]]) -> list[tuple[Parameter, Finished]]:
@@ -94,7 +95,7 @@ def map_blocks(
         for span in spans:
             yield from whole([span])
         return
-    pool = _pool(threads)
+    pool = workers(threads)
     # The blocks to begin run ahead of the parameters to finish: no core waits at a parameter's end.
     waiting: deque[tuple[list[Future[Any]], Callable[[list[Any]], list[tuple[Parameter, Finished]]]]] = deque()
     begun: list[Future[Any]] = []
@@ -158,23 +159,3 @@ def _bundles(
 def as_they_are(parameter: Parameter, results: list[Result]) -> list[Result]:
     """A `finish` that leaves the results of the blocks as they are."""
     return results
-
-
-@cache
-def _pool(threads: int) -> ThreadPoolExecutor:
-    """Worker threads with one torch thread each; they live as long as the process."""
-    before = torch.get_num_threads()
-    ready = threading.Barrier(threads + 1)
-    pool = ThreadPoolExecutor(threads, thread_name_prefix="neuromerge-block")
-
-    def single() -> None:
-        torch.get_num_threads()  # a thread's first question sets its number: it must not come after
-        torch.set_num_threads(1)
-        ready.wait()
-
-    for _ in range(threads):
-        pool.submit(single)
-    ready.wait()
-    # The number is a thread's own, but also what threads made later start from: that must not become 1.
-    torch.set_num_threads(before)
-    return pool

@@ -149,6 +149,18 @@ def test_uint8_batches_of_the_models_size_are_equal_to_pictures(open_clip_folder
     assert torch.equal(model.encode(torch.from_numpy(images)), model.encode(fast))
 
 
+@pytest.mark.parametrize("images", [0, 1, 2, 9])
+def test_cores_that_share_the_images_do_not_change_the_result(open_clip_folder, pixels, monkeypatch, images):
+    model = VisionModel.from_checkpoint(load_checkpoint(open_clip_folder[0]))
+    found = []
+    for cores in (1, 2, 3):
+        monkeypatch.setattr("neuromerge.evaluation.model.cores", lambda cores=cores: cores)
+        found.append(model.encode(pixels[:images]))
+    assert found[0].shape == (images, model.dimensions)
+    close(found[1], found[0])
+    close(found[2], found[0])
+
+
 def test_chunks_do_not_change_the_result(open_clip_folder, monkeypatch, pixels):
     model = VisionModel.from_checkpoint(load_checkpoint(open_clip_folder[0]))
     whole = model.encode(pixels)

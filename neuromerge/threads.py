@@ -1,0 +1,38 @@
+"""Worker threads with one torch thread each, for work that is cheaper to split than its operations are."""
+
+from __future__ import annotations
+
+import os
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+
+import torch
+
+
+def cores() -> int:
+    """How many pieces of work to do at a time: as many as torch has threads here, and no more than cores."""
+    return min(torch.get_num_threads(), os.cpu_count() or 1)
+
+
+@cache
+def pool(threads: int) -> ThreadPoolExecutor:
+    """`threads` workers with one torch thread each; they live as long as the process.
+
+    What runs in them must not wait for other work of the same pool.
+    """
+    before = torch.get_num_threads()
+    ready = threading.Barrier(threads + 1)
+    workers = ThreadPoolExecutor(threads, thread_name_prefix="neuromerge-block")
+
+    def single() -> None:
+        torch.get_num_threads()  # a thread's first question sets its number: it must not come after
+        torch.set_num_threads(1)
+        ready.wait()
+
+    for _ in range(threads):
+        workers.submit(single)
+    ready.wait()
+    # The number is a thread's own, but also what threads made later start from: that must not become 1.
+    torch.set_num_threads(before)
+    return workers
