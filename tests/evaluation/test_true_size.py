@@ -89,3 +89,40 @@ def test_the_whole_path(true_size, tmp_path):
         expected = again.visual_projection(again.vision_model(pixels).pooler_output)
     torch.testing.assert_close(ours.encode(pixels, normalised=False), expected, atol=1e-4, rtol=1e-4)
     assert not torch.allclose(ours.encode(pixels), vision.encode(pixels), atol=1e-4), "the merge moved"
+
+
+def test_an_open_clip_family_of_the_same_size_goes_both_ways(tmp_path):
+    import open_clip
+    from safetensors.torch import save_file
+    from transformers import CLIPModel
+
+    torch.manual_seed(1)
+    theirs = open_clip.create_model("ViT-B-32-quickgelu").eval()
+    state = {key: value.contiguous() for key, value in theirs.state_dict().items()}
+    (tmp_path / "base").mkdir()
+    model_cfg = open_clip.get_model_config("ViT-B-32-quickgelu")
+    described = {"model_cfg": model_cfg, "preprocess_cfg": {"size": [224, 224], "mean": [0.5] * 3, "std": [0.5] * 3}}
+    (tmp_path / "base" / "open_clip_config.json").write_text(json.dumps(described))
+    save_file(state, tmp_path / "base" / "open_clip_model.safetensors")
+    for task in TASKS:
+        moved = {key: value + 0.02 * value.std() * torch.randn(value.shape) for key, value in state.items()
+                 if key.startswith("visual.") and value.numel() > 1}  # fmt: skip
+        save_file(moved, tmp_path / f"{task}.safetensors")
+
+    pixels = torch.randn(3, 3, 224, 224)
+    base = VisionModel.from_checkpoint(load_checkpoint(tmp_path / "base"))
+    with torch.no_grad():
+        torch.testing.assert_close(
+            base.encode(pixels, normalised=False), theirs.encode_image(pixels), atol=1e-4, rtol=1e-4
+        )
+    result = neuromerge.merge(tmp_path / "base", {task: tmp_path / f"{task}.safetensors" for task in TASKS})
+    for layout in ("open_clip", "transformers"):
+        result.save(tmp_path / layout, layout)
+    ours = VisionModel.from_checkpoint(load_checkpoint(tmp_path / "open_clip")).encode(pixels, normalised=False)
+    again, _, _ = open_clip.create_model_and_transforms(f"local-dir:{tmp_path / 'open_clip'}")
+    other = CLIPModel.from_pretrained(tmp_path / "transformers").eval()
+    with torch.no_grad():
+        torch.testing.assert_close(again.eval().encode_image(pixels), ours, atol=1e-4, rtol=1e-4)
+        embedded = other.visual_projection(other.vision_model(pixels).pooler_output)
+    torch.testing.assert_close(embedded, ours, atol=1e-4, rtol=1e-4)
+    assert not torch.allclose(ours, base.encode(pixels, normalised=False), atol=1e-3), "the merge moved"
