@@ -23,6 +23,8 @@ from neuromerge.threads import pool as workers
 Result = TypeVar("Result")
 Finished = TypeVar("Finished")
 Split = Callable[[Parameter], Iterable[tuple[int, int]]]
+_Blocks = tuple[Parameter, list[tuple[int, int]]]
+"""A parameter and the (start, stop) of its blocks."""
 
 BLOCK_ENTRIES = 1 << 21
 """Entries over all tasks in one block: 8 MiB in float32. With a quarter of that the threads wait for each other."""
@@ -88,7 +90,7 @@ def map_blocks(
     threads = cores() if threads is None else threads
     spans = ((p, list(split(p))) for p in parameters)
 
-    def whole(bundle: list[tuple[Parameter, list[tuple[int, int]]]]) -> list[tuple[Parameter, Finished]]:
+    def whole(bundle: list[_Blocks]) -> list[tuple[Parameter, Finished]]:
         return [(p, finish(p, [work(p, start, stop) for start, stop in ranges])) for p, ranges in bundle]
 
     if threads < 2:
@@ -134,24 +136,20 @@ def map_blocks(
             future.cancel()
 
 
-def _bundles(
-    spans: Iterable[tuple[Parameter, list[tuple[int, int]]]],
-) -> Iterator[list[tuple[Parameter, list[tuple[int, int]]]]]:
+def _bundles(spans: Iterable[_Blocks]) -> Iterator[list[_Blocks]]:
     """Parameters in order, small ones of one block together: handing over a bias takes longer than working on it."""
-    bundle: list[tuple[Parameter, list[tuple[int, int]]]] = []
-    entries = 0
+    bundle: list[_Blocks] = []
     for parameter, ranges in spans:
         if len(ranges) > 1:
             if bundle:
                 yield bundle
             yield [(parameter, ranges)]
-            bundle, entries = [], 0
+            bundle = []
             continue
         bundle.append((parameter, ranges))
-        entries += parameter.numel
-        if entries >= _BUNDLE_ENTRIES:
+        if sum(small.numel for small, _ in bundle) >= _BUNDLE_ENTRIES:
             yield bundle
-            bundle, entries = [], 0
+            bundle = []
     if bundle:
         yield bundle
 
