@@ -25,7 +25,7 @@ from neuromerge.errors import Cancelled, SettingError
 
 DEFAULT_BYTES = 3 * 1024**3
 MOST = {
-    "embedding": 1024,  # of one task's pictures under one merge: some 64 positions of a slider
+    "embedding": 512,  # of one task's pictures under one merge: some 32 positions of a slider
     "pass": 16,  # of one trim ratio, as the next two
     "parts": 16,
     "changes": 16,

@@ -7,13 +7,13 @@ import sys
 import threading
 import time
 
-_SECONDS = 10.0
+_SECONDS = 5.0
 _lock = threading.Lock()
 _last = 0.0
 
 
 def give_back() -> bool:
-    """Return the free pages of the C library's heaps to the system, at most every ten seconds; whether it did.
+    """Return the free pages of the C library's heaps to the system, at most every five seconds; whether it did.
 
     Threads that evaluate leave free pages between what they leave behind, in as many heaps as there are threads,
     and glibc returns only those at a heap's end by itself. Elsewhere than on glibc nothing happens.

@@ -8,7 +8,7 @@ from neuromerge.interface import memory
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the C library's own call")
-def test_pages_go_back_at_most_every_ten_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pages_go_back_at_most_every_five_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 1000.0
     monkeypatch.setattr(memory.time, "monotonic", lambda: now)
     monkeypatch.setattr(memory, "_last", 0.0)
@@ -22,9 +22,9 @@ def test_pages_go_back_at_most_every_ten_seconds(monkeypatch: pytest.MonkeyPatch
 
     monkeypatch.setattr(memory.ctypes, "CDLL", lambda name: Library)
     assert memory.give_back()
-    now += 5
+    now += 3
     assert not memory.give_back()
-    now += 6
+    now += 3
     assert memory.give_back()
     assert calls == [0, 0]
 
