@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from neuromerge import __version__
-from neuromerge.errors import NeuroMergeError, SettingError, StorageError
+from neuromerge.errors import NeuroMergeError, SettingError, StorageError, out_of_memory
 
 if TYPE_CHECKING:
     from neuromerge.exploration.results import Trial
@@ -127,6 +127,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         return int(stop.code or 0) if not isinstance(stop.code, str) else _BAD_INPUT
     except NeuroMergeError as error:
         return _complain(str(error))
+    except (MemoryError, RuntimeError) as error:
+        too_large = out_of_memory(error)
+        if too_large is None:
+            raise
+        return _complain(str(too_large))
     except KeyboardInterrupt:
         print("neuromerge: stopped.", file=sys.stderr)
         return _STOPPED

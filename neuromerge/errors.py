@@ -44,3 +44,16 @@ class LimitError(NeuroMergeError):
 
 class Cancelled(NeuroMergeError):
     """A long job was stopped by its user or by its deadline; what was finished is kept."""
+
+
+def out_of_memory(error: BaseException) -> LimitError | None:
+    """`error` in words for people where it says that memory could not be had, else None."""
+    said = str(error)
+    if not isinstance(error, MemoryError) and not (
+        isinstance(error, RuntimeError) and ("allocate memory" in said or "out of memory" in said)
+    ):
+        return None
+    return LimitError(
+        "There is not enough memory on this machine for that. Choose fewer experts or a smaller family, or try again "
+        "when less is going on."
+    )

@@ -214,3 +214,16 @@ def test_help_needs_no_heavy_imports() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_where_memory_runs_out_one_line_says_so(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def huge(*_: object, **__: object) -> None:
+        torch.empty(2**58)
+
+    monkeypatch.setattr("neuromerge.cli._merge", huge)
+    code, _, said = run(capsys, "merge", "--base", "a", "--task", "b", "--out", "c")
+    assert code == 2
+    assert "not enough memory" in said
+    assert said.count("\n") == 1

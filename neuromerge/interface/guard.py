@@ -11,7 +11,7 @@ from typing import Any
 
 import gradio as gr
 
-from neuromerge.errors import Cancelled, NeuroMergeError
+from neuromerge.errors import Cancelled, NeuroMergeError, out_of_memory
 
 logger = logging.getLogger(__name__)
 
@@ -34,7 +34,8 @@ def guarded(handler: Callable[..., Any], outputs: int, told: Told | None = None)
 
     A `NeuroMergeError` is shown as it is, because it was written for people. Anything else is a defect of
     ours: it is logged with its traceback, and the visitor reads a sentence instead of it. `Cancelled` is
-    silent: its cause is a newer request of the same visitor. `told` takes an error for people to a place of its
+    silent: its cause is a newer request of the same visitor. Where memory ran out, what is kept for speed alone is
+    dropped, and the visitor is told so. `told` takes an error for people to a place of its
     own on the page: it returns the outputs, or None where nothing is to be said.
     """
 
@@ -91,6 +92,13 @@ def _shown(error: Exception, outputs: int, told: Told | None) -> Any:
     """Show `error` to the visitor; returns the unchanged outputs."""
     if isinstance(error, gr.Error):
         raise error
+    too_large = out_of_memory(error)
+    if too_large is not None:
+        from neuromerge.exploration.cache import shared_cache
+
+        logger.error("memory ran out; what was kept for later is dropped", exc_info=error)
+        shared_cache().clear()
+        error = too_large
     if isinstance(error, Cancelled):
         pass
     elif isinstance(error, NeuroMergeError):

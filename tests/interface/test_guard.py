@@ -6,8 +6,10 @@ from concurrent.futures import ThreadPoolExecutor
 
 import gradio as gr
 import pytest
+import torch
 
 from neuromerge.errors import Cancelled, SettingError
+from neuromerge.exploration.cache import shared_cache
 from neuromerge.interface import guard
 from neuromerge.interface.guard import guarded
 
@@ -61,3 +63,11 @@ def test_waiting_handlers_are_guarded_too(shown):
     with ThreadPoolExecutor(1) as thread:
         assert thread.submit(asyncio.run, guarded(later, 1)()).result() == gr.skip()
     assert len(shown) == 1
+
+
+@pytest.mark.parametrize("ask", [lambda: [0] * 2**60, lambda: torch.empty(2**58)], ids=["python", "torch"])
+def test_where_memory_runs_out_the_page_says_so_and_what_was_kept_goes(shown, ask):
+    shared_cache().put("kept for speed", 1, 100)
+    assert guarded(ask, 1)() == gr.skip()
+    assert "not enough memory" in shown[0][0]
+    assert shared_cache().peek("kept for speed") is None
