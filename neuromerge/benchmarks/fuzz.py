@@ -23,16 +23,6 @@ TOKENS = (
 )  # fmt: skip
 """What breaks parsers: numbers that are none, characters that do not print, the syntax of YAML, JSON and links."""
 
-RECIPE = """merge_method: neuromerging
-base_model: bundled:pictoclip
-models:
-  - model: bundled:pictoclip/digits
-  - model: bundled:pictoclip/flags
-parameters:
-  trim_ratio: 0.8
-  lambda_parallel: 0
-  lambda_orthogonal: auto
-"""
 CLASSES = "zero, one\ntwo\nthree little pigs"
 TEMPLATE = "a picture of the digit {}"
 HEADER = {
@@ -74,7 +64,7 @@ def targets() -> dict[str, tuple[str, Target]]:
     from neuromerge.errors import SettingError
     from neuromerge.evaluation.families import families
     from neuromerge.exploration.permalinks import PageState, decode, encode
-    from neuromerge.exploration.recipes import dump_recipe, parse_recipe, setting_of
+    from neuromerge.exploration.recipes import dump_recipe, parse_recipe, recipe_of, setting_of
     from neuromerge.exploration.setting import Setting
     from neuromerge.exploration.settings import change, make_setting
     from neuromerge.interface.controls import build_controls
@@ -120,7 +110,7 @@ def targets() -> dict[str, tuple[str, Target]]:
 
     page = PageState(change(make_setting(family, seed=3), family, trim_ratio=0.7), None, "neuron", "cosine")
     return {
-        "recipe": (RECIPE, recipe),
+        "recipe": (dump_recipe(recipe_of(make_setting(family, ("digits", "flags")), family)), recipe),
         "link": (encode(page), link),
         "sidebar": (json.dumps([component.value for component in controls.gathered]), sidebar),
         "class names": (CLASSES, classes),
