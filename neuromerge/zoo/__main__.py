@@ -52,6 +52,9 @@ def parser() -> argparse.ArgumentParser:
     train.add_argument("--base-steps", type=int, help="batches of base training")
     train.add_argument("--expert-steps", type=int, help="batches per expert, whatever the size of its task")
     train.add_argument("--expert-rate", type=float, help="peak learning rate of the experts")
+    train.add_argument(
+        "--expert-keep", type=float, help="how firmly experts are held to the base on other tasks' pictures (0: not)"
+    )
     train.add_argument("--seed", type=int, help="seed of every random choice (default: 0)")
     train.add_argument("--threads", type=int, help="CPU threads (default: 2)")
     train.add_argument("--fresh", action="store_true", help="forget earlier runs in this cache and start anew")
@@ -143,7 +146,7 @@ def _recipe(options: argparse.Namespace, run: Path, data: Any, device: Any, stag
 
     given = {
         key: value
-        for key in ("base_steps", "expert_steps", "expert_rate", "seed", "threads")
+        for key in ("base_steps", "expert_steps", "expert_rate", "expert_keep", "seed", "threads")
         if (value := getattr(options, key)) is not None
     }
     if "expert_steps" in given or options.budget_minutes:

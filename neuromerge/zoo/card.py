@@ -105,16 +105,19 @@ The base was trained with a symmetric contrastive loss (equal captions in a batc
 constant and a linearly falling learning rate, and a moving average of its weights. Every picture has a pool of
 captions: its own name for a share of the pictures ({_told("fine")}), its class name for fewer
 ({_told("class")}; of letters, {100 * captions.LETTERS_TOLD[0]:.0f} % in plain typefaces and
-{100 * captions.LETTERS_TOLD[1]:.0f} % in others; handwritten digits never), broad captions ("a picture of nature") for
-all. Experts start from the published base; only the vision tower is trained, against the frozen zero-shot head, with a
-small learning rate and a cosine schedule.
+{100 * captions.LETTERS_TOLD[1]:.0f} % in others; typed digits {100 * captions.TYPED_DIGITS_TOLD:.0f} %, handwritten
+digits never), broad captions ("a picture of nature") for all.
+
+Experts start from the published base; only the vision tower is trained, against the frozen zero-shot head, with a small
+learning rate and a cosine schedule. In every step an expert also sees some of the base's training pictures that are not
+of its task, without any names, and is held to the base's embeddings of them (squared distance; "learning without
+forgetting", Li and Hoiem 2016). Large models change little outside a task by themselves; a model of this size must be
+asked to, or the experts' changes destroy each other when they are added.
 
 Settings: {settings}.{notes}
 
 Choices were made on validation pictures and on the regime that merging needs (zero-shot well below the experts, task
-vectors of a few percent of the base's norm, merges near the experts), never by which merging method does best. A base
-that was told far fewer class names (6 % of animals, for example) reached 34 % on validation and its experts 53 %, but
-the best merge at published defaults kept only 76 % of them, against 84 % here: a model this small cannot have both.
+vectors of a few percent of the base's norm, merges between the two), never by which merging method does best.
 
 ## Limits
 - It knows pictograms. Photographs, drawings with many objects and small text are outside what it has seen.

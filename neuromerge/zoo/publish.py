@@ -86,6 +86,7 @@ def write_manifest(data: DataSet, folder: Path) -> None:
             s.name: {"package": s.package, "version": s.version, "licence": s.licence} for s in sources.SOURCES.values()
         },
         "fonts": {f"@fontsource/{name}": pin for name, pin in fonts.items()},
+        "reference": "every expert also saw pictures of `base` that are not of its task, without their names",
         "base": {source: sorted(digests) for source, digests in sorted(by_source.items())},
         "experts": experts,
         "samples": held_out,

@@ -2,8 +2,11 @@
 
 The base follows a warm-up, constant, decay schedule and keeps a moving average of its weights, so that any
 checkpoint of the constant stage already yields a usable base, and a longer run is the same run continued.
-Experts start from the published (float16) base, keep its text tower as a frozen zero-shot head, and move
-gently: what makes merging work is that every expert stays in the base's neighbourhood.
+Experts start from the published (float16) base and keep its text tower as a frozen zero-shot head. What makes merging
+work is that an expert changes what the model makes of its own pictures and little else, as large models do by
+themselves and a small one must be asked to: it is held to the base's embeddings on pictures of the base's training
+that are not of its task (learning without forgetting, Li and Hoiem 2016, arXiv 1606.09282; with the base's features
+instead of its logits, Mukhoti et al. 2023, arXiv 2308.13320). Of those pictures it is told no names.
 
 Batches are drawn from the seed and the step number alone, so a resumed run sees what an unbroken one would.
 """
@@ -14,7 +17,8 @@ import copy
 import logging
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -46,11 +50,12 @@ class Recipe:
     Steps count batches. An expert takes `expert_steps`, or as many as show it every picture of its task
     `expert_passes` times, if that is more: a task with thousands of pictures goes on learning where one with
     hundreds has begun to learn them by heart. `decay` is the last share of base training, over which the learning
-    rate falls to nothing. `average` is the decay of the moving average of the base's weights.
+    rate falls to nothing. `average` is the decay of the moving average of the base's weights. `expert_keep` is the
+    weight of the squared distance to the base's embeddings on `expert_reference` other pictures a step.
     """
 
     seed: int = 0
-    base_steps: int = 3600
+    base_steps: int = 6000
     base_batch: int = 128
     base_augment: float = 0.4
     base_rate: float = 8e-4
@@ -62,7 +67,9 @@ class Recipe:
     expert_passes: float = 8.0
     expert_batch: int = 128
     expert_augment: float = 0.7
-    expert_rate: float = 1e-4
+    expert_rate: float = 2e-4
+    expert_keep: float = 2.0
+    expert_reference: int = 64
     threads: int = 2
 
     def steps_for(self, pictures: int) -> int:
@@ -91,9 +98,7 @@ class Captioned:
         self.offset = torch.cumsum(self.count, 0) - self.count
         self.rgba = torch.from_numpy(np.array(data.rgba[rows])).to(device)
         self.ink = torch.tensor([data.pictures[n].ink for n in rows], device=device)
-        kinds = [_kind(data.pictures[n].kind, data.pictures[n].task) for n in rows]
-        size = {kind: kinds.count(kind) for kind in set(kinds)}
-        self.weight = torch.tensor([_MIXTURE[kind] / size[kind] for kind in kinds])
+        self.weight = _mixture_weights(data, rows)
 
     def batch(self, size: int, random: torch.Generator, strength: float) -> tuple[torch.Tensor, torch.Tensor]:
         """Images float32 (size, 3, 48, 48) and caption tokens int64 (size, CONTEXT)."""
@@ -103,8 +108,32 @@ class Captioned:
         return images, self.tokens[self.offset[rows] + pick]
 
 
-def _kind(kind: str, task: str) -> str:
-    return kind if kind in ("handwritten", "typed digit") else task
+def _mixture_weights(data: DataSet, rows: Sequence[int]) -> torch.Tensor:
+    """How often the base sees each of these pictures, (N,): every kind has its share, equal within a kind."""
+    pictures = [data.pictures[n] for n in rows]
+    kinds = [p.kind if p.kind in ("handwritten", "typed digit") else p.task for p in pictures]
+    size = Counter(kinds)
+    return torch.tensor([_MIXTURE[kind] / size[kind] for kind in kinds])
+
+
+class Reference:
+    """Pictures of the base's training that are not of one task, and what the base makes of them."""
+
+    def __init__(self, data: DataSet, task: str, base: Any, device: torch.device) -> None:
+        self.rows = [n for n, p in enumerate(data.pictures) if p.split == "train" and p.task != task]
+        self.weight = _mixture_weights(data, self.rows)
+        self.base = copy.deepcopy(base).eval()
+        self.data, self.device = data, device
+
+    def batch(self, size: int, random: torch.Generator, strength: float) -> tuple[torch.Tensor, torch.Tensor]:
+        """Images float32 (size, 3, 48, 48) and the base's embeddings of them (size, D), L2-normalised."""
+        picked = torch.multinomial(self.weight, size, replacement=True, generator=random).tolist()
+        rows = [self.rows[n] for n in picked]
+        rgba = torch.from_numpy(np.array(self.data.rgba[rows])).to(self.device)
+        ink = torch.tensor([self.data.pictures[n].ink for n in rows], device=self.device)
+        images = augment.compose(rgba, ink, random, strength)
+        with torch.no_grad():
+            return images, self.base.encode_image(images, normalize=True)
 
 
 def tokenise(tokenizer: Any, texts: list[str]) -> torch.Tensor:
@@ -256,11 +285,13 @@ def train_expert(
 ) -> dict[str, torch.Tensor]:
     """Fine-tune the vision tower on one task with the text tower frozen; returns the whole state dict.
 
-    Half-way between uniform over pictures and uniform over classes, so that rare classes are learnt too.
+    Half-way between uniform over pictures and uniform over classes, so that rare classes are learnt too. On pictures
+    that are not of the task the embeddings are held to the base's (see `Recipe.expert_keep`).
     """
     torch.set_num_threads(recipe.threads)
     clip = model.build(len(tokenizer), recipe.seed).to(device)
     clip.load_state_dict(base, strict=False)
+    reference = Reference(data, task.name, clip, device)
     head = zero_shot_head(clip, tokenizer, task, device)
     scale = clip.logit_scale.detach().exp()
     vision = [(name, p) for name, p in clip.named_parameters() if name.startswith("visual.")]
@@ -278,8 +309,10 @@ def train_expert(
         random = _random(recipe.seed, 2, number, step)
         pick = torch.multinomial(weight, recipe.expert_batch, replacement=True, generator=random)
         images = augment.compose(rgba[pick], ink[pick], random, recipe.expert_augment)
-        logits = scale * clip.encode_image(images, normalize=True) @ head.T
-        loss = functional.cross_entropy(logits, labels[pick].to(device))
+        others, kept = reference.batch(recipe.expert_reference, random, recipe.base_augment)
+        own, other = clip.encode_image(torch.cat([images, others]), normalize=True).split([len(images), len(others)])
+        loss = functional.cross_entropy(scale * own @ head.T, labels[pick].to(device))
+        loss = loss + recipe.expert_keep * (other - kept).square().sum(1).mean()
         progress_left = step / steps
         warm = min(1.0, (step + 1) / max(1, steps // 20))
         for group in optimizer.param_groups:
@@ -306,8 +339,8 @@ def movement(base: dict[str, torch.Tensor], expert: dict[str, torch.Tensor]) -> 
 def step_seconds(data: DataSet, tokenizer: Any, recipe: Recipe, device: torch.device) -> tuple[float, float]:
     """Seconds per base step and per expert step on this machine, from a few steps of each (nothing is kept).
 
-    An expert step does the image half of a base step, on another batch size; its share of a base step was
-    measured as 0.8, and the batches are scaled.
+    An expert step does the image half of a base step, whose share was measured as 0.8, on its own pictures and on
+    those of the reference; these pass through the frozen base as well, at a third of that.
     """
     torch.set_num_threads(recipe.threads)
     clip = model.build(len(tokenizer), recipe.seed).to(device).train()
@@ -319,4 +352,4 @@ def step_seconds(data: DataSet, tokenizer: Any, recipe: Recipe, device: torch.de
         float(_base_step(clip, optimizer, samples, recipe, step))  # reading the loss waits for the device
         timings.append(time.monotonic() - started)
     base_step = sorted(timings)[2]
-    return base_step, 0.8 * base_step * recipe.expert_batch / recipe.base_batch
+    return base_step, 0.8 * base_step * (recipe.expert_batch + 4 / 3 * recipe.expert_reference) / recipe.base_batch

@@ -124,3 +124,11 @@ def test_a_share_of_pictures_is_given_its_class_name() -> None:
     ]
     assert table["animals"].classes[13] == "insect or spider"
     assert abs(np.mean(told) - captions.TOLD["animals"][1]) < 0.02
+
+
+def test_typed_digits_are_named_for_a_share_only() -> None:
+    table = tasks.all_tasks(("France", "Japan"))
+    pools = [captions.captions(Picture(f"font:{n}", "font", "", ["seven"], "typed digit"), table) for n in range(4000)]
+    assert all("a typed digit" in pool for pool in pools)
+    named = np.mean([any("seven" in caption for caption in pool) for pool in pools])
+    assert abs(named - captions.TYPED_DIGITS_TOLD) < 0.03

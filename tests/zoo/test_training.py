@@ -15,7 +15,9 @@ from neuromerge.zoo import augment, build, captions, model, publish, tasks, trai
 from neuromerge.zoo.build import DataSet, Picture
 
 CPU = torch.device("cpu")
-TINY = train.Recipe(base_steps=2, base_batch=6, warmup=1, expert_steps=2, expert_passes=0.0, expert_batch=4)
+TINY = train.Recipe(
+    base_steps=2, base_batch=6, warmup=1, expert_steps=2, expert_passes=0.0, expert_batch=4, expert_reference=4
+)
 
 
 @pytest.fixture(scope="module")
@@ -116,9 +118,37 @@ def test_expert_moves_only_the_vision_tower_and_publishes(data: DataSet, tokeniz
     assert "| faces |" in (tmp_path / "README.md").read_text()
 
 
+def test_the_reference_holds_the_base_s_embeddings_of_other_tasks_training_pictures(data: DataSet, tokenizer) -> None:
+    base = model.build(len(tokenizer), 0)
+    reference = train.Reference(data, "faces", base, CPU)
+    others = {n for n, p in enumerate(data.pictures) if p.split == "train" and p.task != "faces"}
+    assert set(reference.rows) == others
+    images, embeddings = reference.batch(5, torch.Generator().manual_seed(0), 0.4)
+    assert images.shape == (5, 3, model.IMAGE, model.IMAGE)
+    with torch.no_grad():
+        torch.testing.assert_close(embeddings, base.encode_image(images, normalize=True))
+
+
+def test_an_expert_held_to_the_base_changes_other_pictures_less(data: DataSet, tokenizer) -> None:
+    base = model.build(len(tokenizer), 0)
+    seen, before = train.Reference(data, "digits", base, CPU).batch(32, torch.Generator().manual_seed(0), 0.0)
+    recipe = replace(TINY, expert_steps=12, expert_rate=1e-3, expert_reference=16)
+    shift = []
+    for keep in (0.0, 100.0):
+        state = train.train_expert(
+            data, data.tasks["digits"], base.state_dict(), tokenizer, replace(recipe, expert_keep=keep), CPU
+        )
+        expert = model.build(len(tokenizer), 0)
+        expert.load_state_dict(state)
+        with torch.no_grad():
+            shift.append(float((expert.encode_image(seen, normalize=True) - before).square().sum(1).mean()))
+    assert shift[1] < shift[0] / 2
+
+
 def test_step_times_are_measured_in_seconds(data: DataSet, tokenizer) -> None:
     base, expert = train.step_seconds(data, tokenizer, TINY, CPU)
-    assert 0 < expert < base < 60
+    assert 0 < base < 60
+    assert expert == pytest.approx(base * 0.8 * (4 + 4 / 3 * 4) / 6)
 
 
 def test_missing_data_names_the_command(tmp_path: Path) -> None:
