@@ -86,8 +86,20 @@ def _random(*numbers: int) -> torch.Generator:
     return torch.Generator().manual_seed(int(np.random.SeedSequence(numbers).generate_state(1)[0]))
 
 
+class Pictures:
+    """Some pictures of the data set in the device's memory, drawn anew for every batch."""
+
+    def __init__(self, data: DataSet, rows: Sequence[int], device: torch.device) -> None:
+        self.rgba = torch.from_numpy(np.array(data.rgba[rows])).to(device)
+        self.ink = torch.tensor([data.pictures[n].ink for n in rows], device=device)
+
+    def draw(self, picked: torch.Tensor, random: torch.Generator, strength: float) -> torch.Tensor:
+        """Images float32 (B, 3, 48, 48) of the pictures with these numbers, int64 (B,)."""
+        return augment.compose(self.rgba[picked], self.ink[picked], random, strength)
+
+
 class Captioned:
-    """The training pictures of the base in memory, with tokenised caption pools and sampling weights."""
+    """The training pictures of the base, with tokenised caption pools and sampling weights."""
 
     def __init__(self, data: DataSet, tokenizer: Any, device: torch.device) -> None:
         rows = [n for n, picture in enumerate(data.pictures) if picture.split == "train"]
@@ -96,15 +108,14 @@ class Captioned:
         self.tokens = tokenise(tokenizer, flat).to(device)
         self.count = torch.tensor([len(pool) for pool in pools])
         self.offset = torch.cumsum(self.count, 0) - self.count
-        self.rgba = torch.from_numpy(np.array(data.rgba[rows])).to(device)
-        self.ink = torch.tensor([data.pictures[n].ink for n in rows], device=device)
+        self.pictures = Pictures(data, rows, device)
         self.weight = _mixture_weights(data, rows)
 
     def batch(self, size: int, random: torch.Generator, strength: float) -> tuple[torch.Tensor, torch.Tensor]:
         """Images float32 (size, 3, 48, 48) and caption tokens int64 (size, CONTEXT)."""
         rows = torch.multinomial(self.weight, size, replacement=True, generator=random)
         pick = (torch.rand(size, generator=random) * self.count[rows]).long()
-        images = augment.compose(self.rgba[rows], self.ink[rows], random, strength)
+        images = self.pictures.draw(rows, random, strength)
         return images, self.tokens[self.offset[rows] + pick]
 
 
@@ -121,17 +132,14 @@ class Reference:
 
     def __init__(self, data: DataSet, task: str, base: Any, device: torch.device) -> None:
         self.rows = [n for n, p in enumerate(data.pictures) if p.split == "train" and p.task != task]
+        self.pictures = Pictures(data, self.rows, device)
         self.weight = _mixture_weights(data, self.rows)
         self.base = copy.deepcopy(base).eval()
-        self.data, self.device = data, device
 
     def batch(self, size: int, random: torch.Generator, strength: float) -> tuple[torch.Tensor, torch.Tensor]:
         """Images float32 (size, 3, 48, 48) and the base's embeddings of them (size, D), L2-normalised."""
-        picked = torch.multinomial(self.weight, size, replacement=True, generator=random).tolist()
-        rows = [self.rows[n] for n in picked]
-        rgba = torch.from_numpy(np.array(self.data.rgba[rows])).to(self.device)
-        ink = torch.tensor([self.data.pictures[n].ink for n in rows], device=self.device)
-        images = augment.compose(rgba, ink, random, strength)
+        picked = torch.multinomial(self.weight, size, replacement=True, generator=random)
+        images = self.pictures.draw(picked, random, strength)
         with torch.no_grad():
             return images, self.base.encode_image(images, normalize=True)
 
@@ -225,7 +233,7 @@ def train_base(
     if step >= recipe.base_steps:
         return average
     samples = Captioned(data, tokenizer, device)
-    log.info("base: %d pictures, %d captions, %d tokens", len(samples.rgba), len(samples.tokens), len(tokenizer))
+    log.info("base: %d pictures, %d captions, %d tokens", len(samples.weight), len(samples.tokens), len(tokenizer))
     clip.train()
     save_due, tell_due = _every(120), _every(15)
     started, first = time.monotonic(), step
@@ -299,8 +307,7 @@ def train_expert(
     rows = data.rows(task.name, "train")
     steps = recipe.steps_for(len(rows))
     labels = torch.tensor([data.pictures[n].label for n in rows])
-    rgba = torch.from_numpy(np.array(data.rgba[rows])).to(device)
-    ink = torch.tensor([data.pictures[n].ink for n in rows], device=device)
+    pictures = Pictures(data, rows, device)
     weight = torch.bincount(labels, minlength=len(task.classes)).float()[labels] ** -0.5
     number = sorted(data.tasks).index(task.name)
     tell_due = _every(15)
@@ -308,7 +315,7 @@ def train_expert(
     for step in range(steps):
         random = _random(recipe.seed, 2, number, step)
         pick = torch.multinomial(weight, recipe.expert_batch, replacement=True, generator=random)
-        images = augment.compose(rgba[pick], ink[pick], random, recipe.expert_augment)
+        images = pictures.draw(pick, random, recipe.expert_augment)
         others, kept = reference.batch(recipe.expert_reference, random, recipe.base_augment)
         own, other = clip.encode_image(torch.cat([images, others]), normalize=True).split([len(images), len(others)])
         loss = functional.cross_entropy(scale * own @ head.T, labels[pick].to(device))
