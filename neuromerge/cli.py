@@ -20,7 +20,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from neuromerge import __version__
+from neuromerge.deployment import deployment
 from neuromerge.errors import NeuroMergeError, SettingError, StorageError, out_of_memory
+from neuromerge.progress import UNATTENDED, Job
 
 if TYPE_CHECKING:
     from neuromerge.exploration.results import Trial
@@ -118,6 +120,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a terminal without Unicode, a path that is no text
     try:
+        deployment()  # a word in the environment that cannot be read is an error of every command
         options = _parser(arguments).parse_args(arguments)
         with warnings.catch_warnings():
             # What a user should know is part of the result and printed from there.
@@ -236,7 +239,7 @@ def _parameter_options(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("parameters of the method (default in brackets)")
     owners: dict[str, list[tuple[MergeMethod, Any]]] = {}
     for method in methods().values():
-        for spec in method.parameters:
+        for spec in method.hyperparameters:
             owners.setdefault(spec.name, []).append((method, spec))
     for name, uses in owners.items():
         spec = uses[0][1]
@@ -376,7 +379,7 @@ def _merge(options: argparse.Namespace) -> int:
         if name.startswith("parameter_") and value is not None
     }
     base, tasks, method, values, seed = _what_to_merge(options, given)
-    with _progress(options.quiet) as progress:
+    with _job(options.quiet) as job:
         result = neuromerge.merge(
             base,
             tasks,
@@ -387,7 +390,7 @@ def _merge(options: argparse.Namespace) -> int:
             dtype=options.dtype,
             force=options.force,
             device=options.device,
-            progress=progress,
+            job=job,
             **values,
         )
     if options.json:
@@ -407,11 +410,11 @@ def _what_to_merge(
         return options.base, options.task, options.method or "neuromerging", dict(given), options.seed or 0
     if options.base or options.task:
         raise SettingError("Give a recipe or --base and --task, not both.")
-    from neuromerge.exploration.recipes import load_recipe
+    from neuromerge.settings.recipes import load_recipe
 
     recipe = load_recipe(Path(options.recipe))
     method = options.method or recipe.method
-    own = dict(recipe.parameters) if method == recipe.method else {}
+    own = dict(recipe.hyperparameters) if method == recipe.method else {}
     names = [entry.name for entry in recipe.models]
     sources = [entry.model for entry in recipe.models]
     named = all(names) and len(set(names)) == len(names)
@@ -445,7 +448,7 @@ def _merge_text(result: MergeResult) -> str:
 def _evaluate(options: argparse.Namespace) -> int:
     import neuromerge
 
-    with _progress(options.quiet) as progress:
+    with _job(options.quiet) as job:
         table = neuromerge.evaluate(
             options.checkpoint,
             options.tasks,
@@ -453,7 +456,7 @@ def _evaluate(options: argparse.Namespace) -> int:
             options.family,
             experts=options.experts,
             samples=dict(options.images) or None,
-            progress=progress,
+            job=job,
         )
     print(table.to_json() if options.json else table.to_text())
     return 0
@@ -464,7 +467,7 @@ def _interference(options: argparse.Namespace) -> int:
 
     if not options.base or not options.task:
         raise SettingError("Name a base and at least one expert: --base B --task T1 --task T2.")
-    with _progress(options.quiet) as progress:
+    with _job(options.quiet) as job:
         table = neuromerge.interference(
             options.base,
             options.task,
@@ -472,7 +475,7 @@ def _interference(options: argparse.Namespace) -> int:
             lambda_parallel=options.lambda_parallel,
             lambda_orthogonal=options.lambda_orthogonal,
             device=options.device,
-            progress=progress,
+            job=job,
         )
     if options.csv:
         text = table.to_csv(index=False)
@@ -500,17 +503,16 @@ def _interference(options: argparse.Namespace) -> int:
 
 
 def _sweep(options: argparse.Namespace) -> int:
-    from neuromerge.exploration.recipes import dump_recipe, recipe_of
-    from neuromerge.exploration.sweeps import sweep, trials_to_csv
+    from neuromerge.search.sweep import sweep, trials_to_csv
+    from neuromerge.settings.recipes import dump_recipe, recipe_of
 
     for path in (options.csv, options.recipe):
         _require_writable(path)
-    with _progress(options.quiet) as progress:
+    with _job(options.quiet) as job:
 
         def told(trial: Trial, total: int) -> None:
-            if progress is not None:
-                value = "failed" if trial.value is None else f"{100 * trial.value:.1f} %"
-                progress(min(trial.number + 1, total), total, f"trial {trial.number}: {value}")
+            value = "failed" if trial.value is None else f"{100 * trial.value:.1f} %"
+            job.report(min(trial.number + 1, total), total, f"trial {trial.number}: {value}")
 
         found = sweep(
             options.family,
@@ -521,7 +523,7 @@ def _sweep(options: argparse.Namespace) -> int:
             storage=options.storage,
             study_name=options.study,
             seed=options.seed,
-            parameters=dict(options.set),
+            hyperparameters=dict(options.set),
             search=options.search,
             ranges=dict(options.range),
             on_trial=told,
@@ -535,7 +537,7 @@ def _sweep(options: argparse.Namespace) -> int:
         best = found.best
         _print_json(
             {
-                "best": None if best is None else {"method": best.method, "parameters": dict(best.parameters)},
+                "best": None if best is None else {"method": best.method, "parameters": dict(best.hyperparameters)},
                 "best_value": found.best_value,
                 "importances": found.importances,
                 "trials": [vars(trial) for trial in found.trials],
@@ -549,7 +551,7 @@ def _sweep(options: argparse.Namespace) -> int:
     else:
         complete = sum(trial.state == "complete" for trial in found.trials)
         print(f"Best of {complete} trials: {100 * found.best_value:.1f} % mean validation accuracy")
-        print("  " + ", ".join(f"{name} {_number(value)}" for name, value in found.best.parameters))
+        print("  " + ", ".join(f"{name} {_number(value)}" for name, value in found.best.hyperparameters))
         for name, share in sorted(found.importances.items(), key=lambda item: -item[1]):
             print(f"  {name} explains {100 * share:.0f} % of the differences")
         print(
@@ -559,9 +561,9 @@ def _sweep(options: argparse.Namespace) -> int:
 
 
 def _compare(options: argparse.Namespace) -> int:
-    from neuromerge.evaluation import compare
+    from neuromerge.search.compare import compare
 
-    with _progress(options.quiet) as progress:
+    with _job(options.quiet) as job:
         table = compare(
             options.family,
             options.tasks,
@@ -569,7 +571,7 @@ def _compare(options: argparse.Namespace) -> int:
             tuned=options.tuned,
             split=_SPLITS[options.split],
             seed=options.seed,
-            progress=progress,
+            job=job,
         )
     if options.json:
         print(table.to_json())
@@ -667,7 +669,7 @@ def _methods(options: argparse.Namespace) -> int:
         return 0
     for method in chosen:
         print(f"{method.name}  {method.title}: {method.summary}")
-        for spec in method.parameters:
+        for spec in method.hyperparameters:
             legal = ", ".join(spec.choices) if spec.choices else spec.range_text()
             print(f"  --{spec.name.replace('_', '-')}  {legal} (default {spec.default}). {spec.description}")
         print(f"  {method.citation}\n")
@@ -681,7 +683,7 @@ def _method_as_dict(method: MergeMethod) -> dict[str, Any]:
         "title": method.title,
         "summary": method.summary,
         "citation": method.citation,
-        "parameters": [{name: getattr(spec, name) for name in names} for spec in method.parameters],
+        "parameters": [{name: getattr(spec, name) for name in names} for spec in method.hyperparameters],
     }
 
 
@@ -696,10 +698,10 @@ def _app(options: argparse.Namespace) -> int:
 
 
 @contextlib.contextmanager
-def _progress(quiet: bool) -> Iterator[Callable[[int, int, str], None] | None]:
-    """A progress callback that draws a bar on standard error, None where nobody would see it."""
+def _job(quiet: bool) -> Iterator[Job]:
+    """A job that draws a bar on standard error, or tells nobody where nobody would see it."""
     if quiet or not sys.stderr.isatty():
-        yield None
+        yield UNATTENDED
         return
     from tqdm import tqdm
 
@@ -712,7 +714,7 @@ def _progress(quiet: bool) -> Iterator[Callable[[int, int, str], None] | None]:
         bar.update(done - bar.n)
 
     try:
-        yield update
+        yield Job(update)
     finally:
         bar.close()
 

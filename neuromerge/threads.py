@@ -23,7 +23,7 @@ def pool(threads: int) -> ThreadPoolExecutor:
     """
     before = torch.get_num_threads()
     ready = threading.Barrier(threads + 1)
-    workers = ThreadPoolExecutor(threads, thread_name_prefix="neuromerge-block")
+    workers = ThreadPoolExecutor(threads, thread_name_prefix="neuromerge-chunk")
 
     def single() -> None:
         torch.get_num_threads()  # a thread's first question sets its number: it must not come after

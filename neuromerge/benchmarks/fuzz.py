@@ -61,14 +61,15 @@ def targets() -> dict[str, tuple[str, Target]]:
     import gradio as gr
 
     from neuromerge.checkpoints.header import parse_header
+    from neuromerge.deployment import Limits
     from neuromerge.errors import SettingError
     from neuromerge.evaluation.families import families
-    from neuromerge.exploration.permalinks import PageState, decode, encode
-    from neuromerge.exploration.recipes import dump_recipe, parse_recipe, recipe_of, setting_of
-    from neuromerge.exploration.setting import Setting
-    from neuromerge.exploration.settings import change, make_setting
     from neuromerge.interface.controls import build_controls
-    from neuromerge.interface.limits import Limits, check_class_names, check_template
+    from neuromerge.interface.permalinks import PageState, decode, encode
+    from neuromerge.interface.typed import check_class_names, check_template
+    from neuromerge.settings.choices import change, make_setting
+    from neuromerge.settings.recipes import dump_recipe, parse_recipe, recipe_of, setting_of
+    from neuromerge.settings.setting import Setting
 
     known, limits = families(), Limits()
     family = next(iter(known.values()))

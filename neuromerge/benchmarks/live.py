@@ -18,8 +18,8 @@ from pathlib import Path
 from neuromerge.benchmarks.memory import PeakMemory
 from neuromerge.errors import NeuroMergeError
 from neuromerge.evaluation.families import Family, get_family
-from neuromerge.exploration.settings import change, make_setting
 from neuromerge.exploration.workspace import Workspace
+from neuromerge.settings.choices import change, make_setting
 
 MEASURE = "retention"
 

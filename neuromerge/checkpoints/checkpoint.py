@@ -12,9 +12,10 @@ import torch
 
 from neuromerge.checkpoints import layouts
 from neuromerge.checkpoints.roles import Parameter, Roles, resolve
-from neuromerge.checkpoints.sources import locate, pickles_allowed
+from neuromerge.checkpoints.sources import locate
 from neuromerge.checkpoints.storage import MappingStorage, Storage, require_mergeable
 from neuromerge.checkpoints.text import shown
+from neuromerge.deployment import deployment
 from neuromerge.errors import CheckpointError
 
 _SAMPLE = 64  # entries of each end of a tensor that go into the fingerprint
@@ -247,7 +248,7 @@ def load_checkpoint(
         raise CheckpointError(
             f"A checkpoint is named by a path or an address, or given as a state dict, not as {type(source).__name__}."
         )
-    allowed = pickles_allowed() if allow_pickle is None else allow_pickle
+    allowed = deployment().pickles_allowed if allow_pickle is None else allow_pickle
     found = locate(source, allowed)
     return Checkpoint(
         found.storage,

@@ -10,6 +10,7 @@ from typing import Any
 
 from neuromerge.checkpoints import storage as stores
 from neuromerge.checkpoints.text import shown
+from neuromerge.deployment import deployment
 from neuromerge.errors import AssetError, CheckpointError, SourceUnavailableError
 
 BUNDLED = "bundled:"
@@ -66,27 +67,6 @@ class Located:
     revision: str | None = None
     config: dict[str, Any] = field(default_factory=dict)
     config_files: dict[str, Path] = field(default_factory=dict)
-
-
-def assets_folder() -> Path:
-    """Folder of the bundled files: $NEUROMERGE_ASSETS, or `assets` beside the package."""
-    given = os.environ.get("NEUROMERGE_ASSETS")
-    return Path(given) if given else Path(__file__).resolve().parents[2] / "assets"
-
-
-def pickles_allowed() -> bool:
-    """Whether PyTorch files may be read, through the restricted unpickler.
-
-    Not where $NEUROMERGE_SAFETENSORS_ONLY is set, and not on a public deployment (a Space, or $NEUROMERGE_PUBLIC).
-    """
-    for variable, otherwise in (
-        ("NEUROMERGE_SAFETENSORS_ONLY", False),
-        ("NEUROMERGE_PUBLIC", "SPACE_ID" in os.environ),
-    ):
-        told = os.environ.get(variable, "").strip().lower()
-        if told not in ("0", "false", "no") if told else otherwise:
-            return False
-    return True
 
 
 def locate(source: str | Path, allow_pickle: bool) -> Located:
@@ -171,11 +151,11 @@ def _bundled(source: str, allow_pickle: bool) -> Located:
     for part in (family, task or family):
         if not _BUNDLED_NAME.fullmatch(part):
             raise AssetError(f"{shown(source)} is no bundled model. Expected bundled:family or bundled:family/task.")
-    folder = assets_folder() / family
+    folder = deployment().assets / family
     if not folder.is_dir():
-        known = sorted(p.parent.name for p in assets_folder().glob("*/*.safetensors"))
+        known = sorted(p.parent.name for p in deployment().assets.glob("*/*.safetensors"))
         raise AssetError(
-            f"There is no bundled family {family!r} in {assets_folder()}. Bundled: {', '.join(known) or 'none'}."
+            f"There is no bundled family {family!r} in {deployment().assets}. Bundled: {', '.join(known) or 'none'}."
         )
     if not task:
         return _named(_folder(folder, source, allow_pickle=False), family)

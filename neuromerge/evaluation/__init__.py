@@ -22,7 +22,6 @@ _PUBLIC = {
     "samples_for": "accuracy",
     "top_k": "accuracy",
     "layer_inputs": "activations",
-    "compare": "comparison",
     "Family": "families",
     "TaskSpec": "families",
     "get_family": "families",
@@ -47,7 +46,6 @@ __all__ = [
     "accuracy_interval",
     "accuracy_of",
     "classify",
-    "compare",
     "confusion_counts",
     "evaluate",
     "folder_samples",
@@ -78,7 +76,6 @@ if TYPE_CHECKING:
         top_k,
     )
     from neuromerge.evaluation.activations import layer_inputs
-    from neuromerge.evaluation.comparison import compare
     from neuromerge.evaluation.families import Family, TaskSpec, get_family, local_family
     from neuromerge.evaluation.heads import zero_shot_head
     from neuromerge.evaluation.model import TextModel, VisionModel

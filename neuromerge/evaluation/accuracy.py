@@ -24,7 +24,7 @@ from neuromerge.evaluation.families import DEFAULT_TEMPLATES, Family, families, 
 from neuromerge.evaluation.heads import zero_shot_head
 from neuromerge.evaluation.model import TextModel, VisionModel
 from neuromerge.evaluation.samples import SPLITS, SampleSet, folder_samples, load_samples, prepared
-from neuromerge.merging.registry import Progress
+from neuromerge.progress import UNATTENDED, Job
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -108,24 +108,22 @@ def heads_of(family: Family | str, text_model: TextModel, tasks: Iterable[str] |
     return {spec.name: zero_shot_head(text_model, spec.classes, spec.templates, keep=True) for spec in specs}
 
 
-def accuracy_of(
-    model: VisionModel, heads: Mapping[str, Tensor], batch: Batch, progress: Progress | None = None
-) -> Counts:
+def accuracy_of(model: VisionModel, heads: Mapping[str, Tensor], batch: Batch, job: Job = UNATTENDED) -> Counts:
     """How the model, with the weights it has now, does on every task of the batch.
 
     Each image goes through the network once and through its own task's head. Hold `model.lock` where another
     thread may write weights meanwhile.
 
     Args:
-        progress: called as progress(images done, images, what) between parts; may raise Cancelled.
+        job: told how far it is; stops it.
     """
-    if progress is None:
+    if not job.watched:
         features = model.encode(batch.pixels)
     else:
         parts = []
         for part in batch.pixels.split(max(8 * model.chunk, 1)):
             parts.append(model.encode(part))
-            progress(sum(map(len, parts)), len(batch.pixels), "pictures")
+            job.report(sum(map(len, parts)), len(batch.pixels), "pictures")
         features = torch.cat(parts) if parts else model.encode(batch.pixels)
     correct: dict[str, int] = {}
     predictions: dict[str, np.ndarray] = {}
@@ -269,7 +267,7 @@ def evaluate(
     *,
     experts: bool | None = None,
     samples: Mapping[str, SampleSet | str | Path] | None = None,
-    progress: Progress | None = None,
+    job: Job = UNATTENDED,
 ) -> AccuracyTable:
     """Zero-shot accuracy of a checkpoint on the tasks of its family.
 
@@ -282,7 +280,7 @@ def evaluate(
         experts: whether the experts are evaluated too, for the normalised accuracy; by default where they are on
             this machine (bundled and local families).
         samples: pictures of one's own for some tasks: a SampleSet, or a folder with one subfolder a class.
-        progress: called as progress(done, total, what); may raise Cancelled.
+        job: told how far it is; stops it.
 
     Raises:
         SettingError: unknown family, task or split. CheckpointError: the weights are not a CLIP model of this family.
@@ -302,9 +300,9 @@ def evaluate(
     model = VisionModel.from_checkpoint(opened, base=base)
     batch = make_batch(samples_for(chosen, names, split, samples), model)
     heads = heads_of(chosen, text_model, names)
-    counts = accuracy_of(model, heads, batch, progress)
+    counts = accuracy_of(model, heads, batch, job)
     compared = (not chosen.online) if experts is None else experts
-    reached = expert_accuracies(chosen, model, heads, batch, base, progress) if compared else {}
+    reached = expert_accuracies(chosen, model, heads, batch, base, job) if compared else {}
     return AccuracyTable(
         checkpoint=opened.source,
         revision=opened.revision,
@@ -320,7 +318,7 @@ def expert_accuracies(
     heads: Mapping[str, Tensor],
     batch: Batch,
     base: Checkpoint,
-    progress: Progress | None = None,
+    job: Job = UNATTENDED,
 ) -> dict[str, float]:
     """Accuracy of every task's own expert on that task's pictures. `model` is left with the last expert's weights."""
     reached: dict[str, float] = {}
@@ -333,8 +331,7 @@ def expert_accuracies(
         )
         counts = accuracy_of(model, heads, alone)
         reached[task] = counts.correct[task] / max(counts.n[task], 1)
-        if progress is not None:
-            progress(number + 1, len(batch.tasks), "experts")
+        job.report(number + 1, len(batch.tasks), "experts")
     return reached
 
 

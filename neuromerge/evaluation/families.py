@@ -8,7 +8,6 @@ Families are described in YAML files beside this module (`families/`, tasks in `
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -16,7 +15,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
-from neuromerge.checkpoints.sources import assets_folder
+from neuromerge.deployment import deployment
 from neuromerge.errors import AssetError, LimitError, NeuroMergeError, SettingError
 
 REGISTRY = Path(__file__).with_name("families")
@@ -132,19 +131,6 @@ class Family:
         return f"neuromerge models --fetch {self.name}"
 
 
-def local_families_allowed() -> bool:
-    """Whether a user's own folders may be opened: yes on one's own machine, no on a public Space.
-
-    ``NEUROMERGE_ALLOW_LOCAL`` (``1`` or ``0``) decides; where it is not set, ``NEUROMERGE_PUBLIC`` does, and where
-    that is not set either, whether this is a Space.
-    """
-    for name, allowed in (("NEUROMERGE_ALLOW_LOCAL", True), ("NEUROMERGE_PUBLIC", False)):
-        told = os.environ.get(name, "").strip().lower()
-        if told:
-            return (told in ("1", "true", "yes")) == allowed
-    return "SPACE_ID" not in os.environ
-
-
 def families() -> dict[str, Family]:
     """Every family that can be described here, by name; the bundled one first.
 
@@ -209,7 +195,7 @@ def local_family(folder: Path | str, *, allowed: bool | None = None) -> Family:
 
     Raises LimitError where local folders are not allowed, SettingError where the folder lacks a part.
     """
-    if not (local_families_allowed() if allowed is None else allowed):
+    if not (deployment().allow_local if allowed is None else allowed):
         raise LimitError(
             "Folders of your own cannot be opened on this public deployment. Run the app on your machine for that."
         )
@@ -284,8 +270,8 @@ def check_templates(templates: Any) -> tuple[str, ...]:
 
 def _own_folders() -> list[Path]:
     """The folders that the user named, none where local folders are not allowed."""
-    listed = os.environ.get("NEUROMERGE_FAMILIES", "")
-    return [Path(part) for part in listed.split(os.pathsep) if part] if local_families_allowed() else []
+    found = deployment()
+    return list(found.families) if found.allow_local else []
 
 
 def _family_folders() -> list[Path]:
@@ -303,7 +289,7 @@ def _registered(path: Path) -> Family:
     tasks_file = _yaml(path).get("tasks_file")
     if tasks_file is None:
         return _read_family(path, None, path.stat().st_mtime_ns)
-    described = assets_folder() / name / str(tasks_file)
+    described = deployment().assets / name / str(tasks_file)
     try:
         stamp = described.stat().st_mtime_ns
     except OSError:

@@ -19,8 +19,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from neuromerge.deployment import deployment
 from neuromerge.errors import LimitError
-from neuromerge.evaluation.environment import cache_folder
 from neuromerge.evaluation.families import MAX_CLASSES, check_templates, check_texts
 from neuromerge.evaluation.hub import DAMAGE
 from neuromerge.evaluation.model import TextModel
@@ -58,7 +58,7 @@ def zero_shot_head(
     found = _heads.get(key)
     if found is None:
         slow = keep and len(names) * len(prompts) * text_model.size >= _SLOW
-        path = cache_folder() / "heads" / f"{key}.npy" if slow else None
+        path = deployment().cache / "heads" / f"{key}.npy" if slow else None
         found = _read(path, (len(names), text_model.dimensions)) if path else None
         if found is None:
             found = _encode(text_model, names, prompts)

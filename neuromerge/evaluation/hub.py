@@ -16,7 +16,6 @@ import urllib.parse
 import urllib.request
 import zipfile
 import zlib
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,9 +23,10 @@ from typing import Any
 
 import numpy as np
 
+from neuromerge.deployment import deployment
 from neuromerge.errors import SourceUnavailableError, StorageError
-from neuromerge.evaluation.environment import cache_folder
 from neuromerge.evaluation.families import SampleSource
+from neuromerge.progress import UNATTENDED, Job
 
 TEST_IMAGES = 300
 VALIDATION_IMAGES = 200
@@ -38,8 +38,6 @@ _LABELS = ("label", "labels", "fine_label", "cls", "class")
 
 DAMAGE = (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile, zlib.error)
 """What reading a damaged .npz file can raise."""
-
-Progress = Callable[[int, int, str], None]
 
 
 @dataclass(frozen=True)
@@ -59,10 +57,10 @@ _one_fetch_at_a_time = threading.Lock()
 def cached_file(source: SampleSource) -> Path:
     """The file that keeps the pictures of `source`."""
     name = "__".join((source.dataset, source.config, source.split)).replace("/", "--")
-    return cache_folder() / "samples" / f"{name}.npz"
+    return deployment().cache / "samples" / f"{name}.npz"
 
 
-def load_or_fetch(source: SampleSource, fetch_command: str, progress: Progress | None = None) -> Packed:
+def load_or_fetch(source: SampleSource, fetch_command: str, job: Job = UNATTENDED) -> Packed:
     """The pictures of `source`, from the cache or from the Hub.
 
     Raises:
@@ -72,17 +70,17 @@ def load_or_fetch(source: SampleSource, fetch_command: str, progress: Progress |
     path = cached_file(source)
     with _one_fetch_at_a_time:
         kept = _read(path)
-        return kept if kept is not None else _fetch_and_keep(source, path, fetch_command, progress)
+        return kept if kept is not None else _fetch_and_keep(source, path, fetch_command, job)
 
 
-def _fetch_and_keep(source: SampleSource, path: Path, fetch_command: str, progress: Progress | None) -> Packed:
-    if os.environ.get("HF_HUB_OFFLINE", "").lower() in ("1", "true", "yes", "on"):
+def _fetch_and_keep(source: SampleSource, path: Path, fetch_command: str, job: Job) -> Packed:
+    if deployment().offline:
         raise SourceUnavailableError(
             f"The test pictures of {source.dataset} are not on this machine, and HF_HUB_OFFLINE forbids fetching them. "
             f"Fetch them where there is a network with `{fetch_command}`."
         )
     try:
-        packed = _fetch(source, progress)
+        packed = _fetch(source, job)
     except (urllib.error.URLError, OSError, ValueError, KeyError, TypeError) as error:
         raise SourceUnavailableError(
             f"The test pictures of {source.dataset} are not on this machine and could not be fetched from the Hugging "
@@ -102,7 +100,7 @@ def chosen_rows(total: int) -> tuple[np.ndarray, np.ndarray]:
     return starts, np.where(steps > 0, 0, 1).astype(np.uint8)
 
 
-def _fetch(source: SampleSource, progress: Progress | None) -> Packed:
+def _fetch(source: SampleSource, job: Job) -> Packed:
     first, revision = _rows(source, 0, 1)
     image, label = _columns(first["features"], source)
     starts, splits = chosen_rows(int(first["num_rows_total"]))
@@ -119,8 +117,7 @@ def _fetch(source: SampleSource, progress: Progress | None) -> Packed:
                 labels.append(value)
                 split.append(int(number))
                 ids.append(str(row))
-            if progress is not None:
-                progress(len(encoded), total, source.dataset)
+            job.report(len(encoded), total, source.dataset)
     if not encoded:
         raise ValueError("the data set is empty")
     return Packed(encoded, np.array(labels, np.int64), np.array(split, np.uint8), tuple(ids), revision)
@@ -136,7 +133,7 @@ def _page(source: SampleSource, start: int, image: str, label: str) -> list[tupl
 
 def _rows(source: SampleSource, start: int, count: int) -> tuple[dict[str, Any], str]:
     """One answer of the dataset viewer and the revision of the data set it was made from."""
-    server = os.environ.get("NEUROMERGE_DATASETS_SERVER", "https://datasets-server.huggingface.co")
+    server = deployment().datasets_server
     query = urllib.parse.urlencode(
         {
             "dataset": source.dataset,

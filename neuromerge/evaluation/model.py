@@ -20,6 +20,7 @@ from torch import Tensor
 from neuromerge.checkpoints.checkpoint import Checkpoint
 from neuromerge.checkpoints.layouts import OPTIONAL_NAMES
 from neuromerge.checkpoints.roles import Parameter
+from neuromerge.deployment import deployment
 from neuromerge.errors import CheckpointError, SettingError
 from neuromerge.evaluation import preprocessing, tower
 from neuromerge.evaluation.configuration import (
@@ -29,7 +30,6 @@ from neuromerge.evaluation.configuration import (
     TowerSettings,
     configuration_of,
 )
-from neuromerge.evaluation.environment import whole_number
 from neuromerge.evaluation.tokens import Tokenizer, tokenizer_for
 from neuromerge.threads import cores, pool
 
@@ -42,7 +42,7 @@ _LEAVES = ("weight", "bias")
 
 def bound_threads() -> int:
     """Bound torch's threads to ``$NEUROMERGE_THREADS`` (default: the cores, at most 8). Returns the number in use."""
-    most = whole_number("NEUROMERGE_THREADS", 0) or min(os.cpu_count() or 1, 8)
+    most = deployment().threads or min(os.cpu_count() or 1, 8)
     if torch.get_num_threads() > most:
         torch.set_num_threads(most)
     return torch.get_num_threads()

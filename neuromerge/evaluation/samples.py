@@ -21,10 +21,10 @@ import numpy as np
 import torch
 from PIL import Image
 
+from neuromerge.deployment import deployment
 from neuromerge.errors import AssetError, SettingError
 from neuromerge.evaluation import hub, preprocessing
 from neuromerge.evaluation.configuration import Preprocessing
-from neuromerge.evaluation.environment import whole_number
 from neuromerge.evaluation.families import Family, TaskSpec, get_family
 from neuromerge.evaluation.hub import DAMAGE
 
@@ -229,7 +229,7 @@ def prepared(samples: SampleSet, how: Preprocessing) -> torch.Tensor:
             return _pixels[key]
     images = samples.images if isinstance(samples.images, np.ndarray) else list(samples.pictures())
     cropped = preprocessing.crop(images, how)
-    most = whole_number("NEUROMERGE_PIXEL_CACHE_MB", _PIXEL_CACHE_MB) * 1_000_000
+    most = deployment().pixel_cache_mb * 1_000_000
     with _pixels_lock:
         _pixels[key] = cropped
         while len(_pixels) > 1 and sum(tensor.numel() for tensor in _pixels.values()) > most:

@@ -6,28 +6,24 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from neuromerge.errors import StorageError
-from neuromerge.exploration.cache import Check
-from neuromerge.exploration.cancellation import with_check
-from neuromerge.exploration.recipes import Recipe, dump_recipe, recipe_of
-from neuromerge.exploration.setting import Setting
-from neuromerge.merging.registry import Progress
 from neuromerge.merging.streaming import MergeResult, merge
+from neuromerge.progress import Job
+from neuromerge.settings.recipes import Recipe, dump_recipe, recipe_of
+from neuromerge.settings.setting import Setting
 
 if TYPE_CHECKING:
-    from neuromerge.exploration.stages import Stages
+    from neuromerge.engine.stages import Stages
 
 RECIPE = "recipe.yaml"
 SCRIPT = "reproduce.py"
 
 
-def write(
-    setting: Setting, stages: Stages, layout: str | None, directory: Path, progress: Progress | None, check: Check
-) -> tuple[Path, ...]:
+def write(setting: Setting, stages: Stages, layout: str | None, directory: Path, job: Job) -> tuple[Path, ...]:
     """Write checkpoint, recipe and script into `directory`, and return the files in it.
 
     The checkpoint appears whole or not at all (see `CheckpointWriter`). Raises StorageError, CheckpointError.
     """
-    values: dict[str, Any] = dict(setting.parameters)
+    values: dict[str, Any] = dict(setting.hyperparameters)
     result = merge(
         stages.checkpoint(),
         {task: stages.checkpoint(task) for task in setting.tasks},
@@ -35,7 +31,7 @@ def write(
         seed=setting.seed,
         out=directory,
         layout=layout,
-        progress=with_check(check, progress),
+        job=job,
         **values,
     )
     recipe = recipe_of(setting, stages.family)
@@ -63,7 +59,7 @@ def notes(result: MergeResult) -> list[str]:
 
 def script(recipe: Recipe) -> str:
     """A Python script that makes the merge of a recipe again."""
-    values = "".join(f"    {name}={value!r},\n" for name, value in recipe.parameters)
+    values = "".join(f"    {name}={value!r},\n" for name, value in recipe.hyperparameters)
     experts = "".join(f"    {entry.model!r},\n" for entry in recipe.models)
     return (
         '"""Makes this merge again."""\n\n'

@@ -243,7 +243,7 @@ class Trial:
 
     number: int
     origin: str  # "tpe" | "grid" | "hand"
-    parameters: dict[str, float | str]
+    hyperparameters: dict[str, float | str]
     value: float | None  # mean validation accuracy
     seconds: float
     state: str  # complete | running | failed | pruned

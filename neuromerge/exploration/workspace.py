@@ -19,13 +19,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from neuromerge.engine.cache import BoundedCache, CacheStatistics, shared_cache
+from neuromerge.engine.executor import Turns, shared_turns
+from neuromerge.engine.models import BASE, Held, Models
+from neuromerge.engine.stages import NEUROMERGING, Stages, trim_ratio_of
 from neuromerge.errors import AssetError, CheckpointError, SettingError, SourceUnavailableError
 from neuromerge.evaluation.accuracy import confusion_counts
 from neuromerge.evaluation.heads import zero_shot_head
-from neuromerge.exploration import close_ups, export, landscapes
-from neuromerge.exploration.cache import BoundedCache, CacheStatistics, Check, never_cancelled, shared_cache
+from neuromerge.exploration import close_ups, export
 from neuromerge.exploration.measures import MEASURES, measure
-from neuromerge.exploration.models import BASE, Held, Models
 from neuromerge.exploration.results import (
     GALLERY_FILTERS,
     Accuracy,
@@ -41,14 +43,14 @@ from neuromerge.exploration.results import (
     NeuronDetail,
     Prediction,
 )
-from neuromerge.exploration.setting import Setting
-from neuromerge.exploration.settings import change, describe, quoted
-from neuromerge.exploration.stages import NEUROMERGING, Stages, trim_ratio_of
-from neuromerge.exploration.turns import Turns, shared_turns
 from neuromerge.merging.measures import measure as measured
 from neuromerge.merging.neuromerging import AUTO_WARNING
-from neuromerge.merging.registry import AUTO, Progress
+from neuromerge.merging.registry import AUTO
 from neuromerge.merging.staged import NeuronStatistics, PointwiseStatistics
+from neuromerge.progress import UNATTENDED, Job
+from neuromerge.search import landscape
+from neuromerge.settings.choices import change, describe, quoted
+from neuromerge.settings.setting import Setting
 
 if TYPE_CHECKING:
     from neuromerge.evaluation.families import Family
@@ -119,7 +121,7 @@ class Workspace:
 
     # --------------------------------------------------------------------------------------- the sidebar
 
-    def summary(self, setting: Setting, check: Check = never_cancelled) -> MergeSummary:
+    def summary(self, setting: Setting, job: Job = UNATTENDED) -> MergeSummary:
         """The numbers beside the sliders: coefficients in use, sigma, what the trim kept, ill-conditioned neurons.
 
         For other methods than NeuroMerging the coefficients are NaN; sigma belongs to their own trim ratio.
@@ -128,9 +130,9 @@ class Workspace:
 
         def compute() -> MergeSummary:
             ratio = trim_ratio_of(setting)
-            thresholds = stages.thresholds(setting.tasks, ratio, check)
-            first = stages.first_pass(setting.tasks, ratio, check)
-            used = stages.coefficients(setting, check)
+            thresholds = stages.thresholds(setting.tasks, ratio, job)
+            first = stages.first_pass(setting.tasks, ratio, job)
+            used = stages.coefficients(setting, job)
             ours = setting.method == NEUROMERGING
             return MergeSummary(
                 lambda_parallel=used.parallel if ours else float("nan"),
@@ -141,10 +143,10 @@ class Workspace:
                 ill_conditioned=first.ill_conditioned,
                 neurons=first.neurons,
                 warnings=_warnings(setting, used.orthogonal),
-                scale=used.orthogonal if "scale" in dict(setting.parameters) else None,
+                scale=used.orthogonal if "scale" in dict(setting.hyperparameters) else None,
             )
 
-        return self._cache.get(("summary", setting), compute, check=check)
+        return self._cache.get(("summary", setting), compute, job=job)
 
     # ---------------------------------------------------------------------------------------- the scores
 
@@ -156,7 +158,7 @@ class Workspace:
         previous: Setting | None = None,
         *,
         pinned_label: str = "",
-        check: Check = never_cancelled,
+        job: Job = UNATTENDED,
     ) -> AccuracyBoard:
         """Accuracy of every task of the family under base, its expert, this merge, and the pinned setting.
 
@@ -180,9 +182,9 @@ class Workspace:
             raise SettingError(f"None of the merged tasks of {family.name} has pictures to measure an accuracy on.")
         tasks = models.with_pictures(shown, split)
         # The merge first: it is what everybody waits for, and the rest is usually known.
-        merge = models.scores(Held(setting=setting), tasks, split, check)
-        base = models.scores(BASE, tasks, split, check)
-        expert = {task: score for task in tasks if (score := self._expert_score(setting, models, task, split, check))}
+        merge = models.scores(Held(setting=setting), tasks, split, job)
+        base = models.scores(BASE, tasks, split, job)
+        expert = {task: score for task in tasks if (score := self._expert_score(setting, models, task, split, job))}
         before = None
         if previous is not None and previous.family == setting.family:
             known = models.known_scores(Held(setting=previous), tasks, split)
@@ -194,23 +196,23 @@ class Workspace:
             base=base,
             expert=expert,
             merge=merge,
-            pinned=None if pinned is None else models.scores(Held(setting=pinned), tasks, split, check),
+            pinned=None if pinned is None else models.scores(Held(setting=pinned), tasks, split, job),
             pinned_label=pinned_label or ("" if pinned is None else describe(pinned)),
             previous=before,
             unmeasured=models.without_pictures([task for task in shown if task not in tasks], split),
         )
 
-    def validation_scores(self, setting: Setting, check: Check = never_cancelled) -> dict[str, float]:
+    def validation_scores(self, setting: Setting, job: Job = UNATTENDED) -> dict[str, float]:
         """Validation accuracy in [0, 1] of every merged task: what a search maximises.
 
         Raises SettingError when none of the merged tasks has pictures.
         """
-        return self._merged_scores(setting, "validation", check)
+        return self._merged_scores(setting, "validation", job)
 
-    def _merged_scores(self, setting: Setting, split: str, check: Check) -> dict[str, float]:
+    def _merged_scores(self, setting: Setting, split: str, job: Job) -> dict[str, float]:
         _, models = self._room(setting.family)
         tasks = self._measurable(setting, split)
-        return {task: s.value for task, s in models.scores(Held(setting=setting), tasks, split, check).items()}
+        return {task: s.value for task, s in models.scores(Held(setting=setting), tasks, split, job).items()}
 
     def _measurable(self, setting: Setting, split: str) -> tuple[str, ...]:
         _, models = self._room(setting.family)
@@ -225,12 +227,12 @@ class Workspace:
         """The measures of the menu, with sentence, formula and range."""
         return MEASURES
 
-    def heatmap(self, setting: Setting, key: str, check: Check = never_cancelled) -> Heatmap:
+    def heatmap(self, setting: Setting, key: str, job: Job = UNATTENDED) -> Heatmap:
         """One measure over layers and matrices, in both subspaces. Reads no weights once the first pass is there."""
         info = measure(key)
         stages, _ = self._room(setting.family)
-        cells = stages.cells(setting, check, conflict=key == "sign_conflict")
-        used = stages.coefficients(setting, check)
+        cells = stages.cells(setting, job, conflict=key == "sign_conflict")
+        used = stages.coefficients(setting, job)
         rows = tuple(dict.fromkeys(cell.layer for cell in cells))
         present = {cell.matrix for cell in cells}
         columns = tuple(name for name in _COLUMNS if name in present)
@@ -261,7 +263,7 @@ class Workspace:
         )
 
     def layer(
-        self, setting: Setting, layer: str, matrix: str, sort: str = "contested", check: Check = never_cancelled
+        self, setting: Setting, layer: str, matrix: str, sort: str = "contested", job: Job = UNATTENDED
     ) -> LayerDetail:
         """One cell of the heatmap opened. `sort`: contested, strength or index.
 
@@ -272,7 +274,7 @@ class Workspace:
         tasks, ratio = setting.tasks, trim_ratio_of(setting)
 
         def compute() -> LayerDetail:
-            found = stages.in_cell(tasks, ratio, layer, matrix, check)
+            found = stages.in_cell(tasks, ratio, layer, matrix, job)
             maps = [s for s in found if isinstance(s, NeuronStatistics)]
             if maps:
                 return close_ups.layer_of_neurons(layer, matrix, tasks, maps, sort)
@@ -283,7 +285,7 @@ class Workspace:
             return close_ups.layer_of_entries(layer, matrix, tasks, pointwise, base, tau, sort)
 
         key = ("layer", setting.family, tasks, ratio, layer, matrix, sort)
-        return self._cache.get(key, compute, check=check)
+        return self._cache.get(key, compute, job=job)
 
     def neuron(
         self,
@@ -292,7 +294,7 @@ class Workspace:
         matrix: str,
         index: int,
         image_task: str | None = None,
-        check: Check = never_cancelled,
+        job: Job = UNATTENDED,
     ) -> NeuronDetail:
         """One neuron in the coordinates of its own decomposition, with real inputs from pictures of `image_task`.
 
@@ -302,7 +304,7 @@ class Workspace:
         """
         stages, models = self._room(setting.family)
         tasks, ratio = setting.tasks, trim_ratio_of(setting)
-        found = stages.in_cell(tasks, ratio, layer, matrix, check)
+        found = stages.in_cell(tasks, ratio, layer, matrix, job)
         maps = [s for s in found if isinstance(s, NeuronStatistics)]
         if not maps:
             raise SettingError(f"{matrix} in {layer} has no neurons: its entries are merged one by one.")
@@ -321,7 +323,7 @@ class Workspace:
             inputs: np.ndarray = np.zeros((0, base.shape[1]))
             labels: tuple[str, ...] = ()
             if task is not None:
-                inputs, labels = models.inputs(layer, matrix, task, NEURON_PICTURES, check)
+                inputs, labels = models.inputs(layer, matrix, task, NEURON_PICTURES, job)
             return close_ups.neuron(
                 layer,
                 matrix,
@@ -330,14 +332,14 @@ class Workspace:
                 base[0],
                 tau[:, 0],
                 float(chosen.parallel_merged[row]),
-                stages.coefficients(setting, check),
+                stages.coefficients(setting, job),
                 inputs,
                 labels,
             )
 
         key = ("neuron", setting.family, tasks, ratio, layer, matrix, index, task)
-        detail = self._cache.get(key, compute, check=check)
-        used = stages.coefficients(setting, check)
+        detail = self._cache.get(key, compute, job=job)
+        used = stages.coefficients(setting, job)
         return replace(detail, lambda_parallel=used.parallel, lambda_orthogonal=used.orthogonal)
 
     # ----------------------------------------------------------------------------------------- pictures
@@ -351,7 +353,7 @@ class Workspace:
         page: int = 0,
         *,
         per_page: int = PER_PAGE,
-        check: Check = never_cancelled,
+        job: Job = UNATTENDED,
     ) -> GalleryPage:
         """Sample pictures of a task with what base, expert and merge say; one of every class in turn.
 
@@ -362,9 +364,9 @@ class Workspace:
             raise SettingError(f"The gallery can show {', '.join(GALLERY_FILTERS)}, not {quoted(filter)}.")
         _, models = self._room(setting.family)
         samples = models.samples(task, split)
-        merge = models.predictions(Held(setting=setting), task, split, check)
-        base = models.predictions(BASE, task, split, check)
-        expert = models.predictions(self._expert(models, task), task, split, check)
+        merge = models.predictions(Held(setting=setting), task, split, job)
+        base = models.predictions(BASE, task, split, job)
+        expert = models.predictions(self._expert(models, task), task, split, job)
         right, expert_right = merge == samples.labels, expert == samples.labels
         shown = {
             "all": np.ones(len(samples), dtype=bool),
@@ -389,13 +391,11 @@ class Workspace:
         )
         return GalleryPage(items, len(rows), page, pages)
 
-    def confusion(
-        self, setting: Setting, task: str, split: str = "validation", check: Check = never_cancelled
-    ) -> Confusion:
+    def confusion(self, setting: Setting, task: str, split: str = "validation", job: Job = UNATTENDED) -> Confusion:
         """What the merge takes for what, on one task."""
         _, models = self._room(setting.family)
         samples = models.samples(task, split)
-        predicted = models.predictions(Held(setting=setting), task, split, check)
+        predicted = models.predictions(Held(setting=setting), task, split, job)
         return Confusion(task, samples.classes, confusion_counts(samples.labels, predicted, len(samples.classes)))
 
     def classify(
@@ -404,7 +404,7 @@ class Workspace:
         image: Any,
         class_names: Sequence[str],
         template: str | Sequence[str],
-        check: Check = never_cancelled,
+        job: Job = UNATTENDED,
     ) -> tuple[Prediction, ...]:
         """The most probable of the visitor's own classes for the visitor's own picture.
 
@@ -420,7 +420,7 @@ class Workspace:
         asked = [("Base", BASE), *((task, Held(task=task)) for task in setting.tasks)]
         predictions = []
         for title, held in (*asked, ("This merge", Held(setting=setting))):
-            probabilities = models.probabilities(held, picture, head, check)
+            probabilities = models.probabilities(held, picture, head, job)
             best = np.argsort(-probabilities, kind="stable")[:TOP_K]
             predictions.append(
                 Prediction(title, tuple(names[i] for i in best), tuple(float(probabilities[i]) for i in best))
@@ -428,12 +428,12 @@ class Workspace:
         return tuple(predictions)
 
     @staticmethod
-    def _expert_score(setting: Setting, models: Models, task: str, split: str, check: Check) -> Accuracy | None:
+    def _expert_score(setting: Setting, models: Models, task: str, split: str, job: Job) -> Accuracy | None:
         """The score of a task's own expert; None where a task that is not merged has none that can be opened."""
         if task not in models.family.experts:
             return None
         try:
-            return models.scores(Held(task=task), (task,), split, check)[task]
+            return models.scores(Held(task=task), (task,), split, job)[task]
         except (CheckpointError, AssetError, SourceUnavailableError):
             if task in setting.tasks:
                 raise
@@ -451,9 +451,9 @@ class Workspace:
         x_name: str = "lambda_orthogonal",
         y_name: str = "lambda_parallel",
         *,
-        points: tuple[int, int] = landscapes.POINTS,
+        points: tuple[int, int] = landscape.POINTS,
         split: str = "quick",
-        check: Check = never_cancelled,
+        job: Job = UNATTENDED,
     ) -> Iterator[Landscape]:
         """Mean accuracy of the merged tasks over two coefficients, growing from coarse to fine.
 
@@ -470,13 +470,13 @@ class Workspace:
         tasks = self._measurable(setting, split)
         _, models = self._room(setting.family)
         images = sum(len(models.samples(task, split)) for task in tasks)
-        used = self.summary(setting, check)
+        used = self.summary(setting, job)
 
         def score(point: Mapping[str, float]) -> float:
-            scores = self._merged_scores(change(setting, models.family, **point), split, check)
+            scores = self._merged_scores(change(setting, models.family, **point), split, job)
             return sum(scores.values()) / len(scores)
 
-        yield from landscapes.grow(setting, used, x_name, y_name, points, score, images)
+        yield from landscape.grow(setting, used, x_name, y_name, points, score, images)
 
     def export(
         self,
@@ -484,8 +484,7 @@ class Workspace:
         layout: str | None,
         directory: str | Path,
         *,
-        progress: Progress | None = None,
-        check: Check = never_cancelled,
+        job: Job = UNATTENDED,
     ) -> tuple[Path, ...]:
         """Write the merge into the folder `directory`: the checkpoint, `recipe.yaml` and `reproduce.py`.
 
@@ -493,7 +492,7 @@ class Workspace:
         same streaming merge that the recipe runs. Returns the files. Raises StorageError, CheckpointError.
         """
         stages, _ = self._room(setting.family)
-        return export.write(setting, stages, layout, Path(directory), progress, check)
+        return export.write(setting, stages, layout, Path(directory), job)
 
 
 @cache

@@ -72,15 +72,17 @@ def landscape_contour(landscape: Landscape, trials: Sequence[Trial] = ()) -> Fig
             "meta": {"csv": False},
         },
     ]
-    visited = [t for t in _finished(trials) if landscape.x_name in t.parameters and landscape.y_name in t.parameters]
+    visited = [
+        t for t in _finished(trials) if landscape.x_name in t.hyperparameters and landscape.y_name in t.hyperparameters
+    ]
     if visited:
         data.append(
             {
                 "type": "scatter",
                 "mode": "markers",
                 "name": "visited",
-                "x": [number(float(t.parameters[landscape.x_name])) for t in visited],
-                "y": [number(float(t.parameters[landscape.y_name])) for t in visited],
+                "x": [number(float(t.hyperparameters[landscape.x_name])) for t in visited],
+                "y": [number(float(t.hyperparameters[landscape.y_name])) for t in visited],
                 "marker": {"size": 7, "color": "rgba(0,0,0,0)", "line": {"color": "#ffffff", "width": 1.4}},
                 "customdata": [round(100 * (t.value or 0.0), 1) for t in visited],
                 "hovertemplate": "visited<br>" + cell + "%{customdata} %<extra></extra>",
@@ -180,17 +182,17 @@ def parallel_coordinates(trials: Sequence[Trial]) -> Figure:
         half = MAX_LINES // 2
         latest = sorted(done[:-half], key=lambda trial: place[id(trial)])[-half:]
         done = sorted(latest + done[-half:], key=lambda trial: trial.value or 0.0)
-    names = list(dict.fromkeys(key for trial in done for key in trial.parameters if _varies(done, key)))
+    names = list(dict.fromkeys(key for trial in done for key in trial.hyperparameters if _varies(done, key)))
     if not done or not names:
         return Figure([], {"height": 320, "annotations": [note("no finished trials yet", 0.5, 0.5)]}, "No trials.")
-    scales = [_Scale.of([trial.parameters.get(name) for trial in done]) for name in names]
+    scales = [_Scale.of([trial.hyperparameters.get(name) for trial in done]) for name in names]
     values = [trial.value or 0.0 for trial in done]
     scales.append(_Scale.of(values))
     titles = [*(_name(name) for name in names), "accuracy"]
     low, high = min(values), max(values)
     data: list[Trace] = []
     for trial in done:
-        row = [*(trial.parameters.get(name) for name in names), trial.value]
+        row = [*(trial.hyperparameters.get(name) for name in names), trial.value]
         rank = ((trial.value or 0.0) - low) / (high - low) if high > low else 1.0
         best = trial is done[-1]
         shown = [f"{title} {_shown(item)}" for title, item in zip(titles[:-1], row[:-1], strict=True)]
@@ -256,7 +258,7 @@ def parallel_coordinates(trials: Sequence[Trial]) -> Figure:
         "uirevision": "trials " + " ".join(names),
     }
     winner = done[-1]
-    listed = ", ".join(f"{_name(name)} {_shown(winner.parameters.get(name))}" for name in names)
+    listed = ", ".join(f"{_name(name)} {_shown(winner.hyperparameters.get(name))}" for name in names)
     best_value = f"{100 * (winner.value or 0.0):.1f} %"
     description = f"{len(done)} finished trials. The best is trial {winner.number} with {best_value}: {listed}."
     short = {f"<b>{title}</b>": f"<b>{title.split(' ')[0]}</b>" for title in titles}
@@ -301,7 +303,7 @@ def _is_number(value: Any) -> bool:
 
 def _varies(trials: Sequence[Trial], key: str) -> bool:
     """Whether a parameter differs between the trials: constant ones are no axis."""
-    return len({trial.parameters.get(key) for trial in trials}) > 1 or len(trials) == 1
+    return len({trial.hyperparameters.get(key) for trial in trials}) > 1 or len(trials) == 1
 
 
 def _shown(value: Any) -> str:

@@ -13,13 +13,14 @@ from typing import Any
 
 import gradio as gr
 
+from neuromerge.deployment import Limits
 from neuromerge.errors import LimitError, NeuroMergeError, SettingError
 from neuromerge.evaluation.families import Family
-from neuromerge.exploration.setting import Setting
-from neuromerge.exploration.settings import DEFAULT_METHOD, make_setting
 from neuromerge.interface.engine import Engine
-from neuromerge.interface.limits import Limits, check_class_names, check_template
 from neuromerge.interface.pictures import read_picture
+from neuromerge.interface.typed import check_class_names, check_template
+from neuromerge.settings.choices import DEFAULT_METHOD, make_setting
+from neuromerge.settings.setting import Setting
 
 
 def add_api(engine: Engine, families: Mapping[str, Family], limits: Limits) -> None:
@@ -59,7 +60,7 @@ def add_api(engine: Engine, families: Mapping[str, Family], limits: Limits) -> N
             "family": setting.family,
             "tasks": list(setting.tasks),
             "method": setting.method,
-            "parameters": dict(setting.parameters),
+            "parameters": dict(setting.hyperparameters),
             "seed": setting.seed,
             "lambda_parallel": _finite(summary.lambda_parallel),
             "lambda_orthogonal": _finite(summary.lambda_orthogonal),

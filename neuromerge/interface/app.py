@@ -18,13 +18,10 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
+from neuromerge.deployment import Limits, deployment
 from neuromerge.errors import NeuroMergeError, SettingError
 from neuromerge.evaluation.families import Family, unreadable_families
 from neuromerge.evaluation.families import families as known_families
-from neuromerge.exploration.cache import never_cancelled
-from neuromerge.exploration.permalinks import decode
-from neuromerge.exploration.setting import Setting
-from neuromerge.exploration.settings import make_setting, preset
 from neuromerge.interface.api import add_api
 from neuromerge.interface.controls import (
     FIRST_COMPARISON,
@@ -40,16 +37,19 @@ from neuromerge.interface.engine import Engine
 from neuromerge.interface.export_tab import ExportTab
 from neuromerge.interface.guard import guarded, unchanged, warn
 from neuromerge.interface.interference_tab import InterferenceTab
-from neuromerge.interface.limits import Limits
 from neuromerge.interface.memory import give_back
 from neuromerge.interface.merge_tab import MergeTab
 from neuromerge.interface.neuron_tab import NeuronTab
 from neuromerge.interface.page import Moment, Page, Tab, applying, stamp
+from neuromerge.interface.permalinks import decode
 from neuromerge.interface.readout import empty_readout, loading_readout, readout, unreadable_notice
 from neuromerge.interface.session import Pulse, Session
 from neuromerge.interface.tour import Tour
 from neuromerge.interface.tune_tab import TuneTab
 from neuromerge.interface.zero_shot_tab import ZeroShotTab
+from neuromerge.progress import UNATTENDED
+from neuromerge.settings.choices import make_setting, preset
+from neuromerge.settings.setting import Setting
 
 if TYPE_CHECKING:
     from neuromerge.exploration.workspace import Workspace
@@ -122,7 +122,7 @@ def build(
     """
     unreadable = unreadable_families() if families is None else {}
     families = known_families() if families is None else families
-    limits = Limits.from_environment() if limits is None else limits
+    limits = deployment().limits if limits is None else limits
     engine = Engine() if engine is None else engine
     pulse = Pulse(4 * limits.sessions)
 
@@ -182,7 +182,7 @@ class Wiring:
     def connect(self, demo: gr.Blocks) -> None:
         """Attach every handler."""
         page, controls = self.page, self.page.controls
-        for control in controls.parameters:
+        for control in controls.hyperparameters:
             if control.auto is not None:
                 # A slider that is moved by hand is meant: its Auto goes off at once, without asking the server.
                 control.widget.input(None, None, control.auto, js="() => false", show_progress="hidden")
@@ -438,7 +438,7 @@ class Wiring:
                 own={},
                 event=event,
                 progress=gr.Progress(),
-                check=never_cancelled,
+                job=UNATTENDED,
                 workspace=page.engine.workspace(),
             )
             return [*values, *self.measure(moment)]

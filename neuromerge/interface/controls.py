@@ -18,11 +18,11 @@ import gradio as gr
 from neuromerge.errors import SettingError
 from neuromerge.evaluation.families import Family
 from neuromerge.exploration.results import MergeSummary
-from neuromerge.exploration.setting import Setting
-from neuromerge.exploration.settings import DEFAULT_METHOD, PRESETS, make_setting
 from neuromerge.interface.session import Session, pin_label
 from neuromerge.merging import registry
-from neuromerge.merging.registry import AUTO, MergeMethod, ParameterSpec
+from neuromerge.merging.registry import AUTO, Hyperparameter, MergeMethod
+from neuromerge.settings.choices import DEFAULT_METHOD, PRESETS, make_setting
+from neuromerge.settings.setting import Setting
 
 FEATURED_PRESETS = ("auto", "plain_sum", "parallel_only", "orthogonal_only", "ties")
 FIRST_COMPARISON = "task_arithmetic"
@@ -33,11 +33,11 @@ LONGEST_LABEL = 14
 
 
 @dataclass
-class ParameterControl:
+class HyperparameterControl:
     """One parameter of one method: the widget that holds its value, and its Auto switch where it has one."""
 
     method: str
-    spec: ParameterSpec
+    spec: Hyperparameter
     widget: gr.components.Component
     auto: gr.Checkbox | None = None
 
@@ -52,7 +52,7 @@ class Controls:
     all_tasks: gr.Button
     no_tasks: gr.Button
     method: gr.Dropdown
-    parameters: list[ParameterControl]
+    hyperparameters: list[HyperparameterControl]
     sigma: gr.HTML
     seed: gr.Number
     presets: dict[str, gr.Button]
@@ -66,7 +66,7 @@ class Controls:
 
     def __post_init__(self) -> None:
         widgets: list[gr.components.Component] = []
-        for control in self.parameters:
+        for control in self.hyperparameters:
             widgets.append(control.widget)
             if control.auto is not None:
                 widgets.append(control.auto)
@@ -88,7 +88,7 @@ class Controls:
         family, tasks, method, seed, *rest = values
         given: dict[str, Any] = {}
         place = iter(rest)
-        for control in self.parameters:
+        for control in self.hyperparameters:
             value = next(place)
             automatic = next(place) if control.auto is not None else False
             if control.method != method:
@@ -109,8 +109,8 @@ class Controls:
             gr.update(value=setting.method),
             gr.update(value=setting.seed),
         ]
-        chosen = dict(setting.parameters)
-        for control in self.parameters:
+        chosen = dict(setting.hyperparameters)
+        for control in self.hyperparameters:
             value = chosen.get(control.spec.name) if control.method == setting.method else None
             if value is None:
                 changes += [gr.skip()] * (1 + (control.auto is not None))
@@ -123,10 +123,10 @@ class Controls:
     def resolved(self, setting: Setting, summary: MergeSummary) -> list[Any]:
         """New values for `auto_widgets`: what Auto came to, shown on the slider it stands for."""
         changes = []
-        for control in self.parameters:
+        for control in self.hyperparameters:
             if control.auto is None:
                 continue
-            is_auto = control.method == setting.method and dict(setting.parameters)[control.spec.name] == AUTO
+            is_auto = control.method == setting.method and dict(setting.hyperparameters)[control.spec.name] == AUTO
             changes.append(self._shown(control, AUTO, summary) if is_auto else gr.skip())
         return changes
 
@@ -138,7 +138,7 @@ class Controls:
     @property
     def auto_widgets(self) -> list[gr.components.Component]:
         """The widgets whose value may follow from Auto."""
-        return [control.widget for control in self.parameters if control.auto is not None]
+        return [control.widget for control in self.hyperparameters if control.auto is not None]
 
     def comparison(self, value: Any, setting: Setting, session: Session) -> tuple[Setting | None, str]:
         """The baseline that the menu of comparisons stands for, and its label ("" for none)."""
@@ -160,7 +160,7 @@ class Controls:
             raise SettingError(f"There is no model family {name!r}. Known: {', '.join(self.families)}.") from None
 
     @staticmethod
-    def _shown(control: ParameterControl, value: Any, summary: MergeSummary | None = None) -> Any:
+    def _shown(control: HyperparameterControl, value: Any, summary: MergeSummary | None = None) -> Any:
         """The update that shows `value` on a control; a slider grows to hold a value beyond its usual range."""
         if value == AUTO:
             value = auto_value(control.spec, summary)
@@ -173,7 +173,7 @@ class Controls:
         return gr.update(value=value)
 
 
-def auto_value(spec: ParameterSpec, summary: MergeSummary | None) -> float | None:
+def auto_value(spec: Hyperparameter, summary: MergeSummary | None) -> float | None:
     """What Auto came to for a parameter, as far as the summary says."""
     if summary is None:
         return None
@@ -186,7 +186,7 @@ def auto_value(spec: ParameterSpec, summary: MergeSummary | None) -> float | Non
     return value if value is not None and math.isfinite(value) else None
 
 
-def slider_range(spec: ParameterSpec) -> tuple[float, float]:
+def slider_range(spec: Hyperparameter) -> tuple[float, float]:
     """The range worth showing on a slider, inside what is legal."""
     low = spec.minimum if spec.minimum is not None else 0.0
     high = spec.maximum if spec.maximum is not None else max(1.0, 2 * abs(float(spec.default)))
@@ -298,13 +298,13 @@ def build_controls(families: Mapping[str, Family]) -> Controls:
             label="Method",
             elem_id="method",
         )
-        parameters: list[ParameterControl] = []
+        hyperparameters: list[HyperparameterControl] = []
         sigma: gr.HTML | None = None
         for name, entry in registry.methods().items():
             with gr.Column(elem_id=group_id(name), elem_classes="nm-parameters"):
                 gr.HTML(f"<p>{method_text(entry)}</p>", elem_classes="nm-note")
-                for spec in entry.parameters:
-                    parameters.append(_parameter_control(entry, spec))
+                for spec in entry.hyperparameters:
+                    hyperparameters.append(_hyperparameter_control(entry, spec))
                 if name == DEFAULT_METHOD:
                     sigma = gr.HTML("", elem_id="sigma")
         assert sigma is not None, "the default method is registered"
@@ -350,7 +350,7 @@ def build_controls(families: Mapping[str, Family]) -> Controls:
         all_tasks=all_tasks,
         no_tasks=no_tasks,
         method=method,
-        parameters=parameters,
+        hyperparameters=hyperparameters,
         sigma=sigma,
         seed=seed,
         presets=presets,
@@ -363,7 +363,7 @@ def build_controls(families: Mapping[str, Family]) -> Controls:
     )
 
 
-def _parameter_control(method: MergeMethod, spec: ParameterSpec) -> ParameterControl:
+def _hyperparameter_control(method: MergeMethod, spec: Hyperparameter) -> HyperparameterControl:
     """The widget for one parameter: a slider, a number, a switch or a menu, by its kind."""
     identity = f"{method.name}-{spec.name}".replace("_", "-")
     common: dict[str, Any] = {"label": spec.label, "info": spec.description, "elem_id": identity}
@@ -381,4 +381,4 @@ def _parameter_control(method: MergeMethod, spec: ParameterSpec) -> ParameterCon
             auto = gr.Checkbox(
                 spec.default == AUTO, label="Auto", elem_id=f"{identity}-auto", container=False, elem_classes="nm-auto"
             )
-    return ParameterControl(method.name, spec, widget, auto)
+    return HyperparameterControl(method.name, spec, widget, auto)

@@ -13,9 +13,10 @@ import gradio as gr
 
 from neuromerge.errors import SettingError, StorageError
 from neuromerge.exploration.export import script
-from neuromerge.exploration.recipes import dump_recipe, recipe_of
-from neuromerge.exploration.setting import Setting
 from neuromerge.interface.page import Moment, Page, Tab
+from neuromerge.progress import Job
+from neuromerge.settings.recipes import dump_recipe, recipe_of
+from neuromerge.settings.setting import Setting
 
 logger = logging.getLogger(__name__)
 
@@ -114,7 +115,7 @@ class ExportTab(Tab):
                     moment.setting,
                     layout,
                     target,
-                    progress=lambda done, total, what: moment.progress((done, total), desc=what),
+                    job=Job(lambda done, total, what: moment.progress((done, total), desc=what)),
                 )
                 # Gradio takes its own copy, which `delete_cache` removes; the folder goes when this block ends.
                 packed = shutil.make_archive(str(target), "zip", root_dir=target)

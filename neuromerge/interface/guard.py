@@ -94,7 +94,7 @@ def _shown(error: Exception, outputs: int, told: Told | None) -> Any:
         raise error
     too_large = out_of_memory(error)
     if too_large is not None:
-        from neuromerge.exploration.cache import shared_cache
+        from neuromerge.engine.cache import shared_cache
 
         logger.error("memory ran out; what was kept for later is dropped", exc_info=error)
         shared_cache().clear()

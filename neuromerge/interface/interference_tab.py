@@ -9,12 +9,12 @@ import gradio as gr
 
 from neuromerge.errors import SettingError
 from neuromerge.exploration.measures import MEASURES, measure
-from neuromerge.exploration.permalinks import SORTS, PageState
 from neuromerge.exploration.results import Heatmap, LayerDetail, MeasureInfo
 from neuromerge.figures import layer as layer_figures
 from neuromerge.figures.figure import message
 from neuromerge.figures.interference import as_table, interference_heatmaps
 from neuromerge.interface.page import Moment, Tab
+from neuromerge.interface.permalinks import SORTS, PageState
 from neuromerge.interface.plotly_view import PlotlyView, read_pick
 from neuromerge.interface.tables import neuron_table
 

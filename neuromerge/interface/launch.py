@@ -7,11 +7,11 @@ from typing import Any
 
 import gradio as gr
 
+from neuromerge.deployment import Limits, deployment
 from neuromerge.evaluation.families import families as known_families
 from neuromerge.interface.app import build, warm_up
 from neuromerge.interface.controls import method_rules
 from neuromerge.interface.engine import Engine
-from neuromerge.interface.limits import Limits, is_public
 from neuromerge.interface.plotly_view import static_head, static_routes
 from neuromerge.interface.theme import style_sheet, theme
 
@@ -47,15 +47,16 @@ def launch(port: int | None = None, host: str | None = None, *, block: bool = Tr
         quiet: print nothing.
 
     Raises:
-        SettingError: when a limit in the environment is not a number.
+        SettingError: when a variable of the environment cannot be read.
     """
-    limits = Limits.from_environment()
+    deployed = deployment()
+    limits = deployed.limits
     families = known_families()
     engine = Engine()
     demo = build(engine, None, limits)
     demo.launch(
         server_port=port,
-        server_name=host or ("0.0.0.0" if is_public() else None),
+        server_name=host or ("0.0.0.0" if deployed.public else None),
         prevent_thread_lock=True,
         quiet=quiet,
         **server_options(limits),

@@ -49,7 +49,7 @@ class MergeTab(Tab):
             pinned=moment.pinned,
             pinned_label=moment.pinned_label,
             previous=moment.session.previous(moment.setting),
-            check=moment.check,
+            job=moment.job,
         )
 
     def show(self, moment: Moment, board: AccuracyBoard) -> list[Any]:

@@ -8,10 +8,10 @@ from typing import Any
 import gradio as gr
 
 from neuromerge.errors import SettingError
-from neuromerge.exploration.permalinks import PageState
 from neuromerge.exploration.results import Heatmap, NeuronDetail
 from neuromerge.figures import neuron as neuron_figures
 from neuromerge.interface.page import Moment, Tab
+from neuromerge.interface.permalinks import PageState
 from neuromerge.interface.plotly_view import PlotlyView
 from neuromerge.interface.tables import number, table
 

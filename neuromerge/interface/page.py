@@ -12,14 +12,15 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import gradio as gr
 
+from neuromerge.deployment import Limits
 from neuromerge.errors import Cancelled, NeuroMergeError
-from neuromerge.exploration.permalinks import PageState, encode
-from neuromerge.exploration.setting import Setting
 from neuromerge.interface.controls import FIRST_COMPARISON, Controls
 from neuromerge.interface.engine import Engine
 from neuromerge.interface.guard import guarded
-from neuromerge.interface.limits import Limits
+from neuromerge.interface.permalinks import PageState, encode
 from neuromerge.interface.session import Pulse, Session
+from neuromerge.progress import Job
+from neuromerge.settings.setting import Setting
 
 if TYPE_CHECKING:
     from neuromerge.exploration.workspace import Workspace
@@ -47,7 +48,7 @@ class Moment:
         own: values of each tab's own inputs, by the tab's key.
         event: what the browser says about the event (untrusted).
         progress: shows how far long work is.
-        check: raises Cancelled once a newer change of the same page makes this work useless.
+        job: stops once a newer change of the same page makes its work useless.
     """
 
     page_id: str | None
@@ -59,7 +60,7 @@ class Moment:
     own: dict[str, tuple[Any, ...]]
     event: gr.EventData
     progress: gr.Progress
-    check: Callable[[], None]
+    job: Job
     workspace: Workspace
 
 
@@ -229,7 +230,7 @@ class Page:
             own=own,
             event=event,
             progress=progress,
-            check=check,
+            job=Job(check=check),
             workspace=self.engine.workspace(),
         )
 

@@ -14,9 +14,9 @@ import gradio as gr
 import numpy as np
 from PIL import Image, ImageOps
 
+from neuromerge.deployment import Limits
 from neuromerge.errors import LimitError, SettingError
 from neuromerge.exploration.results import GalleryItem, Prediction
-from neuromerge.interface.limits import Limits
 
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP")
 

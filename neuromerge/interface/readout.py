@@ -6,9 +6,9 @@ import html
 from collections.abc import Mapping
 
 from neuromerge.exploration.results import AccuracyBoard, MergeSummary
-from neuromerge.exploration.setting import Setting
-from neuromerge.exploration.settings import describe
 from neuromerge.figures.accuracy import averages, mean_accuracy, points
+from neuromerge.settings.choices import describe
+from neuromerge.settings.setting import Setting
 
 SPLIT_NAMES = {"quick": "Quick look", "validation": "Validation", "test": "Final test"}
 SPLIT_HINTS = {

@@ -9,9 +9,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from neuromerge.exploration.results import Trial
-from neuromerge.exploration.setting import Setting
-from neuromerge.exploration.settings import History, describe
-from neuromerge.exploration.sweeps import hand_trial
+from neuromerge.search.sweep import hand_trial
+from neuromerge.settings.choices import History, describe
+from neuromerge.settings.setting import Setting
 
 MAX_PINS = 8
 MAX_TRIALS = 200
@@ -36,7 +36,7 @@ class Session:
 
     def score(self, setting: Setting, scores: Mapping[str, float], seconds: float) -> Session:
         """The memory with a setting's validation accuracy per merged task; a setting is one row."""
-        if any(trial.parameters == dict(setting.parameters) for trial in self.trials):
+        if any(trial.hyperparameters == dict(setting.hyperparameters) for trial in self.trials):
             return self
         number = self.trials[-1].number + 1 if self.trials else 0
         return replace(self, trials=(*self.trials, hand_trial(number, setting, scores, seconds))[-MAX_TRIALS:])

@@ -8,9 +8,9 @@ from typing import Any
 
 import gradio as gr
 
-from neuromerge.exploration.setting import Setting
-from neuromerge.exploration.settings import make_setting
 from neuromerge.interface.page import Page, applying
+from neuromerge.settings.choices import make_setting
+from neuromerge.settings.setting import Setting
 
 LATEX = [{"left": "$$", "right": "$$", "display": True}, {"left": "$", "right": "$", "display": False}]
 
@@ -24,11 +24,11 @@ class Stop:
     attempt: str
     tab: str
     method: str = "neuromerging"
-    parameters: tuple[tuple[str, float | str], ...] = ()
+    hyperparameters: tuple[tuple[str, float | str], ...] = ()
 
     def setting(self, family: Any, tasks: Any) -> Setting:
         """The step's merge of the chosen experts."""
-        return make_setting(family, tasks, self.method, dict(self.parameters))
+        return make_setting(family, tasks, self.method, dict(self.hyperparameters))
 
 
 STOPS: tuple[Stop, ...] = (
@@ -64,7 +64,7 @@ right picture each point is a real input, and how much its answer changes: the p
 """,
         "Move lambda_1 (parallel). The points stay on a line through the origin; only its slope changes.",
         "neuron",
-        parameters=(("trim_ratio", 0.0), ("lambda_parallel", 1.0), ("lambda_orthogonal", 0.0)),
+        hyperparameters=(("trim_ratio", 0.0), ("lambda_parallel", 1.0), ("lambda_orthogonal", 0.0)),
     ),
     Stop(
         "Across",
@@ -79,7 +79,7 @@ In fine-tuned networks nearly all of the change is orthogonal.
 """,
         "Move lambda_2 (orthogonal) from 0 to 3 and watch the points spread; then look along another direction.",
         "neuron",
-        parameters=(("trim_ratio", 0.0), ("lambda_parallel", 0.0), ("lambda_orthogonal", 1.0)),
+        hyperparameters=(("trim_ratio", 0.0), ("lambda_parallel", 0.0), ("lambda_orthogonal", 1.0)),
     ),
     Stop(
         "The vote",
@@ -95,7 +95,7 @@ wants that direction, $1/T$ if all want the same, less or even below 0 if they p
 """,
         "Untick an expert in the sidebar and watch the vote and the merged arrow change.",
         "neuron",
-        parameters=(("trim_ratio", 0.0), ("lambda_parallel", 0.0), ("lambda_orthogonal", 1.0)),
+        hyperparameters=(("trim_ratio", 0.0), ("lambda_parallel", 0.0), ("lambda_orthogonal", 1.0)),
     ),
     Stop(
         "Trim",

@@ -9,17 +9,17 @@ from typing import Any
 
 import gradio as gr
 
+from neuromerge.deployment import deployment
 from neuromerge.errors import Cancelled, LimitError, SettingError
 from neuromerge.evaluation.families import Family
-from neuromerge.exploration.cancellation import Cancellation
 from neuromerge.exploration.results import Landscape, Trial
-from neuromerge.exploration.settings import change, short
-from neuromerge.exploration.sweeps import Search, trials_to_csv
 from neuromerge.figures import tuning
 from neuromerge.figures.figure import message
-from neuromerge.interface.limits import is_public
 from neuromerge.interface.page import Moment, Tab, applying
 from neuromerge.interface.plotly_view import PlotlyView, read_pick
+from neuromerge.progress import Job
+from neuromerge.search.sweep import Search, trials_to_csv
+from neuromerge.settings.choices import change, short
 
 PAIRS = {
     "lambda_orthogonal:lambda_parallel": "λ₁ × λ₂",
@@ -62,7 +62,7 @@ class TuneTab(Tab):
 
     def __init__(self, page: Any) -> None:
         super().__init__(page)
-        self._running: dict[str, Cancellation] = {}
+        self._running: dict[str, Job] = {}
 
     def build(self) -> None:
         """Make the map, the search and the table of trials."""
@@ -105,7 +105,7 @@ class TuneTab(Tab):
                 "",
                 label="Study storage",
                 info="Optional: a database that other machines share, such as sqlite:///study.db.",
-                visible=not is_public(),
+                visible=not deployment().public,
                 elem_id="storage",
                 min_width=220,
             )
@@ -172,9 +172,9 @@ class TuneTab(Tab):
         if pair not in PAIRS:
             raise SettingError(f"The map can be of {' or '.join(PAIRS.values())}.")
         x_name, y_name = pair.split(":")
-        check = self._begin(moment)
+        job = self._begin(moment)
         yield [message("The first points are being measured.", "loading"), None]
-        for landscape in moment.workspace.landscape(moment.setting, x_name, y_name, check=check):
+        for landscape in moment.workspace.landscape(moment.setting, x_name, y_name, job=job):
             yield [tuning.landscape_contour(landscape), landscape]
 
     def search(self, moment: Moment, sampler: Any, trials: Any, storage: Any) -> Iterator[list[Any]]:
@@ -184,7 +184,7 @@ class TuneTab(Tab):
             raise SettingError(f"The number of trials must be from 1 to {limits.max_trials}.")
         if trials > limits.max_trials:
             raise LimitError(f"At most {limits.max_trials} trials are possible here.")
-        if storage and is_public():
+        if storage and deployment().public:
             raise LimitError("A study storage can be named only when the app runs on your own machine.")
         search = Search(
             moment.workspace.validation_scores,
@@ -195,10 +195,10 @@ class TuneTab(Tab):
             seed=moment.setting.seed,
             family=self._family(moment),
         )
-        check = self._begin(moment)
+        job = self._begin(moment)
         yield self._state(moment, search, running=True)
         try:
-            for _ in search.run(check):
+            for _ in search.run(job):
                 yield self._state(moment, search, running=True)
         except Cancelled:
             pass
@@ -218,12 +218,12 @@ class TuneTab(Tab):
             found,
         ]
 
-    def _begin(self, moment: Moment) -> Cancellation:
+    def _begin(self, moment: Moment) -> Job:
         """The stop button of a new piece of work; the page's earlier work stops."""
         self._stop(moment.page_id)
-        check = Cancellation(SEARCH_SECONDS)
-        self._running[moment.page_id or ""] = check
-        return check
+        job = Job(deadline_seconds=SEARCH_SECONDS)
+        self._running[moment.page_id or ""] = job
+        return job
 
     def stop_work(self, request: gr.Request) -> None:
         """Stop the page's map or search; what is finished stays."""
@@ -245,13 +245,15 @@ class TuneTab(Tab):
         rows = self._rows(moment)
         if not isinstance(row, int) or isinstance(row, bool) or not 0 <= row < len(rows):
             raise SettingError("That row is no longer in the table. Try again.")
-        return self.page.controls.updates(change(moment.setting, self._family(moment), **rows[row].parameters))
+        return self.page.controls.updates(change(moment.setting, self._family(moment), **rows[row].hyperparameters))
 
     def apply_line(self, moment: Moment) -> list[Any]:
         """Put the coefficients of a clicked line into the controls."""
         rows = self._rows(moment)
         pick = read_pick(moment.event, {"trial": (len(rows),)})
-        return self.page.controls.updates(change(moment.setting, self._family(moment), **rows[pick.index].parameters))
+        return self.page.controls.updates(
+            change(moment.setting, self._family(moment), **rows[pick.index].hyperparameters)
+        )
 
     def apply_point(self, moment: Moment, mapped: Any) -> list[Any]:
         """Put a clicked point of the map into the controls."""
@@ -289,13 +291,13 @@ def trial_rows(trials: Sequence[Trial]) -> str:
     if not complete:
         return f"<p class='nm-empty'>{NO_SEARCH}</p>"
     complete.sort(key=lambda entry: -(entry[1].value or 0.0))
-    names = list(dict.fromkeys(name for _, trial in complete for name in trial.parameters))
+    names = list(dict.fromkeys(name for _, trial in complete for name in trial.hyperparameters))
     head = "".join(f"<th scope='col'>{html.escape(name)}</th>" for name in names)
     body = "".join(
         f"<tr><th scope='row'>{html.escape(trial.origin)} {trial.number}</th>"
         f"<td><b>{100 * (trial.value or 0):.2f} %</b></td>"
         + "".join(
-            f"<td>{html.escape(short(trial.parameters[name])) if name in trial.parameters else '–'}</td>"
+            f"<td>{html.escape(short(trial.hyperparameters[name])) if name in trial.hyperparameters else '–'}</td>"
             for name in names
         )
         + f"<td>{trial.seconds:.1f} s</td><td><button type='button' data-row='{place}'>Apply</button></td></tr>"

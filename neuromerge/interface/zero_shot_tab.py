@@ -8,11 +8,10 @@ from typing import Any
 import gradio as gr
 
 from neuromerge.errors import SettingError
-from neuromerge.exploration.permalinks import PageState
 from neuromerge.figures.confusion import confusion_matrix
 from neuromerge.interface.controls import short_title
-from neuromerge.interface.limits import check_class_names, check_template
 from neuromerge.interface.page import Moment, Tab
+from neuromerge.interface.permalinks import PageState
 from neuromerge.interface.pictures import (
     PictureGrid,
     PictureInput,
@@ -21,6 +20,7 @@ from neuromerge.interface.pictures import (
     read_picture,
 )
 from neuromerge.interface.plotly_view import PlotlyView
+from neuromerge.interface.typed import check_class_names, check_template
 
 FILTERS = {
     "all": "All pictures",
@@ -113,8 +113,8 @@ class ZeroShotTab(Tab):
         """Gallery and confusion of the chosen task."""
         task, chosen, at = self._chosen(moment)
         titles = self.page.controls.titles(moment.setting)
-        page = moment.workspace.gallery(moment.setting, task, "validation", chosen, at, check=moment.check)
-        confusion = moment.workspace.confusion(moment.setting, task, "validation", check=moment.check)
+        page = moment.workspace.gallery(moment.setting, task, "validation", chosen, at, job=moment.job)
+        confusion = moment.workspace.confusion(moment.setting, task, "validation", job=moment.job)
         return [
             gr.update(choices=[(title, name) for name, title in titles.items()], value=task),
             gallery_cards(page.items),

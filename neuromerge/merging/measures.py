@@ -17,11 +17,12 @@ import numpy as np
 import torch
 
 from neuromerge.merging.neuromerging import Coefficients, NeuroMerging, coefficients
-from neuromerge.merging.registry import Progress, check_values
+from neuromerge.merging.registry import check_values
 from neuromerge.merging.staged import FirstPass, NeuronStatistics, PointwiseStatistics, first_pass
 from neuromerge.merging.streaming import Source, aligned_sources
 from neuromerge.merging.trim import global_thresholds
 from neuromerge.merging.vectors import AlignedVectors
+from neuromerge.progress import UNATTENDED, Job
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -178,7 +179,7 @@ def interference(
     lambda_orthogonal: float | str = "auto",
     lambda_pointwise: float | str = "auto",
     device: str = "cpu",
-    progress: Progress | None = None,
+    job: Job = UNATTENDED,
 ) -> pd.DataFrame:
     """Tidy table of every measure of interference, for every layer, matrix and subspace.
 
@@ -196,7 +197,7 @@ def interference(
     import pandas as pd
 
     first, used = _first_pass(
-        base, tasks, trim_ratio, lambda_parallel, lambda_orthogonal, lambda_pointwise, device, progress
+        base, tasks, trim_ratio, lambda_parallel, lambda_orthogonal, lambda_pointwise, device, job
     )
     columns = ["layer", "matrix", "subspace", "measure", "value"]
     return pd.DataFrame(list(_rows(first, used)), columns=columns)
@@ -208,7 +209,7 @@ def task_cosines(
     trim_ratio: float = 0.8,
     *,
     device: str = "cpu",
-    progress: Progress | None = None,
+    job: Job = UNATTENDED,
 ) -> pd.DataFrame:
     """Pairwise cosines between tasks per layer, matrix and subspace.
 
@@ -217,7 +218,7 @@ def task_cosines(
     """
     import pandas as pd
 
-    first, used = _first_pass(base, tasks, trim_ratio, 0.0, "auto", "auto", device, progress)
+    first, used = _first_pass(base, tasks, trim_ratio, 0.0, "auto", "auto", device, job)
     rows = []
     for cell in cells(first):
         for subspace in SUBSPACES:
@@ -239,7 +240,7 @@ def _first_pass(
     lambda_orthogonal: float | str,
     lambda_pointwise: float | str,
     device: str,
-    progress: Progress | None,
+    job: Job,
 ) -> tuple[FirstPass, Coefficients]:
     values = check_values(
         NeuroMerging(),
@@ -251,8 +252,8 @@ def _first_pass(
         },
     )
     vectors = AlignedVectors(aligned_sources(base, tasks), device)
-    thresholds = global_thresholds(vectors, values["trim_ratio"], progress)
-    return first_pass(vectors, thresholds, keep_parts=False, progress=progress), coefficients(values, thresholds)
+    thresholds = global_thresholds(vectors, values["trim_ratio"], job)
+    return first_pass(vectors, thresholds, keep_parts=False, job=job), coefficients(values, thresholds)
 
 
 def _rows(first: FirstPass, used: Coefficients) -> Iterator[tuple[str, str, str, str, float]]:

@@ -17,7 +17,7 @@ import torch
 
 from neuromerge.checkpoints.roles import Parameter
 from neuromerge.merging import election
-from neuromerge.merging.registry import AUTO, Block, MergeMethod, ParameterSpec, Run, TaskVectors, register
+from neuromerge.merging.registry import AUTO, Chunk, Hyperparameter, MergeMethod, Run, TaskVectors, register
 from neuromerge.merging.staged import merge_neurons
 from neuromerge.merging.trim import Thresholds, apply_trim, global_thresholds
 
@@ -59,7 +59,7 @@ def coefficients(values: Mapping[str, Any], thresholds: Thresholds) -> Coefficie
 
 @dataclass(frozen=True)
 class _Votes:
-    """What one block of neurons leaves for the time when its whole layer has voted.
+    """What one chunk of neurons leaves for the time when its whole layer has voted.
 
     Attributes:
         neurons, ill_conditioned: numbers of neurons.
@@ -96,8 +96,8 @@ class NeuroMerging(MergeMethod):
     )
     citation: ClassVar[str] = "Fang et al., EMNLP 2025, arXiv:2503.05320"
     by_rows: ClassVar[bool] = True
-    parameters: ClassVar[tuple[ParameterSpec, ...]] = (
-        ParameterSpec(
+    hyperparameters: ClassVar[tuple[Hyperparameter, ...]] = (
+        Hyperparameter(
             name="trim_ratio",
             label="Trim ratio r",
             kind="float",
@@ -110,7 +110,7 @@ class NeuroMerging(MergeMethod):
             description="Share of each task vector that is removed before merging: its smallest entries, "
             "over the whole model. 0.8 keeps the largest 20 %.",
         ),
-        ParameterSpec(
+        Hyperparameter(
             name="lambda_parallel",
             label="lambda_1 (parallel)",
             kind="float",
@@ -123,7 +123,7 @@ class NeuroMerging(MergeMethod):
             description="How much of the merged parallel part is added: it makes neurons more or less sensitive "
             "to what they already respond to. Auto is 0.",
         ),
-        ParameterSpec(
+        Hyperparameter(
             name="lambda_orthogonal",
             label="lambda_2 (orthogonal)",
             kind="float",
@@ -136,7 +136,7 @@ class NeuroMerging(MergeMethod):
             description="How much of the merged orthogonal part is added: it turns neurons towards new inputs. "
             "Auto is 1 / (1 - sigma), which makes up for the magnitude that the trim removed.",
         ),
-        ParameterSpec(
+        Hyperparameter(
             name="lambda_pointwise",
             label="lambda of biases and norms",
             kind="float",
@@ -156,11 +156,11 @@ class NeuroMerging(MergeMethod):
         thresholds = global_thresholds(vectors, values["trim_ratio"])
         return _Election(thresholds, coefficients(values, thresholds), tuple(vectors.task_names))
 
-    def merge_block(self, block: Block, run: Run[_Election]) -> torch.Tensor:
-        """lambda_1 P + lambda_2 O of a block of neurons, or lambda psi(tau) of a pointwise parameter."""
-        used, base = run.prepared.coefficients, block.base
-        tau = apply_trim(block.tau, run.prepared.thresholds)
-        if block.parameter.kind == "pointwise":
+    def merge_chunk(self, chunk: Chunk, run: Run[_Election]) -> torch.Tensor:
+        """lambda_1 P + lambda_2 O of a chunk of neurons, or lambda psi(tau) of a pointwise parameter."""
+        used, base = run.prepared.coefficients, chunk.base
+        tau = apply_trim(chunk.tau, run.prepared.thresholds)
+        if chunk.parameter.kind == "pointwise":
             return election.psi(tau).mul_(used.pointwise)
         merged, delta = merge_neurons(base, tau)
         delta.mul_(used.orthogonal)
@@ -168,9 +168,9 @@ class NeuroMerging(MergeMethod):
         sign = election.elected_sign(parallel.T)
         tied = torch.nonzero((sign == 0) & (parallel != 0).any(1)).squeeze(1)
         votes = _Votes(
-            len(base), int(merged.vote.ill_conditioned.sum()), float(sign.sum()), tied + block.start, parallel[tied]
+            len(base), int(merged.vote.ill_conditioned.sum()), float(sign.sum()), tied + chunk.start, parallel[tied]
         )
-        run.prepared.votes.setdefault(block.parameter.name, []).append(votes)
+        run.prepared.votes.setdefault(chunk.parameter.name, []).append(votes)
         if used.parallel != 0.0:
             scale = election.mean_of_elected(parallel.T, sign).mul_(used.parallel)
             delta.addcmul_(scale.to(base.dtype).unsqueeze(1), base)
@@ -180,15 +180,15 @@ class NeuroMerging(MergeMethod):
         """Neurons whose parallel vote was tied take the sign of their layer's majority, or -1."""
         prepared = run.prepared
         found = prepared.votes.pop(parameter.name, [])
-        prepared.neurons += sum(block.neurons for block in found)
-        ill = sum(block.ill_conditioned for block in found)
+        prepared.neurons += sum(chunk.neurons for chunk in found)
+        ill = sum(chunk.ill_conditioned for chunk in found)
         if ill:
             prepared.ill_conditioned[parameter.layer] += ill
-        tied = torch.cat([block.tied for block in found]) if found else torch.empty(0)
+        tied = torch.cat([chunk.tied for chunk in found]) if found else torch.empty(0)
         if prepared.coefficients.parallel == 0.0 or not len(tied):
             return None
-        votes = torch.cat([block.parallel for block in found]).T
-        majority = sum(block.majority for block in found)
+        votes = torch.cat([chunk.parallel for chunk in found]).T
+        majority = sum(chunk.majority for chunk in found)
         sign = torch.full(votes.shape[1:], 1.0 if majority > 0 else -1.0).to(votes)
         return tied, election.mean_of_elected(votes, sign) * prepared.coefficients.parallel
 

@@ -2,7 +2,7 @@
 
 The command line, the recipes and the app build their options from here, so a method that registers
 itself appears everywhere. A method is a small object with two steps, so that nothing needs all the
-checkpoints in memory: `begin` makes the global passes it needs (thresholds, vote totals), `merge_block` merges
+checkpoints in memory: `begin` makes the global passes it needs (thresholds, vote totals), `merge_chunk` merges
 one parameter, or some of its neurons.
 """
 
@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Generic, Literal, Protocol, TypeVar
 
@@ -23,7 +23,7 @@ AUTO = "auto"
 
 
 @dataclass(frozen=True, slots=True)
-class ParameterSpec:
+class Hyperparameter:
     """One parameter of a method: what it means and which values it takes.
 
     `kind` is ``float``, ``int``, ``bool`` or ``choice``. `minimum` and `maximum` are inclusive unless
@@ -122,7 +122,7 @@ class Run(Generic[Prepared]):
 
 
 @dataclass(frozen=True, slots=True)
-class Block:
+class Chunk:
     """What is merged at a time: some rows of a parameter, and what every task changed there.
 
     Attributes:
@@ -138,9 +138,9 @@ class Block:
     start: int = 0
 
 
-def read_block(vectors: TaskVectors, parameter: Parameter, start: int = 0, stop: int | None = None) -> Block:
-    """The block of rows `start` to `stop` of a parameter; the whole of it by default."""
-    return Block(parameter, *vectors.read(parameter, start, stop), start)
+def read_chunk(vectors: TaskVectors, parameter: Parameter, start: int = 0, stop: int | None = None) -> Chunk:
+    """The chunk of rows `start` to `stop` of a parameter; the whole of it by default."""
+    return Chunk(parameter, *vectors.read(parameter, start, stop), start)
 
 
 class MergeMethod(ABC):
@@ -150,9 +150,9 @@ class MergeMethod(ABC):
     title: ClassVar[str]
     summary: ClassVar[str]  # one plain sentence
     citation: ClassVar[str]
-    parameters: ClassVar[tuple[ParameterSpec, ...]]
+    hyperparameters: ClassVar[tuple[Hyperparameter, ...]]
     by_rows: ClassVar[bool] = False
-    """True where blocks of neurons can be merged apart: keeps memory bounded, the data in the cache, all cores busy."""
+    """True where chunks of neurons can be merged apart: keeps memory bounded, the data in the cache, all cores busy."""
     stochastic: ClassVar[bool] = False
     """True where the seed changes the result."""
 
@@ -165,15 +165,15 @@ class MergeMethod(ABC):
         return None
 
     @abstractmethod
-    def merge_block(self, block: Block, run: Run[Any]) -> torch.Tensor:
-        """The merged CHANGE of a block (same shape as its `base`): merged = base + what this returns.
+    def merge_chunk(self, chunk: Chunk, run: Run[Any]) -> torch.Tensor:
+        """The merged CHANGE of a chunk (same shape as its `base`): merged = base + what this returns.
 
-        A block is a whole parameter, unless `by_rows` is set: then linear maps come in blocks of neurons, in any
+        A chunk is a whole parameter, unless `by_rows` is set: then linear maps come in chunks of neurons, in any
         order, in several threads at once.
         """
 
     def settle(self, parameter: Parameter, run: Run[Any]) -> tuple[torch.Tensor, torch.Tensor] | None:
-        """After the last block of a parameter: (rows (m,), scale (m,)), add scale * base to those merged rows.
+        """After the last chunk of a parameter: (rows (m,), scale (m,)), add scale * base to those merged rows.
 
         For what only the whole layer decides, such as ties. None where there is nothing to settle.
         """
@@ -213,14 +213,10 @@ def check_values(method: MergeMethod, given: Mapping[str, Any]) -> dict[str, Any
 
     Raises SettingError for an unknown name or a value out of range.
     """
-    known = {spec.name: spec for spec in method.parameters}
+    known = {spec.name: spec for spec in method.hyperparameters}
     for name in given:
         if name not in known:
             raise SettingError(
                 f"The method {method.name} has no parameter {name!r}. It has: {', '.join(known) or 'none'}."
             )
     return {name: spec.check(given[name]) if name in given else spec.default for name, spec in known.items()}
-
-
-Progress = Callable[[int, int, str], None]
-"""Called as progress(done, total, what) on long work; may raise Cancelled."""

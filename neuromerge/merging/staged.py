@@ -18,10 +18,11 @@ import torch
 
 from neuromerge.checkpoints.roles import Parameter
 from neuromerge.merging import election
-from neuromerge.merging.blocks import blocks, map_blocks, merge_units
-from neuromerge.merging.registry import Progress, TaskVectors
+from neuromerge.merging.chunks import chunks, map_chunks, merge_units
+from neuromerge.merging.registry import TaskVectors
 from neuromerge.merging.subspaces import Decomposition, OrthogonalVote, decompose, orthogonal_vote
 from neuromerge.merging.trim import Thresholds, apply_trim
+from neuromerge.progress import UNATTENDED, Job
 
 
 @dataclass(frozen=True)
@@ -117,8 +118,8 @@ class FirstPass:
 
 
 @dataclass(frozen=True)
-class MergedBlock:
-    """The numbers of one block of neurons: see `merge_neurons`."""
+class MergedChunk:
+    """The numbers of one chunk of neurons: see `merge_neurons`."""
 
     decomposition: Decomposition
     vote: OrthogonalVote
@@ -127,7 +128,7 @@ class MergedBlock:
 
 def merge_neurons(
     base: torch.Tensor, tau: torch.Tensor, count_conflict: bool = False
-) -> tuple[MergedBlock, torch.Tensor]:
+) -> tuple[MergedChunk, torch.Tensor]:
     """Decompose and merge the orthogonal parts of k neurons.
 
     Args:
@@ -145,7 +146,7 @@ def merge_neurons(
     along_base = (alpha * decomposition.parallel).sum(1, keepdim=True).to(tau.dtype)
     merged.addcmul_(along_base, base, value=-1.0)
     conflict = _sign_conflict(base, tau, decomposition.parallel.T) if count_conflict else None
-    return MergedBlock(decomposition, vote, conflict), merged
+    return MergedChunk(decomposition, vote, conflict), merged
 
 
 def first_pass(
@@ -154,7 +155,7 @@ def first_pass(
     *,
     keep_parts: bool = True,
     count_conflict: bool = True,
-    progress: Progress | None = None,
+    job: Job = UNATTENDED,
 ) -> FirstPass:
     """Read every task vector once; keep the statistics of every neuron and the merged parts.
 
@@ -163,7 +164,7 @@ def first_pass(
         thresholds: of the global trim (`trim.MagnitudeSample.thresholds`).
         keep_parts: hold the merged orthogonal parts (d entries); without them only statistics are kept.
         count_conflict: count sign conflicts of the orthogonal parts.
-        progress: called as progress(done, total, what).
+        job: told how far it is; stops it.
     """
     total = sum(p.numel for p in vectors.parameters)
     statistics: dict[str, Statistics] = {}
@@ -171,35 +172,34 @@ def first_pass(
 
     def work(
         parameter: Parameter, start: int, stop: int
-    ) -> tuple[MergedBlock | PointwiseStatistics, torch.Tensor | None]:
+    ) -> tuple[MergedChunk | PointwiseStatistics, torch.Tensor | None]:
         base, tau = vectors.read(parameter, start, stop)
         apply_trim(tau, thresholds)
         if parameter.kind == "pointwise":
             found, merged = _pointwise_pass(parameter, base, tau)
             return found, merged if keep_parts else None
-        block, merged = merge_neurons(base, tau, count_conflict)
-        return block, merged if keep_parts else None
+        chunk, merged = merge_neurons(base, tau, count_conflict)
+        return chunk, merged if keep_parts else None
 
     def split(parameter: Parameter) -> Iterator[tuple[int, int]]:
         return merge_units(parameter, len(vectors.task_names))
 
     def finish(
-        parameter: Parameter, results: list[tuple[MergedBlock | PointwiseStatistics, torch.Tensor | None]]
+        parameter: Parameter, results: list[tuple[MergedChunk | PointwiseStatistics, torch.Tensor | None]]
     ) -> tuple[Statistics, torch.Tensor | None]:
         pieces = [merged for _, merged in results if merged is not None]
         joined = (pieces[0] if len(pieces) == 1 else torch.cat(pieces)) if pieces else None
         if isinstance(results[0][0], PointwiseStatistics):
             return results[0][0], joined
-        return _collect(parameter, [block for block, _ in results if isinstance(block, MergedBlock)]), joined
+        return _collect(parameter, [chunk for chunk, _ in results if isinstance(chunk, MergedChunk)]), joined
 
     done = 0
-    for parameter, (of_parameter, merged) in map_blocks(work, vectors.parameters, split, finish):
+    for parameter, (of_parameter, merged) in map_chunks(work, vectors.parameters, split, finish):
         statistics[parameter.name] = of_parameter
         if merged is not None:
             parts[parameter.name] = merged
         done += parameter.numel
-        if progress is not None:
-            progress(done, total, "decomposing neurons")
+        job.report(done, total, "decomposing neurons")
     return FirstPass(tuple(vectors.task_names), thresholds, statistics, parts)
 
 
@@ -212,7 +212,7 @@ def combine(
     lambda_pointwise: float | None = None,
     out: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """theta_0 + lambda_1 P + lambda_2 O of one parameter, in one fused pass over cache-sized blocks.
+    """theta_0 + lambda_1 P + lambda_2 O of one parameter, in one fused pass over cache-sized chunks.
 
     Args:
         base: (k, n) or (entries,) base weights.
@@ -228,14 +228,14 @@ def combine(
     if lambda_parallel == 0.0:
         return torch.add(base, orthogonal, alpha=lambda_orthogonal, out=out)
     scale = (1.0 + lambda_parallel * statistics.parallel_merged).to(base).unsqueeze(1)
-    for start, stop in blocks(base.shape[0], base.shape[1]):
+    for start, stop in chunks(base.shape[0], base.shape[1]):
         piece = torch.mul(base[start:stop], scale[start:stop], out=out[start:stop])
         piece.add_(orthogonal[start:stop], alpha=lambda_orthogonal)
     return out
 
 
-def _collect(parameter: Parameter, done: list[MergedBlock]) -> NeuronStatistics:
-    """Join the blocks of one linear map; c_bar needs the whole layer, because ties follow its majority."""
+def _collect(parameter: Parameter, done: list[MergedChunk]) -> NeuronStatistics:
+    """Join the chunks of one linear map; c_bar needs the whole layer, because ties follow its majority."""
     parallel = torch.cat([b.decomposition.parallel for b in done])
     conflicts = [b.conflict for b in done if b.conflict is not None]
     return NeuronStatistics(

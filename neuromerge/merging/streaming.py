@@ -2,7 +2,7 @@
 
     load -> align -> prepare (global passes) -> for each parameter: read, merge, write
 
-Nothing but one block of weights of every checkpoint is held, unless the result is wanted in memory.
+Nothing but one chunk of weights of every checkpoint is held, unless the result is wanted in memory.
 """
 
 from __future__ import annotations
@@ -20,9 +20,10 @@ import torch
 from neuromerge.checkpoints import Aligned, Checkpoint, CheckpointWriter, align, load_checkpoint, save_checkpoint
 from neuromerge.checkpoints.roles import Parameter
 from neuromerge.errors import SettingError
-from neuromerge.merging.blocks import as_they_are, map_blocks, merge_units
-from neuromerge.merging.registry import MergeMethod, Progress, check_values, get_method, read_block
+from neuromerge.merging.chunks import as_they_are, map_chunks, merge_units
+from neuromerge.merging.registry import MergeMethod, check_values, get_method, read_chunk
 from neuromerge.merging.vectors import AlignedVectors
+from neuromerge.progress import UNATTENDED, Job
 
 Source = str | Path | Mapping[str, torch.Tensor] | Checkpoint
 
@@ -131,7 +132,7 @@ def merge(
     dtype: str | torch.dtype | None = None,
     force: bool = False,
     device: str = "cpu",
-    progress: Progress | None = None,
+    job: Job = UNATTENDED,
     **parameters: Any,
 ) -> MergeResult:
     """Merge fine-tuned checkpoints of one base model into a single model.
@@ -144,7 +145,7 @@ def merge(
         out: write the result into this folder as it is made, holding one parameter at a time in memory.
         layout, dtype, force: as in `MergeResult.save`.
         device: where to compute, e.g. ``cpu`` or ``cuda``.
-        progress: called as progress(done, total, what); may raise to stop the merge.
+        job: told how far it is; stops it.
         **parameters: the method's own parameters, see `neuromerge.methods()`.
 
     Returns:
@@ -170,11 +171,11 @@ def merge(
         _merged=merged,
     )
     if out is None:
-        _run(result, aligned, chosen, merged.__setitem__, device, progress)
+        _run(result, aligned, chosen, merged.__setitem__, device, job)
         return result
     names = tuple(p.name for p in aligned.parameters)
     with CheckpointWriter(out, aligned.base, layout, dtype=dtype, force=force, expected=names) as writer:
-        _run(result, aligned, chosen, writer.write, device, progress)
+        _run(result, aligned, chosen, writer.write, device, job)
         result.path = Path(out)
         writer.record.update(result.summary())
     return result
@@ -186,12 +187,12 @@ def _run(
     method: MergeMethod,
     write: Callable[[str, torch.Tensor], None],
     device: str,
-    progress: Progress | None,
+    job: Job,
 ) -> None:
     """Merge, and put what the method reports and warns of into `result`."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", UserWarning)
-        report = merge_aligned(aligned, method, result.parameters, write, result.seed, device, progress)
+        report = merge_aligned(aligned, method, result.parameters, write, result.seed, device, job)
     for warning in caught:
         warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
     result.warnings = tuple(str(w.message) for w in caught if issubclass(w.category, UserWarning))
@@ -210,10 +211,10 @@ def merge_aligned(
     write: Callable[[str, torch.Tensor], None],
     seed: int = 0,
     device: str = "cpu",
-    progress: Progress | None = None,
+    job: Job = UNATTENDED,
 ) -> dict[str, Any]:
     """Merge parameter by parameter; `write(name, merged)` gets each in the base's dtype. Returns the report."""
-    vectors = _Reporting(AlignedVectors(aligned, device), progress)
+    vectors = _Reporting(AlignedVectors(aligned, device), job)
     run = method.begin(vectors, values, seed)
     begun: dict[str, torch.Tensor] = {}
 
@@ -222,11 +223,11 @@ def merge_aligned(
         return merge_units(parameter, len(vectors.task_names), method.by_rows)
 
     def work(parameter: Parameter, start: int, stop: int) -> None:
-        block = read_block(vectors, parameter, start, stop)
-        begun[parameter.name][start:stop] = method.merge_block(block, run).add_(block.base)
+        chunk = read_chunk(vectors, parameter, start, stop)
+        begun[parameter.name][start:stop] = method.merge_chunk(chunk, run).add_(chunk.base)
 
     # What looks at whole matrices (singular values, say) wants all of torch's threads for one of them.
-    for parameter, _ in map_blocks(work, vectors.parameters, split, as_they_are, None if method.by_rows else 1):
+    for parameter, _ in map_chunks(work, vectors.parameters, split, as_they_are, None if method.by_rows else 1):
         out = begun.pop(parameter.name)
         settled = method.settle(parameter, run)
         if settled is not None:
@@ -262,9 +263,9 @@ def assemble(aligned: Aligned, merged: Mapping[str, torch.Tensor]) -> dict[str, 
 class _Reporting:
     """Task vectors that report how far each pass over them has come, from whichever thread reads them."""
 
-    def __init__(self, vectors: AlignedVectors, progress: Progress | None):
+    def __init__(self, vectors: AlignedVectors, job: Job):
         self._vectors = vectors
-        self._progress = progress
+        self._job = job
         self._done = 0
         self._turn = Lock()
         self.parameters = vectors.parameters
@@ -273,12 +274,11 @@ class _Reporting:
 
     def read(self, parameter: Parameter, start: int = 0, stop: int | None = None) -> tuple[torch.Tensor, torch.Tensor]:
         base, tau = self._vectors.read(parameter, start, stop)
-        if self._progress is not None:
-            total = self._vectors.entries
-            with self._turn:
-                self._done += base.numel()
-                finished, done = divmod(self._done - 1, total)
-                self._progress(done + 1, total, f"pass {finished + 1} over the weights")
+        total = self._vectors.entries
+        with self._turn:
+            self._done += base.numel()
+            finished, done = divmod(self._done - 1, total)
+            self._job.report(done + 1, total, f"pass {finished + 1} over the weights")
         return base, tau
 
 

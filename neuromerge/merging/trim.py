@@ -25,8 +25,9 @@ import numpy as np
 import torch
 
 from neuromerge.checkpoints.roles import Parameter
-from neuromerge.merging.blocks import as_they_are, map_blocks, row_blocks
-from neuromerge.merging.registry import Progress, TaskVectors
+from neuromerge.merging.chunks import as_they_are, map_chunks, row_chunks
+from neuromerge.merging.registry import TaskVectors
+from neuromerge.progress import UNATTENDED, Job
 
 _SAMPLE_POINTS = 2048  # places of the model where a sample is drawn
 _SAMPLE_RUN = 64  # entries per place
@@ -82,15 +83,15 @@ def apply_trim(tau: torch.Tensor, thresholds: Thresholds) -> torch.Tensor:
     return tau
 
 
-def global_thresholds(vectors: TaskVectors, trim_ratio: float, progress: Progress | None = None) -> Thresholds:
+def global_thresholds(vectors: TaskVectors, trim_ratio: float, job: Job = UNATTENDED) -> Thresholds:
     """Exact thresholds of the global trim for every task.
 
     Args:
-        vectors: the task vectors, read block by block.
+        vectors: the task vectors, read chunk by chunk.
         trim_ratio: r in [0, 1), the share of entries removed.
-        progress: called as progress(done, total, what).
+        job: told how far it is; stops it.
     """
-    return MagnitudeSample(vectors).thresholds(trim_ratio, progress)
+    return MagnitudeSample(vectors).thresholds(trim_ratio, job)
 
 
 class MagnitudeSample:
@@ -101,7 +102,7 @@ class MagnitudeSample:
         self._entries = sum(p.numel for p in vectors.parameters)
         self._sorted: list[np.ndarray] | None = None
 
-    def thresholds(self, trim_ratio: float, progress: Progress | None = None) -> Thresholds:
+    def thresholds(self, trim_ratio: float, job: Job = UNATTENDED) -> Thresholds:
         """Exact thresholds for the ratio r in [0, 1): one pass over the weights."""
         tasks = len(self._vectors.task_names)
         rank = math.floor(trim_ratio * self._entries + 1e-9)
@@ -111,13 +112,13 @@ class MagnitudeSample:
         for margin in _BRACKET_MARGINS:
             missed = [task for task in range(tasks) if task not in found]
             if missed:
-                found |= self._bracketed(rank, missed, margin, progress)
+                found |= self._bracketed(rank, missed, margin, job)
         missed = [task for task in range(tasks) if task not in found]
         if missed:
             found |= self._radix(rank, missed)
         return _thresholds([found[task] for task in range(tasks)], self._entries, trim_ratio)
 
-    def _bracketed(self, rank: int, tasks: list[int], margin: float, progress: Progress | None) -> dict[int, _Kept]:
+    def _bracketed(self, rank: int, tasks: list[int], margin: float, job: Job) -> dict[int, _Kept]:
         """Thresholds of those `tasks` whose bracket of `margin` ranks to both sides held them: one pass."""
         samples = self._samples()
         limit = max(1 << 16, int(4 * margin * self._entries))
@@ -128,18 +129,17 @@ class MagnitudeSample:
             return [tally.count(magnitudes[task]) for task, tally in tallies.items()]
 
         done = 0
-        for parameter, counted in map_blocks(count, self._vectors.parameters, self._split, as_they_are):
+        for parameter, counted in map_chunks(count, self._vectors.parameters, self._split, as_they_are):
             for of_block in counted:
                 for tally, of_task in zip(tallies.values(), of_block, strict=True):
                     tally.add(of_task)
             done += parameter.numel
-            if progress is not None:
-                progress(done, self._entries, "threshold of the global trim")
+            job.report(done, self._entries, "threshold of the global trim")
         values = {task: tally.select(rank) for task, tally in tallies.items()}
         return {task: tallies[task].kept(value) for task, value in values.items() if value is not None}
 
     def _split(self, parameter: Parameter) -> Iterator[tuple[int, int]]:
-        return row_blocks(parameter, len(self._vectors.task_names))
+        return row_chunks(parameter, len(self._vectors.task_names))
 
     def _samples(self) -> list[np.ndarray]:
         if self._sorted is None:
@@ -153,9 +153,9 @@ class MagnitudeSample:
         width, level = 32, 0
         while 16 * level < width:
             counts = {task: np.zeros(1 << 16, dtype=np.int64) for task in tasks}
-            for block in _magnitude_blocks(self._vectors):
+            for chunk in _magnitude_blocks(self._vectors):
                 for task in tasks:
-                    bits, width = _bits(block[task])
+                    bits, width = _bits(chunk[task])
                     shift = width - 16 * (level + 1)
                     digits = (bits >> shift) & 0xFFFF
                     if level:
@@ -172,9 +172,9 @@ class MagnitudeSample:
     def _kept(self, values: dict[int, float]) -> dict[int, _Kept]:
         """What known thresholds keep: one pass."""
         found = {task: _Kept(value, 0, 0.0, 0.0) for task, value in values.items()}
-        for block in _magnitude_blocks(self._vectors):
+        for chunk in _magnitude_blocks(self._vectors):
             for task, sums in found.items():
-                magnitudes = block[task]
+                magnitudes = chunk[task]
                 kept = magnitudes[magnitudes >= sums.value]
                 found[task] = _Kept(
                     sums.value,
@@ -197,7 +197,7 @@ class _Kept:
 
 @dataclass(frozen=True)
 class _Count:
-    """One block of one task: entries in it, below the bracket and inside it, and two L1 norms.
+    """One chunk of one task: entries in it, below the bracket and inside it, and two L1 norms.
 
     `found` are the entries inside the bracket; None where they are all equal, or too many to keep.
     """
@@ -220,7 +220,7 @@ class _Tally:
         self._found: list[np.ndarray] = []
 
     def count(self, magnitudes: torch.Tensor) -> _Count:
-        """What one block (entries,) holds; safe in any thread. The block is used up."""
+        """What one chunk (entries,) holds; safe in any thread. The chunk is used up."""
         values = magnitudes.numpy()
         inside, above = values >= values.dtype.type(self.low), values > values.dtype.type(self.high)
         at_least_low, above_high = int(np.count_nonzero(inside)), int(np.count_nonzero(above))
@@ -229,14 +229,14 @@ class _Tally:
         if self.low < self.high and self.inside + at_least_low - above_high <= self._limit:
             np.logical_xor(inside, above, out=inside)
             found = values[np.flatnonzero(inside)]
-        # Sums of one block are in the working dtype, and are then accumulated in float64.
+        # Sums of one chunk are in the working dtype, and are then accumulated in float64.
         l1, l1_above = float(magnitudes.sum()), 0.0
         if above_high:
             l1_above = float(torch.ops.aten.hardshrink.out(magnitudes, self.high, out=magnitudes).sum())
         return _Count(values.size, values.size - at_least_low, at_least_low - above_high, found, l1, l1_above)
 
     def add(self, count: _Count) -> None:
-        """Take one block into account."""
+        """Take one chunk into account."""
         self.entries += count.entries
         self.below += count.below
         self.inside += count.inside
@@ -290,9 +290,9 @@ def _magnitudes(vectors: TaskVectors, parameter: Parameter, start: int, stop: in
 
 
 def _magnitude_blocks(vectors: TaskVectors) -> Iterator[list[np.ndarray]]:
-    """|tau| of every task, block by block, as flat numpy arrays (scratch: valid until the next block)."""
+    """|tau| of every task, chunk by chunk, as flat numpy arrays (scratch: valid until the next chunk)."""
     for parameter in vectors.parameters:
-        for start, stop in row_blocks(parameter, len(vectors.task_names)):
+        for start, stop in row_chunks(parameter, len(vectors.task_names)):
             yield list(_magnitudes(vectors, parameter, start, stop).numpy())
 
 

@@ -1,4 +1,4 @@
-"""Task vectors read from aligned checkpoints, one block of rows at a time."""
+"""Task vectors read from aligned checkpoints, one chunk of rows at a time."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Protocol
 import torch
 
 from neuromerge.checkpoints.roles import Parameter
-from neuromerge.merging.blocks import Scratch
+from neuromerge.merging.chunks import Scratch
 
 
 class AlignedWeights(Protocol):

@@ -307,7 +307,7 @@ def train_expert(
     rows = data.rows(task.name, "train")
     steps = recipe.steps_for(len(rows))
     labels = torch.tensor([data.pictures[n].label for n in rows])
-    pictures = Pictures(data, rows, device)
+    pictures = Pictures(data, rows.tolist(), device)
     weight = torch.bincount(labels, minlength=len(task.classes)).float()[labels] ** -0.5
     number = sorted(data.tasks).index(task.name)
     tell_due = _every(15)

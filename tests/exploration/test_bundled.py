@@ -7,8 +7,8 @@ import pytest
 
 from neuromerge.errors import NeuroMergeError
 from neuromerge.evaluation.families import get_family
-from neuromerge.exploration.settings import PRESETS, change, make_setting
 from neuromerge.exploration.workspace import shared_workspace
+from neuromerge.settings.choices import PRESETS, change, make_setting
 
 
 @pytest.fixture(scope="module")

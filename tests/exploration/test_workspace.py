@@ -13,18 +13,18 @@ import yaml
 
 import neuromerge
 from neuromerge.checkpoints import load_checkpoint
+from neuromerge.engine.cache import BoundedCache
+from neuromerge.engine.executor import Turns
+from neuromerge.engine.models import Held
 from neuromerge.errors import Cancelled, SettingError
 from neuromerge.evaluation.accuracy import evaluate
 from neuromerge.evaluation.model import VisionModel
-from neuromerge.exploration.cache import BoundedCache
-from neuromerge.exploration.cancellation import Cancellation
 from neuromerge.exploration.measures import MEASURES
-from neuromerge.exploration.models import Held
-from neuromerge.exploration.recipes import load_recipe, setting_of
-from neuromerge.exploration.settings import PRESETS, change, make_setting
-from neuromerge.exploration.turns import Turns
 from neuromerge.exploration.workspace import Workspace
 from neuromerge.merging import registry
+from neuromerge.progress import Job
+from neuromerge.settings.choices import PRESETS, change, make_setting
+from neuromerge.settings.recipes import load_recipe, setting_of
 
 METHODS = tuple(registry.methods())
 
@@ -38,7 +38,7 @@ def library_merge(tiny, setting):
     """The same merge by the library, as a vision model's weights."""
     base = load_checkpoint(tiny.base)
     experts = {task: load_checkpoint(tiny.experts[task], name=task) for task in setting.tasks}
-    return neuromerge.merge(base, experts, setting.method, seed=setting.seed, **dict(setting.parameters))
+    return neuromerge.merge(base, experts, setting.method, seed=setting.seed, **dict(setting.hyperparameters))
 
 
 def weights_of(workspace, setting):
@@ -58,7 +58,7 @@ def test_the_live_merge_is_the_library_merge(tiny, workspace, method):
 
 @pytest.mark.parametrize("method", [name for name in METHODS if name != "neuromerging"])
 def test_a_new_scale_needs_no_new_merge_and_is_right(tiny, workspace, method):
-    specs = {spec.name for spec in registry.get_method(method).parameters}
+    specs = {spec.name for spec in registry.get_method(method).hyperparameters}
     if "scale" not in specs:
         pytest.skip("this method has no scale")
     for scale in (0.3, 0.9):
@@ -422,10 +422,15 @@ def test_eight_visitors_do_not_see_each_other(tiny, workspace):
 def test_work_that_is_overtaken_stops_and_leaves_nothing_broken(tiny, workspace, setting):
     for limit in range(0, 80, 7):
         calls = iter(range(10_000))
-        stop = Cancellation(stale=lambda limit=limit, calls=calls: next(calls) >= limit)
+
+        def overtaken(limit=limit, calls=calls):
+            if next(calls) >= limit:
+                raise Cancelled("Overtaken by a newer change.")
+
+        stop = Job(check=overtaken)
         moved = change(setting, tiny, trim_ratio=0.5 + limit / 1000)
         with contextlib.suppress(Cancelled):
-            workspace.board(moved, "quick", check=stop)
+            workspace.board(moved, "quick", job=stop)
         assert workspace.board(moved, "quick").merge == workspace.board(moved, "quick").merge
     fresh = Workspace({tiny.name: tiny}, cache=BoundedCache(256 * 1024**2), turns=Turns(1))
     assert fresh.board(moved, "quick") == workspace.board(moved, "quick")

@@ -230,9 +230,9 @@ def trials(count: int = 40) -> tuple[Trial, ...]:
         l1, l2, r = rng.uniform(0, 2), rng.uniform(0, 4), rng.uniform(0.5, 0.95)
         value = 0.78 - 0.05 * (l1 - 0.4) ** 2 - 0.03 * (l2 - 1.8) ** 2 - 0.2 * (r - 0.8) ** 2 + rng.normal(0, 0.004)
         state = "running" if i == count - 1 else "failed" if i == 5 else "complete"
-        parameters: dict[str, float | str] = {"lambda_parallel": l1, "lambda_orthogonal": l2, "trim_ratio": r}
+        hyperparameters: dict[str, float | str] = {"lambda_parallel": l1, "lambda_orthogonal": l2, "trim_ratio": r}
         origin = "hand" if i % 9 == 4 else "tpe"
-        result.append(Trial(i, origin, parameters, value if state == "complete" else None, 1.4, state))
+        result.append(Trial(i, origin, hyperparameters, value if state == "complete" else None, 1.4, state))
     return tuple(result)
 
 

@@ -12,7 +12,7 @@ from urllib.parse import urlparse
 
 import pytest
 
-from neuromerge.interface.limits import Limits
+from neuromerge.deployment import Limits
 from tests.interface import fakes
 
 CHROMIUM = os.environ.get("NEUROMERGE_CHROMIUM") or next(

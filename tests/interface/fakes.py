@@ -23,7 +23,7 @@ from neuromerge.exploration.results import (
     NeuronDetail,
     Prediction,
 )
-from neuromerge.exploration.setting import Setting
+from neuromerge.settings.setting import Setting
 
 TASKS = ("digits", "letters", "flags", "animals", "food", "faces", "places", "objects")
 TITLES = ("Digits", "Letters", "Flags", "Animals", "Food", "Faces", "Places", "Objects")
@@ -62,7 +62,7 @@ def _random(*keys: object) -> np.random.Generator:
 
 
 def _coefficients(setting: Setting) -> tuple[float, float, float]:
-    values = dict(setting.parameters)
+    values = dict(setting.hyperparameters)
     trim = float(values.get("trim_ratio", 0.5))
     sigma = 0.6 * trim
     parallel, orthogonal = values.get("lambda_parallel", 0.0), values.get("lambda_orthogonal", "auto")
@@ -92,7 +92,7 @@ class FakeWorkspace:
             for place, task in enumerate(TASKS)
         }
 
-    def board(self, setting, split="validation", pinned=None, previous=None, *, pinned_label="", check=None):
+    def board(self, setting, split="validation", pinned=None, previous=None, *, pinned_label="", job=None):
         self.calls.append((split, setting))
         return AccuracyBoard(
             split=split,
@@ -109,7 +109,7 @@ class FakeWorkspace:
     def measures(self):
         return MEASURES
 
-    def heatmap(self, setting, key, check=None):
+    def heatmap(self, setting, key, job=None):
         info = measure(key)
         parallel, orthogonal, _ = _coefficients(setting)
         values = _random(key, setting.tasks).random((2, len(ROWS), len(COLUMNS)))
@@ -124,7 +124,7 @@ class FakeWorkspace:
         )
         return Heatmap(info, ROWS, COLUMNS, values[0], values[1], note_parallel=note)
 
-    def layer(self, setting, layer, matrix, sort="contested", check=None):
+    def layer(self, setting, layer, matrix, sort="contested", job=None):
         if layer not in ROWS or matrix not in COLUMNS:
             raise SettingError(f"The family has no cell {layer} / {matrix}.")
         random = _random(layer, matrix, setting.tasks)
@@ -155,7 +155,7 @@ class FakeWorkspace:
             ill_conditioned=7,
         )
 
-    def neuron(self, setting, layer, matrix, index, image_task=None, check=None):
+    def neuron(self, setting, layer, matrix, index, image_task=None, job=None):
         if not 0 <= index < 192:
             raise SettingError("This matrix has the neurons 0 to 191.")
         random = _random(layer, matrix, index)
@@ -183,7 +183,7 @@ class FakeWorkspace:
             image_labels=tuple("one" for _ in range(64)),
         )
 
-    def gallery(self, setting, task, split="validation", kind="all", page=0, check=None):
+    def gallery(self, setting, task, split="validation", kind="all", page=0, job=None):
         random = _random(task, kind, page)
         items = tuple(
             GalleryItem(
@@ -198,26 +198,26 @@ class FakeWorkspace:
         )
         return GalleryPage(items, 36, page, 3)
 
-    def confusion(self, setting, task, split="validation", check=None):
+    def confusion(self, setting, task, split="validation", job=None):
         return Confusion(task, ("one", "two", "three"), _random(task).integers(0, 40, (3, 3)))
 
-    def classify(self, setting, image, class_names, template, check=None):
+    def classify(self, setting, image, class_names, template, job=None):
         models = ("Base", *setting.tasks, "This merge")
         shown = tuple(class_names)[:5]
         share = 1 / len(shown)
         return tuple(Prediction(model, shown, (share,) * len(shown)) for model in models)
 
-    def landscape(self, setting, x_name, y_name, check=None):
+    def landscape(self, setting, x_name, y_name, job=None):
         x, y = np.linspace(0, 3, 7), np.linspace(-1, 2, 7)
         value = np.exp(-((x[None] - 1.6) ** 2) / 3 - (y[:, None] - 0.3) ** 2 / 4)
         yield Landscape(x_name, y_name, x, y, value, (1.5, 0.0))
 
-    def validation_scores(self, setting, check=None):
+    def validation_scores(self, setting, job=None):
         return {
             task: score.value for task, score in self._scores(setting, "validation").items() if task in setting.tasks
         }
 
-    def export(self, setting, layout, directory, progress=None, check=None):
+    def export(self, setting, layout, directory, job=None):
         (directory / "model.safetensors").write_bytes(b"weights")
         return directory
 

@@ -6,11 +6,11 @@ import gradio as gr
 import pytest
 
 from neuromerge.errors import SettingError
-from neuromerge.exploration.settings import PRESETS, make_setting
 from neuromerge.interface.app import build
 from neuromerge.interface.controls import build_controls, comparison_choices, pin_key
 from neuromerge.interface.session import Session
 from neuromerge.merging import registry
+from neuromerge.settings.choices import PRESETS, make_setting
 from tests.interface.fakes import FakeWorkspace, family
 
 FAMILY = family()
@@ -53,7 +53,7 @@ def test_presets_go_through_the_controls_unchanged(controls, values, preset):
 
 
 def control(controls, name):
-    return next(c for c in controls.parameters if c.method == "neuromerging" and c.spec.name == name)
+    return next(c for c in controls.hyperparameters if c.method == "neuromerging" and c.spec.name == name)
 
 
 def test_a_slider_counts_once_its_auto_switch_is_off(controls, values):
@@ -78,7 +78,7 @@ def test_auto_shows_what_it_came_to(controls):
 
 
 def test_a_value_beyond_the_slider_widens_it(controls):
-    setting = make_setting(FAMILY, parameters={"lambda_orthogonal": 12.5})
+    setting = make_setting(FAMILY, hyperparameters={"lambda_orthogonal": 12.5})
     place = controls.inputs.index(control(controls, "lambda_orthogonal").widget)
     update = controls.updates(setting)[place]
     assert update["maximum"] >= 12.5

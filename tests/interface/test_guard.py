@@ -8,8 +8,8 @@ import gradio as gr
 import pytest
 import torch
 
+from neuromerge.engine.cache import shared_cache
 from neuromerge.errors import Cancelled, SettingError
-from neuromerge.exploration.cache import shared_cache
 from neuromerge.interface import guard
 from neuromerge.interface.guard import guarded
 

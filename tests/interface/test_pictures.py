@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from neuromerge.deployment import Limits
 from neuromerge.errors import LimitError, SettingError
 from neuromerge.exploration.results import GalleryItem, Prediction
-from neuromerge.interface.limits import Limits
 from neuromerge.interface.pictures import gallery_cards, prediction_columns, read_picture
 
 LIMITS = Limits(max_upload_bytes=50_000, max_pixels=10_000)

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from neuromerge.exploration.settings import make_setting
 from neuromerge.interface.readout import readout, unreadable_notice
+from neuromerge.settings.choices import make_setting
 from tests.interface.fakes import FakeWorkspace, family
 
 

@@ -4,8 +4,8 @@ import time
 
 import pytest
 
-from neuromerge.exploration.settings import change, make_setting
 from neuromerge.interface.session import MAX_PINS, MAX_TRIALS, Pulse, Session
+from neuromerge.settings.choices import change, make_setting
 from tests.interface.fakes import family
 
 FAMILY = family()

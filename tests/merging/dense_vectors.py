@@ -8,7 +8,7 @@ from typing import Any, Literal
 import torch
 
 from neuromerge.checkpoints.roles import Parameter
-from neuromerge.merging.registry import check_values, get_method, read_block
+from neuromerge.merging.registry import check_values, get_method, read_chunk
 
 
 class DenseVectors:
@@ -100,11 +100,11 @@ def run(vectors: DenseVectors, method: str, *, seed: int = 0, **given: Any) -> d
     chosen = get_method(method)
     values = check_values(chosen, given)
     begun = chosen.begin(vectors, values, seed)
-    return {p.name: chosen.merge_block(read_block(vectors, p), begun) for p in vectors.parameters}
+    return {p.name: chosen.merge_chunk(read_chunk(vectors, p), begun) for p in vectors.parameters}
 
 
 def run_by_rows(vectors: DenseVectors, method: str, rows: int, **given: Any) -> dict[str, torch.Tensor]:
-    """As `run`, with linear maps merged in blocks of `rows` neurons where the method allows it."""
+    """As `run`, with linear maps merged in chunks of `rows` neurons where the method allows it."""
     chosen = get_method(method)
     values = check_values(chosen, given)
     begun = chosen.begin(vectors, values, 0)
@@ -113,7 +113,7 @@ def run_by_rows(vectors: DenseVectors, method: str, rows: int, **given: Any) -> 
         step = rows if chosen.by_rows and p.kind == "neurons" else p.shape[0]
         merged[p.name] = torch.cat(
             [
-                chosen.merge_block(read_block(vectors, p, start, start + step), begun)
+                chosen.merge_chunk(read_chunk(vectors, p, start, start + step), begun)
                 for start in range(0, p.shape[0], step)
             ]
         )

@@ -172,9 +172,9 @@ class TestTsvM:
     def test_orthogonal_experts_are_added_whole(self) -> None:
         """Tasks that use other rows and columns do not interfere: nothing needs decorrelation."""
         vectors = random_vectors(2, shapes={"fc1.weight": (8, 8)})
-        block = torch.randn(4, 4, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+        chunk = torch.randn(4, 4, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
         tau = torch.zeros(2, 8, 8, dtype=torch.float64)
-        tau[0, :4, :4], tau[1, 4:, 4:] = block, 2 * block
+        tau[0, :4, :4], tau[1, 4:, 4:] = chunk, 2 * chunk
         vectors.tau["fc1.weight"] = tau
         torch.testing.assert_close(run(vectors, "tsv_m")["fc1.weight"], tau.sum(0), rtol=1e-10, atol=1e-10)
 
@@ -211,7 +211,7 @@ class TestParameters:
         assert chosen.title
         assert chosen.summary.endswith(".")
         assert chosen.citation
-        for spec in chosen.parameters:
+        for spec in chosen.hyperparameters:
             assert spec.label
             assert spec.description.endswith(".")
             assert spec.check(spec.default) == spec.default

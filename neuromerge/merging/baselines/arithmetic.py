@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 import torch
 
 from neuromerge.merging.baselines.scaled import ScaledMethod, scale_spec
-from neuromerge.merging.registry import Block, MergeMethod, ParameterSpec, Run, register
+from neuromerge.merging.registry import Chunk, Hyperparameter, MergeMethod, Run, register
 
 
 @register
@@ -18,12 +18,12 @@ class Average(MergeMethod):
     title = "Weight averaging"
     summary = "Takes the mean of the experts' weights."
     citation = "Wortsman et al., Model soups, ICML 2022, arXiv:2203.05482"
-    parameters: ClassVar[tuple[ParameterSpec, ...]] = ()
+    hyperparameters: ClassVar[tuple[Hyperparameter, ...]] = ()
     by_rows = True
 
-    def merge_block(self, block: Block, run: Run[Any]) -> torch.Tensor:
+    def merge_chunk(self, chunk: Chunk, run: Run[Any]) -> torch.Tensor:
         """Mean over tasks."""
-        return block.tau.mean(0)
+        return chunk.tau.mean(0)
 
 
 @register
@@ -34,7 +34,7 @@ class TaskArithmetic(ScaledMethod):
     title = "Task arithmetic"
     summary = "Adds up what every expert changed, and scales the sum."
     citation = "Ilharco et al., Editing Models with Task Arithmetic, ICLR 2023, arXiv:2212.04089"
-    parameters = (
+    hyperparameters = (
         scale_spec(
             0.3,
             "How much of the summed change is added to the base model. 0 leaves the base as it is, 1 adds every "
@@ -44,6 +44,6 @@ class TaskArithmetic(ScaledMethod):
     )
     by_rows = True
 
-    def unit_change(self, block: Block, run: Run[Any]) -> torch.Tensor:
+    def unit_change(self, chunk: Chunk, run: Run[Any]) -> torch.Tensor:
         """Sum over tasks."""
-        return block.tau.sum(0)
+        return chunk.tau.sum(0)

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from neuromerge.merging.baselines.scaled import ScaledMethod, scale_spec
-from neuromerge.merging.registry import Block, ParameterSpec, Run, register
+from neuromerge.merging.registry import Chunk, Hyperparameter, Run, register
 
 
 @register
@@ -24,8 +24,8 @@ class Consensus(ScaledMethod):
         "Wang et al., Localizing Task Information for Improved Model Merging and Compression, ICML 2024, "
         "arXiv:2405.07813 (default values ours)"
     )
-    parameters = (
-        ParameterSpec(
+    hyperparameters = (
+        Hyperparameter(
             name="threshold",
             label="Threshold l",
             kind="float",
@@ -37,7 +37,7 @@ class Consensus(ScaledMethod):
             step=0.05,
             slider=(0.0, 1.0),
         ),
-        ParameterSpec(
+        Hyperparameter(
             name="min_tasks",
             label="Tasks that must need a weight",
             kind="int",
@@ -49,7 +49,7 @@ class Consensus(ScaledMethod):
             step=1,
             slider=(1, 8),
         ),
-        ParameterSpec(
+        Hyperparameter(
             name="reference_scale",
             label="Scale of the reference sum",
             kind="float",
@@ -64,9 +64,9 @@ class Consensus(ScaledMethod):
     )
     by_rows = True
 
-    def unit_change(self, block: Block, run: Run[Any]) -> torch.Tensor:
+    def unit_change(self, chunk: Chunk, run: Run[Any]) -> torch.Tensor:
         """Sum over tasks, zero where too few tasks need the entry."""
-        tau, values = block.tau, run.values
+        tau, values = chunk.tau, run.values
         total = tau.sum(0)
         needed = torch.zeros_like(total, dtype=torch.uint8)
         for task in tau:

@@ -12,7 +12,7 @@ import torch
 from neuromerge.checkpoints.roles import Parameter
 from neuromerge.merging.baselines.scaled import ScaledMethod, scale_spec, trim_ratio_spec
 from neuromerge.merging.baselines.ties import Election, disjoint_mean, hold_election
-from neuromerge.merging.registry import AUTO, Block, ParameterSpec, Run, TaskVectors, register
+from neuromerge.merging.registry import AUTO, Chunk, Hyperparameter, Run, TaskVectors, register
 from neuromerge.merging.trim import apply_trim
 
 _DRAW = 1 << 20  # random numbers drawn at a time; part of what a seed means, so never change it
@@ -44,7 +44,7 @@ class DroppedVectors:
     def __init__(self, vectors: TaskVectors, drop_rate: float, seed: int):
         self._vectors, self._drop_rate, self._seed = vectors, drop_rate, seed
         self._tasks = distinct_names(vectors.task_names)
-        self._last: tuple[str, torch.Tensor] | None = None  # blocks of one parameter come one after the other
+        self._last: tuple[str, torch.Tensor] | None = None  # chunks of one parameter come one after the other
 
     @property
     def parameters(self) -> Sequence[Parameter]:
@@ -102,8 +102,8 @@ class Dare(ScaledMethod):
     title = "DARE"
     summary = "Drops most of every expert's changes at random, enlarges the rest to make up for it, then merges."
     citation = "Yu et al., Language Models are Super Mario, ICML 2024, arXiv:2311.03099"
-    parameters = (
-        ParameterSpec(
+    hyperparameters = (
+        Hyperparameter(
             name="drop_rate",
             label="Drop rate p",
             kind="float",
@@ -115,7 +115,7 @@ class Dare(ScaledMethod):
             step=0.01,
             slider=(0.0, 0.99),
         ),
-        ParameterSpec(
+        Hyperparameter(
             name="after",
             label="Then merge by",
             kind="choice",
@@ -150,11 +150,11 @@ class Dare(ScaledMethod):
             election = hold_election(DroppedVectors(vectors, values["drop_rate"], seed), values["ties_trim_ratio"])
         return _Plan(distinct_names(vectors.task_names), election)
 
-    def unit_change(self, block: Block, run: Run[_Plan]) -> torch.Tensor:
+    def unit_change(self, chunk: Chunk, run: Run[_Plan]) -> torch.Tensor:
         """Drop, rescale, then sum or TIES."""
         rate, plan = run.values["drop_rate"], run.prepared
-        survives = all_kept(block.parameter, plan.tasks, rate, run.seed)
-        thinned = drop(block.tau, survives.to(block.tau.device), rate)
+        survives = all_kept(chunk.parameter, plan.tasks, rate, run.seed)
+        thinned = drop(chunk.tau, survives.to(chunk.tau.device), rate)
         if plan.election is None:
             return thinned.sum(0)
         return disjoint_mean(apply_trim(thinned, plan.election.thresholds), plan.election.majority)

@@ -16,8 +16,8 @@ import numpy as np
 import torch
 
 from neuromerge.merging.baselines.quantiles import order_statistics
-from neuromerge.merging.baselines.scaled import ScaledMethod, scale_spec, task_vector_blocks
-from neuromerge.merging.registry import Block, ParameterSpec, Run, TaskVectors, register
+from neuromerge.merging.baselines.scaled import ScaledMethod, scale_spec, task_vector_chunks
+from neuromerge.merging.registry import Chunk, Hyperparameter, Run, TaskVectors, register
 
 _CLAMPED_SHARE = 0.01
 
@@ -78,7 +78,7 @@ def compete(vectors: TaskVectors, ratio: float) -> Competition:
     entries = sum(parameter.numel for parameter in vectors.parameters)
 
     def magnitudes() -> Iterator[Sequence[np.ndarray]]:
-        for tau in task_vector_blocks(vectors):
+        for tau in task_vector_chunks(vectors):
             yield _rows(tau.abs_())
 
     low, high = torch.from_numpy(order_statistics(magnitudes, tasks, magnitude_ranks(entries))).unbind(1)
@@ -86,7 +86,7 @@ def compete(vectors: TaskVectors, ratio: float) -> Competition:
     low = torch.minimum(low, high)
 
     def all_scores() -> Iterator[Sequence[np.ndarray]]:
-        for tau in task_vector_blocks(vectors):
+        for tau in task_vector_chunks(vectors):
             yield _rows(scores(tau, low, high))
 
     score_low, score_high = torch.from_numpy(order_statistics(all_scores, tasks, score_ranks(entries, ratio))).unbind(1)
@@ -108,8 +108,8 @@ class Pcb(ScaledMethod):
         "Du et al., Parameter Competition Balancing for Model Merging, NeurIPS 2024, arXiv:2410.02396 "
         "(as in the authors' vision code)"
     )
-    parameters = (
-        ParameterSpec(
+    hyperparameters = (
+        Hyperparameter(
             name="ratio",
             label="Share of winners",
             kind="float",
@@ -128,9 +128,9 @@ class Pcb(ScaledMethod):
         """The quantiles of magnitudes and scores."""
         return compete(vectors, values["ratio"])
 
-    def unit_change(self, block: Block, run: Run[Competition]) -> torch.Tensor:
+    def unit_change(self, chunk: Chunk, run: Run[Competition]) -> torch.Tensor:
         """Weighted mean over tasks of the clamped task vectors."""
-        tau, found = block.tau, run.prepared
+        tau, found = chunk.tau, run.prepared
         score = scores(tau, found.low, found.high)
         weight = normalised(score, found.score_low, found.score_high).clamp_(min=0.0)
         total = weight.sum(0)

@@ -23,8 +23,8 @@ def order_statistics(
     """The values of the given ranks in each of several streams.
 
     Args:
-        stream: starts a pass; yields blocks, a block being one flat float32 or float64 array per row. Every pass
-            must yield the same values; how they are cut into blocks does not matter.
+        stream: starts a pass; yields chunks, a chunk being one flat float32 or float64 array per row. Every pass
+            must yield the same values; how they are cut into chunks does not matter.
         rows: number of streams.
         ranks: 0 is the smallest value, the number of values less one the largest.
 
@@ -42,8 +42,8 @@ def order_statistics(
         counts: dict[tuple[int, int], np.ndarray] = {
             (row, int(prefix)): np.zeros(1 << _DIGIT, dtype=np.int64) for row in range(rows) for prefix in found[row]
         }
-        for block in _batches(stream()):
-            for row, values in enumerate(block):
+        for chunk in _batches(stream()):
+            for row, values in enumerate(chunk):
                 for prefix in np.unique(found[row]):
                     digits = _digits(values, level, int(prefix))
                     counts[row, int(prefix)] += np.bincount(digits, minlength=1 << _DIGIT)
@@ -60,16 +60,16 @@ def order_statistics(
             return _floats(found, dtype)
 
 
-def _batches(blocks: Iterable[Sequence[np.ndarray]]) -> Iterator[Sequence[np.ndarray]]:
-    """The same values in blocks of at least `_BATCH` values (but for the last), copied where they are gathered."""
+def _batches(chunks: Iterable[Sequence[np.ndarray]]) -> Iterator[Sequence[np.ndarray]]:
+    """The same values in chunks of at least `_BATCH` values (but for the last), copied where they are gathered."""
     held: list[list[np.ndarray]] = []
     count = 0
-    for block in blocks:
-        size = len(block[0])
+    for chunk in chunks:
+        size = len(chunk[0])
         if not held and size >= _BATCH:
-            yield block
+            yield chunk
             continue
-        held.append([row.copy() for row in block])
+        held.append([row.copy() for row in chunk])
         count += size
         if count >= _BATCH:
             yield [np.concatenate(rows) for rows in zip(*held, strict=True)]

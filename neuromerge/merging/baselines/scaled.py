@@ -8,8 +8,8 @@ from typing import Any
 
 import torch
 
-from neuromerge.merging.blocks import row_blocks
-from neuromerge.merging.registry import AUTO, Block, MergeMethod, ParameterSpec, Run, TaskVectors
+from neuromerge.merging.chunks import row_chunks
+from neuromerge.merging.registry import AUTO, Chunk, Hyperparameter, MergeMethod, Run, TaskVectors
 from neuromerge.merging.trim import Thresholds
 
 
@@ -25,21 +25,21 @@ class ScaledMethod(MergeMethod):
         return float(values["scale"])
 
     @abstractmethod
-    def unit_change(self, block: Block, run: Run[Any]) -> torch.Tensor:
-        """The change of a block for a scale of 1, a tensor of its own: shaped as its base, in tau's dtype."""
+    def unit_change(self, chunk: Chunk, run: Run[Any]) -> torch.Tensor:
+        """The change of a chunk for a scale of 1, a tensor of its own: shaped as its base, in tau's dtype."""
 
-    def merge_block(self, block: Block, run: Run[Any]) -> torch.Tensor:
+    def merge_chunk(self, chunk: Chunk, run: Run[Any]) -> torch.Tensor:
         """`unit_change` times `factor`."""
-        return self.unit_change(block, run).mul_(self.factor(run.values))
+        return self.unit_change(chunk, run).mul_(self.factor(run.values))
 
     def report(self, run: Run[Any]) -> dict[str, Any]:
         """The coefficient used."""
         return {"scale": self.factor(run.values)}
 
 
-def scale_spec(default: float | str, description: str, *, slider: tuple[float, float] = (0.0, 2.0)) -> ParameterSpec:
+def scale_spec(default: float | str, description: str, *, slider: tuple[float, float] = (0.0, 2.0)) -> Hyperparameter:
     """The parameter ``scale`` of a `ScaledMethod`."""
-    return ParameterSpec(
+    return Hyperparameter(
         name="scale",
         label="Scale λ",
         kind="float",
@@ -53,12 +53,12 @@ def scale_spec(default: float | str, description: str, *, slider: tuple[float, f
     )
 
 
-def trim_ratio_spec(description: str, name: str = "trim_ratio", label: str = "Trim ratio r") -> ParameterSpec:
+def trim_ratio_spec(description: str, name: str = "trim_ratio", label: str = "Trim ratio r") -> Hyperparameter:
     """A trim ratio, as NeuroMerging has it: the share of entries REMOVED.
 
     Only a trim of the task vectors themselves is called ``trim_ratio``: pictures of interference trim alike.
     """
-    return ParameterSpec(
+    return Hyperparameter(
         name=name,
         label=label,
         kind="float",
@@ -81,8 +81,8 @@ def trim_report(task_names: Sequence[str], thresholds: Thresholds) -> dict[str, 
     }
 
 
-def task_vector_blocks(vectors: TaskVectors) -> Iterator[torch.Tensor]:
-    """Every task vector, block by block: tau (T, rows, ...), scratch until the next block."""
+def task_vector_chunks(vectors: TaskVectors) -> Iterator[torch.Tensor]:
+    """Every task vector, chunk by chunk: tau (T, rows, ...), scratch until the next chunk."""
     for parameter in vectors.parameters:
-        for start, stop in row_blocks(parameter, len(vectors.task_names)):
+        for start, stop in row_chunks(parameter, len(vectors.task_names)):
             yield vectors.read(parameter, start, stop)[1]

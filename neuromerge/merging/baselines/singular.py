@@ -17,7 +17,7 @@ import torch
 
 from neuromerge.checkpoints.roles import Parameter
 from neuromerge.merging.baselines.scaled import ScaledMethod, scale_spec
-from neuromerge.merging.registry import Block, Run, register
+from neuromerge.merging.registry import Chunk, Run, register
 
 _NULL = {torch.float32: 1e-6, torch.float64: 1e-13}
 """Singular values at most this share of the largest are none: their singular vectors are arbitrary."""
@@ -84,12 +84,14 @@ class TsvM(ScaledMethod):
     title = "TSV-M"
     summary = "Keeps each expert's strongest directions in every matrix and makes them orthogonal to one another."
     citation = "Gargiulo et al., Task Singular Vectors, CVPR 2025, arXiv:2412.00081"
-    parameters = (scale_spec(1.0, "How much of the merged change is added to the base model (the paper's alpha)."),)
+    hyperparameters = (
+        scale_spec(1.0, "How much of the merged change is added to the base model (the paper's alpha)."),
+    )
 
-    def unit_change(self, block: Block, run: Run[Any]) -> torch.Tensor:
+    def unit_change(self, chunk: Chunk, run: Run[Any]) -> torch.Tensor:
         """Recombined singular triplets for a matrix, the mean over tasks elsewhere."""
-        tau = block.tau
-        if not is_matrix(block.parameter):
+        tau = chunk.tau
+        if not is_matrix(chunk.parameter):
             return tau.mean(0)
         rank = min(tau.shape[1:]) // len(tau)
         triplets = [leading_singular_triplets(task, rank) for task in tau]
@@ -109,18 +111,18 @@ class IsoC(ScaledMethod):
     title = "Iso-C"
     summary = "Adds up the experts' changes in every matrix and gives all directions of the sum the same strength."
     citation = "Marczak et al., No Task Left Behind: Isotropic Model Merging, ICML 2025, arXiv:2502.04959"
-    parameters = (
+    hyperparameters = (
         scale_spec(
             1.0,
             "How much of the merged change is added to the base model. FusionBench's published table uses 1.5.",
         ),
     )
 
-    def unit_change(self, block: Block, run: Run[Any]) -> torch.Tensor:
+    def unit_change(self, chunk: Chunk, run: Run[Any]) -> torch.Tensor:
         """The evened-out sum for a matrix, the mean over tasks elsewhere."""
-        if not is_matrix(block.parameter):
-            return block.tau.mean(0)
-        total = block.tau.sum(0)
+        if not is_matrix(chunk.parameter):
+            return chunk.tau.mean(0)
+        total = chunk.tau.sum(0)
         u, s, v = leading_singular_triplets(total)
         if not len(s):
             return torch.zeros_like(total)

@@ -11,12 +11,12 @@ import torch
 from neuromerge.merging.baselines.scaled import (
     ScaledMethod,
     scale_spec,
-    task_vector_blocks,
+    task_vector_chunks,
     trim_ratio_spec,
     trim_report,
 )
 from neuromerge.merging.election import elected_sign, mean_of_elected
-from neuromerge.merging.registry import AUTO, Block, ParameterSpec, Run, TaskVectors, register
+from neuromerge.merging.registry import AUTO, Chunk, Hyperparameter, Run, TaskVectors, register
 from neuromerge.merging.trim import Thresholds, apply_trim, global_thresholds
 
 
@@ -46,7 +46,7 @@ def hold_election(vectors: TaskVectors, trim_ratio: float) -> Election:
     """
     thresholds = global_thresholds(vectors, trim_ratio)
     balance = 0
-    for tau in task_vector_blocks(vectors):
+    for tau in task_vector_chunks(vectors):
         balance += int(elected_sign(apply_trim(tau, thresholds)).sum(dtype=torch.float64))
     return Election(thresholds, 1 if balance > 0 else -1, tuple(vectors.task_names))
 
@@ -75,12 +75,12 @@ class Ties(ScaledMethod):
     title = "TIES"
     summary = "Drops small changes, lets the experts vote on a sign for every weight, and averages those who agree."
     citation = "Yadav et al., TIES-Merging, NeurIPS 2023, arXiv:2306.01708"
-    parameters = (
+    hyperparameters = (
         trim_ratio_spec(
             "Share of every expert's changes that is dropped, the smallest first. The paper drops 0.8, keeping the "
             "largest fifth."
         ),
-        ParameterSpec(
+        Hyperparameter(
             name="combine",
             label="Combine agreeing experts by",
             kind="choice",
@@ -106,9 +106,9 @@ class Ties(ScaledMethod):
         """Thresholds and the majority sign."""
         return hold_election(vectors, values["trim_ratio"])
 
-    def unit_change(self, block: Block, run: Run[Election]) -> torch.Tensor:
+    def unit_change(self, chunk: Chunk, run: Run[Election]) -> torch.Tensor:
         """Trim, elect, combine."""
-        trimmed = apply_trim(block.tau, run.prepared.thresholds)
+        trimmed = apply_trim(chunk.tau, run.prepared.thresholds)
         combine = disjoint_mean if run.values["combine"] == "mean" else disjoint_sum
         return combine(trimmed, run.prepared.majority)
 

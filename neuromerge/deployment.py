@@ -1,0 +1,186 @@
+"""How this process is deployed: every setting that comes from the environment, read and checked in one place.
+
+Each field of `Deployment` is the variable ``NEUROMERGE_<FIELD>``. Whether strangers use the page
+(`public`) is decided here and nowhere else.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import MISSING, Field, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from neuromerge.errors import SettingError
+
+GIBIBYTE = 2**30
+_YES = frozenset({"1", "true", "yes", "on", "y", "t"})
+_NO = frozenset({"0", "false", "no", "off", "n", "f"})
+_UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30}
+_LARGEST = 2**50
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one visitor may send and how many may wait. Each field is the variable ``NEUROMERGE_<FIELD>``."""
+
+    max_upload_bytes: int = 8 * 2**20  # one uploaded picture
+    max_pixels: int = 16_000_000  # width x height of an uploaded picture
+    max_classes: int = 100  # class names typed for one picture
+    max_class_length: int = 80  # characters of one class name
+    max_prompt_length: int = 200  # characters of the prompt template
+    max_trials: int = 200  # trials of one search
+    queue_size: int = 256  # events that may wait; more are refused with a message
+    light_workers: int = 8  # moved controls followed at the same time: figures and quick accuracy
+    heavy_workers: int = 4  # galleries, tabs that are costly to draw and exports at the same time
+    settling_workers: int = 2  # whole validation splits at the same time
+    searches: int = 2  # maps and searches at the same time
+    sessions: int = 256  # pages remembered at the same time
+    session_seconds: int = 3600  # how long an idle page is remembered
+    export_seconds: int = 900  # how long an exported file stays
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str] | None = None) -> Limits:
+        """The limits that these variables describe; ``os.environ`` when None.
+
+        Raises SettingError for a variable that is not a positive whole number.
+        """
+        given = os.environ if environment is None else environment
+        return cls(**{f.name: whole_number(given, variable(f.name), getattr(cls, f.name), 1) for f in fields(cls)})
+
+
+@dataclass(frozen=True)
+class Deployment:
+    """The settings of one process. Every field is the environment variable ``NEUROMERGE_<FIELD>``.
+
+    `public` and `offline` also follow what the host says: ``SPACE_ID`` is set on a Hugging Face Space,
+    ``HF_HUB_OFFLINE`` is the Hub library's own switch.
+    """
+
+    public: bool = False
+    """Strangers use the page: nothing but safetensors, no local folders."""
+    allow_local: bool = True
+    """Families of the user's own may be opened from folders of this machine. Follows `public` unless said."""
+    safetensors_only: bool = False
+    """PyTorch files are refused. Always so where `public` is set."""
+    offline: bool = False
+    """Nothing is fetched from the Hub (``HF_HUB_OFFLINE``)."""
+    assets: Path = Path(__file__).resolve().parents[1] / "assets"
+    """Folder of the bundled models."""
+    families: tuple[Path, ...] = ()
+    """Folders of the user's own: families, or registry files. Separated as in PATH."""
+    cache: Path = Path()
+    """Where fetched pictures and slow text heads are kept."""
+    datasets_server: str = "https://datasets-server.huggingface.co"
+    """The dataset viewer that sample pictures come from."""
+    cache_bytes: int = 3 * GIBIBYTE
+    """Bound of the process-wide cache of task vectors and merges."""
+    pixel_cache_mb: int = 400
+    """Bound of the cache of sample images, in millions of bytes."""
+    threads: int = 0
+    """Threads of the arithmetic; 0: the cores, at most 8."""
+    workers: int = 0
+    """Heavy steps at the same time; 0: one for every four cores."""
+    limits: Limits = Limits()
+    """What one visitor may send and how many may wait."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.workers <= 64:
+            raise SettingError(f"The environment variable NEUROMERGE_WORKERS must be from 1 to 64, not {self.workers}.")
+
+    @property
+    def pickles_allowed(self) -> bool:
+        """Whether PyTorch files may be read, through the restricted unpickler."""
+        return not (self.public or self.safetensors_only)
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str] | None = None) -> Deployment:
+        """The deployment that these variables describe; ``os.environ`` when None.
+
+        Raises SettingError naming the variable and what it may be, where one cannot be understood.
+        """
+        environment = os.environ if environment is None else environment
+        public = boolean(environment, "NEUROMERGE_PUBLIC", bool(environment.get("SPACE_ID", "").strip()))
+        given: dict[str, Any] = {
+            "public": public,
+            "allow_local": boolean(environment, "NEUROMERGE_ALLOW_LOCAL", not public),
+            "safetensors_only": boolean(environment, "NEUROMERGE_SAFETENSORS_ONLY", False),
+            "offline": boolean(environment, "HF_HUB_OFFLINE", False),
+            "families": _paths(environment.get("NEUROMERGE_FAMILIES", "")),
+            "cache": _cache_folder(environment),
+            "limits": Limits.from_environment(environment),
+        }
+        if environment.get("NEUROMERGE_ASSETS"):
+            given["assets"] = Path(environment["NEUROMERGE_ASSETS"]).expanduser()
+        if environment.get("NEUROMERGE_DATASETS_SERVER"):
+            given["datasets_server"] = environment["NEUROMERGE_DATASETS_SERVER"].rstrip("/")
+        for name, read in (
+            ("cache_bytes", number_of_bytes),
+            ("pixel_cache_mb", whole_number),
+            ("threads", whole_number),
+            ("workers", whole_number),
+        ):
+            given[name] = read(environment, variable(name), _default(cls, name))
+        return cls(**given)
+
+
+def deployment() -> Deployment:
+    """How this process is deployed, as its environment says now. Raises SettingError for a word it cannot read."""
+    return Deployment.from_environment()
+
+
+def variable(field: str) -> str:
+    """The environment variable of a field of `Deployment`, or of a limit of the page."""
+    return f"NEUROMERGE_{field.upper()}"
+
+
+def boolean(environment: Mapping[str, str], name: str, otherwise: bool) -> bool:
+    """The variable `name` as yes or no; `otherwise` where it is empty. Raises SettingError for any other word."""
+    told = environment.get(name, "").strip().lower()
+    if not told:
+        return otherwise
+    if told in _YES:
+        return True
+    if told in _NO:
+        return False
+    raise SettingError(f"The environment variable {name} must be yes or no (1 or 0, true or false), not {told!r}.")
+
+
+def whole_number(environment: Mapping[str, str], name: str, otherwise: int, least: int = 0) -> int:
+    """The variable `name` as a whole number from `least`; `otherwise` where it is empty. Raises SettingError."""
+    told = environment.get(name, "").strip()
+    if not told:
+        return otherwise
+    if not (told.isascii() and told.isdigit()) or len(told) > 18 or not least <= int(told) <= _LARGEST:
+        what = "a positive whole number" if least else "a whole number"
+        raise SettingError(f"The environment variable {name} must be {what}, not {told!r}.")
+    return int(told)
+
+
+def number_of_bytes(environment: Mapping[str, str], name: str, otherwise: int) -> int:
+    """The variable `name` as bytes: digits, or digits with K, M or G (powers of 1024). Raises SettingError."""
+    told = environment.get(name, "").strip()
+    if not told:
+        return otherwise
+    digits, unit = (told[:-1], told[-1].upper()) if told[-1].isalpha() else (told, "")
+    if unit not in _UNITS or not (digits.isascii() and digits.isdigit()) or len(digits) > 18:
+        raise SettingError(f"The environment variable {name} must be a number of bytes such as 2G, not {told!r}.")
+    return int(digits) * _UNITS[unit]
+
+
+def _paths(told: str) -> tuple[Path, ...]:
+    return tuple(Path(part).expanduser() for part in told.split(os.pathsep) if part)
+
+
+def _cache_folder(environment: Mapping[str, str]) -> Path:
+    chosen = environment.get("NEUROMERGE_CACHE")
+    if chosen:
+        return Path(chosen).expanduser()
+    return Path(environment.get("XDG_CACHE_HOME") or Path.home() / ".cache").expanduser() / "neuromerge"
+
+
+def _default(cls: type[Deployment], name: str) -> Any:
+    found: Field[Any] = next(field for field in fields(cls) if field.name == name)
+    assert found.default is not MISSING
+    return found.default

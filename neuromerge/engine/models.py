@@ -1,0 +1,355 @@
+"""Runnable models of one family and what they say about pictures: embeddings, scores, predictions.
+
+A model is a few megabytes to a gigabyte, and what it holds (the base, an expert, some merge) is overwritten in
+milliseconds. So a handful of models serve everybody: whoever needs one borrows it, preferably one that holds
+the right weights already, and nobody else touches it meanwhile. What a model said is kept by what it held, so
+that a setting that was seen before costs nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import mmap
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from neuromerge.engine.cache import BoundedCache
+from neuromerge.engine.executor import Turns
+from neuromerge.engine.stages import Stages
+from neuromerge.errors import NeuroMergeError
+from neuromerge.evaluation.accuracy import accuracy_interval
+from neuromerge.evaluation.activations import layer_inputs
+from neuromerge.evaluation.heads import zero_shot_head
+from neuromerge.evaluation.model import TextModel, VisionModel
+from neuromerge.evaluation.samples import SampleSet, load_samples, prepared, quick_indices
+from neuromerge.exploration.results import Accuracy
+from neuromerge.progress import UNATTENDED, Job
+from neuromerge.settings.setting import Setting
+
+if TYPE_CHECKING:
+    from neuromerge.evaluation.families import Family, TaskSpec
+
+_TURN_PRODUCTS = 12e9
+"""Products of one turn of encoding: a few tenths of a second on two cores (256 images of the bundled model)."""
+_LIVE_PRODUCTS = 100e9
+"""Products that the quick split may cost; a family whose quick split costs more looks at fewer pictures of it."""
+_LEAST_PICTURES = 32
+_RETRY_SECONDS = 60.0
+_POOL_BYTES = 1024**3
+_POLL_SECONDS = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """Which weights a model holds: the base (nothing set), an expert, or a merge."""
+
+    task: str | None = None
+    setting: Setting | None = None
+
+
+BASE = Held()
+
+
+class ModelPool:
+    """Models of one architecture that are lent out one at a time.
+
+    `make` builds the first (later ones are copies), `fill(held, model, job)` writes weights into one. At least
+    two models exist once two are wanted, so that a long evaluation does not keep a slider waiting; more of
+    them while they stay under a gigabyte together, at most eight.
+    """
+
+    def __init__(self, make: Callable[[], VisionModel], fill: Callable[[Held, VisionModel, Job], None]) -> None:
+        self._make, self._fill = make, fill
+        self._condition = threading.Condition()
+        self._idle: list[tuple[VisionModel, Held | None]] = []
+        self._made = 0
+        self._limit = 1
+        self._first: VisionModel | None = None
+
+    @property
+    def template(self) -> VisionModel:
+        """A model for its shapes and preprocessing (its weights belong to whoever borrowed it)."""
+        with self._condition:
+            if self._first is None:
+                self._first = self._make()
+                self._made = 1
+                self._limit = max(2, min(8, _POOL_BYTES // max(1, self._first.size_bytes)))
+                self._idle.append((self._first, None))
+            return self._first
+
+    @contextmanager
+    def borrow(self, held: Held, job: Job = UNATTENDED) -> Iterator[VisionModel]:
+        """A model that holds `held`, for this thread alone until the block ends."""
+        model, holds = self._take(held, job)
+        try:
+            if holds != held:
+                holds = None  # while it is being written, it holds nothing that is known
+                self._fill(held, model, job)
+                holds = held
+            yield model
+        finally:
+            with self._condition:
+                self._idle.append((model, holds))
+                self._condition.notify()
+
+    def _take(self, held: Held, job: Job) -> tuple[VisionModel, Held | None]:
+        template = self.template
+        while True:
+            with self._condition:
+                for place, (_, holds) in enumerate(self._idle):
+                    if holds == held:
+                        return self._idle.pop(place)
+                if self._made < self._limit and all(holds is not None for _, holds in self._idle):
+                    self._made += 1
+                    break
+                if self._idle:
+                    return self._idle.pop(0)  # the one given back longest ago
+                self._condition.wait(_POLL_SECONDS)
+            job.check()
+        return template.copy(), None
+
+
+class Models:
+    """What the models of one family say. Thread-safe; everything said is kept in the cache."""
+
+    def __init__(self, family: Family, stages: Stages, cache: BoundedCache, turns: Turns) -> None:
+        self.family = family
+        self._stages, self._cache, self._turns = stages, cache, turns
+        self._key = (family.name, str(family.base))
+        self._lock = threading.Lock()
+        self._text: TextModel | None = None
+        self._without: dict[tuple[str, str], tuple[float, NeuroMergeError]] = {}
+        self._pool = ModelPool(lambda: VisionModel.from_checkpoint(stages.checkpoint()), self._fill)
+
+    # ------------------------------------------------------------------------------------------- models
+
+    @property
+    def vision(self) -> VisionModel:
+        """A vision model of the family, for its shapes and preprocessing."""
+        return self._pool.template
+
+    @property
+    def text(self) -> TextModel:
+        """The text tower of the base: every merge uses it. Raises CheckpointError where the base has none."""
+        with self._lock:
+            if self._text is None:
+                self._text = TextModel.from_checkpoint(self._stages.checkpoint())
+            return self._text
+
+    def borrow(self, held: Held, job: Job = UNATTENDED) -> Any:
+        """Context manager: a model that holds `held`, for this thread alone."""
+        return self._pool.borrow(held, job)
+
+    def _fill(self, held: Held, model: VisionModel, job: Job) -> None:
+        base = self._stages.checkpoint()
+        if held.setting is None:
+            source = base if held.task is None else self._stages.checkpoint(held.task)
+            self._turns.run(lambda: model.load(source, base=base), job)
+            return
+        self._stages.write(held.setting, model.weights, job)
+        merged = {parameter.name for parameter in self._stages.vectors(held.setting.tasks).parameters}
+        for parameter in model.parameters:
+            if parameter.name not in merged:
+                model.weights[parameter.name].copy_(base.view(parameter))
+
+    # ----------------------------------------------------------------------------------------- pictures
+
+    def task(self, task: str) -> TaskSpec:
+        """What a task is. Raises SettingError for one that cannot be evaluated."""
+        return self.family.task(task)
+
+    def samples(self, task: str, split: str) -> SampleSet:
+        """The pictures of one split of one task.
+
+        The quick split of a large model is thinned out, so that a slider stays live: to at least 32 pictures
+        of all tasks together. A failure (the Hub cannot be reached) is remembered for a minute.
+
+        Raises SettingError, AssetError or SourceUnavailableError where there are none.
+        """
+        key = ("samples", *self._key, task, split)
+        found = self._cache.peek(key)
+        if found is not None:
+            return found
+        with self._lock:
+            failed = self._without.get((task, split))
+        if failed is not None and time.monotonic() < failed[0]:
+            raise failed[1]
+        try:
+            loaded = load_samples(self.family, task, split)
+        except NeuroMergeError as error:
+            with self._lock:
+                self._without[task, split] = time.monotonic() + _RETRY_SECONDS, error
+            raise
+        if split == "quick":
+            loaded = self._thinned(loaded)
+        self._cache.put(key, loaded, 4096 + 100 * len(loaded))
+        return loaded
+
+    def _thinned(self, quick: SampleSet) -> SampleSet:
+        tasks = len(self.family.default_tasks or self.family.tasks)
+        affordable = max(_LEAST_PICTURES, int(_LIVE_PRODUCTS / self._products)) // max(1, tasks)
+        if affordable >= len(quick):
+            return quick
+        return quick.select(quick_indices(quick.labels, quick.ids, max(1, affordable))[: max(1, affordable)], "quick")
+
+    @property
+    def _products(self) -> float:
+        """Products that one picture costs, roughly: parameters times tokens."""
+        model = self.vision
+        return float(sum(weight.numel() for weight in model.weights.values()) * model.tokens)
+
+    def with_pictures(self, tasks: Sequence[str], split: str) -> tuple[str, ...]:
+        """Those of `tasks` that have pictures here. Raises the first one's reason where none has."""
+        reasons = self._reasons(tasks, split)
+        found = tuple(task for task in tasks if task not in reasons)
+        if not found and reasons:
+            raise next(iter(reasons.values()))
+        return found
+
+    def without_pictures(self, tasks: Sequence[str], split: str) -> dict[str, str]:
+        """Why the others of `tasks` have none."""
+        return {task: str(reason) for task, reason in self._reasons(tasks, split).items()}
+
+    def _reasons(self, tasks: Sequence[str], split: str) -> dict[str, NeuroMergeError]:
+        reasons: dict[str, NeuroMergeError] = {}
+        for task in tasks:
+            try:
+                self.samples(task, split)
+            except NeuroMergeError as error:
+                reasons[task] = error
+        return reasons
+
+    def head(self, task: str) -> torch.Tensor:
+        """Classifier weights (C, D) of a task."""
+        spec = self.task(task)
+        return zero_shot_head(self.text, spec.classes, spec.templates, keep=True)
+
+    # -------------------------------------------------------------------------------------- embeddings
+
+    def embeddings(
+        self, held: Held, tasks: Sequence[str], split: str, job: Job = UNATTENDED
+    ) -> dict[str, torch.Tensor]:
+        """Unit-length embeddings (N, D) of every picture of a split, by task; all missing ones in one go."""
+        known: dict[str, torch.Tensor] = {}
+        for task in tasks:
+            found = self._known_embedding(held, task, split)
+            if found is not None:
+                known[task] = found
+        missing = tuple(task for task in tasks if task not in known)
+        if missing:
+            key = ("embeddings", *self._key, held, split, missing)
+            fresh = self._cache.get(key, lambda: self._embed(held, missing, split, job), job=job)
+            for task, embedding in fresh.items():
+                self._cache.put(("embedding", *self._key, held, task, split), embedding)
+            self._cache.discard(key)  # kept by task from now on
+            known.update(fresh)
+        return {task: known[task] for task in tasks}
+
+    def _known_embedding(self, held: Held, task: str, split: str) -> torch.Tensor | None:
+        found = self._cache.peek(("embedding", *self._key, held, task, split))
+        if found is None and split == "quick":
+            # The quick split is a part of validation: where that was evaluated, it is only looked up.
+            whole = self._cache.peek(("embedding", *self._key, held, task, "validation"))
+            if whole is not None:
+                place = {name: row for row, name in enumerate(self.samples(task, "validation").ids)}
+                rows = [place[name] for name in self.samples(task, "quick").ids]
+                return whole[rows]
+        return found
+
+    def _embed(self, held: Held, tasks: Sequence[str], split: str, job: Job) -> dict[str, torch.Tensor]:
+        how = self.vision.preprocessing
+        pictures = [prepared(self.samples(task, split), how) for task in tasks]
+        with self.borrow(held, job) as model:
+            encoded = _outside_heap(self._encode(model, torch.cat(pictures), job))
+        return dict(zip(tasks, encoded.split([len(batch) for batch in pictures]), strict=True))
+
+    def _encode(self, model: VisionModel, pictures: torch.Tensor, job: Job) -> torch.Tensor:
+        done: list[torch.Tensor] = []
+        for part in pictures.split(max(4, int(_TURN_PRODUCTS / self._products))):
+            done.append(self._turns.run(partial(model.encode, part), job))
+            job.report(sum(map(len, done)), len(pictures), "looking at pictures")
+        return torch.cat(done) if done else torch.empty((0, model.dimensions))
+
+    # --------------------------------------------------------------------------- scores and predictions
+
+    def predictions(self, held: Held, task: str, split: str, job: Job = UNATTENDED) -> np.ndarray:
+        """Predicted class indices (N,) int64 on one split of one task."""
+        return self._predict(self.embeddings(held, (task,), split, job)[task], task)
+
+    def _predict(self, embedding: torch.Tensor, task: str) -> np.ndarray:
+        return (embedding @ self.head(task).T).argmax(1).numpy()
+
+    def scores(self, held: Held, tasks: Sequence[str], split: str, job: Job = UNATTENDED) -> dict[str, Accuracy]:
+        """Accuracy with its 95 % interval on a split, by task."""
+        known = self.known_scores(held, tasks, split)
+        missing = [task for task in tasks if task not in known]
+        if missing:
+            embeddings = self.embeddings(held, missing, split, job)
+            for task in missing:
+                labels = self.samples(task, split).labels
+                correct = int((self._predict(embeddings[task], task) == labels).sum())
+                known[task] = accuracy_from(correct, len(labels))
+                self._cache.put(("score", *self._key, held, task, split), known[task])
+        return {task: known[task] for task in tasks}
+
+    def known_scores(self, held: Held, tasks: Sequence[str], split: str) -> dict[str, Accuracy]:
+        """The scores that need no computation."""
+        found = {task: self._cache.peek(("score", *self._key, held, task, split)) for task in tasks}
+        return {task: score for task, score in found.items() if score is not None}
+
+    def probabilities(self, held: Held, picture: torch.Tensor, head: torch.Tensor, job: Job = UNATTENDED) -> np.ndarray:
+        """Class probabilities (C,) of one prepared picture, uint8 (1, size, size, 3), under any head (C, D)."""
+        mark = hashlib.sha256(picture.numpy().tobytes()).hexdigest()
+
+        def compute() -> torch.Tensor:
+            with self.borrow(held, job) as model:
+                return self._encode(model, picture, job)
+
+        embedding = self._cache.get(("picture", *self._key, held, mark), compute, job=job)
+        logits = self.text.logit_scale * (embedding @ head.T)[0]
+        return torch.softmax(logits, 0).numpy()
+
+    def inputs(
+        self, layer: str, matrix: str, task: str, most: int, job: Job = UNATTENDED
+    ) -> tuple[np.ndarray, tuple[str, ...]]:
+        """The base model's inputs (N, inputs) of one linear map on up to `most` pictures, and what each shows.
+
+        One input a picture: the class token's, or the middle patch for the patch convolution (see
+        `evaluation.activations`). Raises SettingError where the map's inputs cannot be observed.
+        """
+        whole = self.samples(task, "validation")
+        samples = whole.select(quick_indices(whole.labels, whole.ids, min(most, len(whole)))[:most])
+
+        def compute() -> np.ndarray:
+            pictures = prepared(samples, self.vision.preprocessing)
+            with self.borrow(BASE, job) as model:
+                return self._turns.run(lambda: layer_inputs(model, layer, matrix, pictures), job)
+
+        shared = "qkv" if matrix in ("q", "k", "v") else matrix
+        found = self._cache.get(("inputs", *self._key, layer, shared, task, most), compute, job=job)
+        return found, tuple(samples.classes[label] for label in samples.labels)
+
+
+def accuracy_from(correct: int, n: int) -> Accuracy:
+    """An accuracy with its 95 % Wilson interval."""
+    low, high = accuracy_interval(correct, n)
+    return Accuracy(correct, n, low, high)
+
+
+def _outside_heap(tensor: torch.Tensor) -> torch.Tensor:
+    """The same values in pages of their own, which go back to the system with the last view.
+
+    Embeddings outlive the layers' results among which they are allocated. In the C library's heap each would leave
+    a hole too small for the next evaluation's largest block, and the process would grow by that block every time.
+    """
+    pages = mmap.mmap(-1, max(1, tensor.nbytes))
+    moved = torch.frombuffer(pages, dtype=tensor.dtype, count=tensor.numel()).view(tensor.shape)
+    return moved.copy_(tensor)

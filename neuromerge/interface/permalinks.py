@@ -1,0 +1,300 @@
+"""Permalinks: the whole state of the page as a short query string, and back.
+
+Format, version 1 (`?v=1&f=pictoclip&t=digits,flags&m=neuromerging&p=trim_ratio:0.8,lambda_parallel:0`):
+
+==========  ===================================================================
+``v``       version of this format
+``f``       family
+``t``       merged tasks, commas between; absent: all of them
+``m``       merge method
+``p``       its hyperparameters that are not at their defaults, ``name:value``
+``s``       seed, when it is not 0
+``pin``     the pinned baseline: ``method;name:value,...;task,...;seed``, trailing empty parts left out; or ``none``
+``tab``     open tab
+``measure`` interference measure
+``cell``    open heatmap cell, ``layer~matrix``
+``n``       open neuron
+``sort``    order of the neurons of the cell
+``task``    task of the gallery
+==========  ===================================================================
+
+A link may be years old or written by a stranger. Each field is checked on its own; one that cannot be used
+is left at its default and explained in a message, and the rest applies. Unknown fields are mentioned, except
+those that browsers and hosts add themselves (``utm_...``, names that start with ``__``).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qsl, quote, unquote, urlencode
+
+from neuromerge.errors import NeuroMergeError, SettingError
+from neuromerge.exploration.measures import MEASURES
+from neuromerge.exploration.results import SORTS as SORTS
+from neuromerge.merging import registry
+from neuromerge.settings.choices import DEFAULT_METHOD, check_seed, make_setting, order_tasks, quoted
+from neuromerge.settings.setting import Setting, Value
+
+if TYPE_CHECKING:
+    from neuromerge.evaluation.families import Family
+
+VERSION = "1"
+NOTHING = "none"
+"""In place of a pinned baseline: compare with nothing."""
+MAX_LENGTH = 4096
+MAX_MESSAGES = 8
+TABS = ("merge", "interference", "zero_shot", "neuron", "tune", "export")
+
+
+_FIELDS = ("v", "f", "t", "m", "p", "s", "pin", "tab", "measure", "cell", "n", "sort", "task")
+_NOT_OURS = re.compile(r"^(utm_\w*|__\w*|fbclid|gclid|logs|embed|view|deep_link|session_hash)$")
+_CELL = re.compile(r"^[a-z0-9][a-z0-9_ .]{0,39}~[a-z0-9][a-z0-9_]{0,29}$")
+
+
+@dataclass(frozen=True, slots=True)
+class PageState:
+    """What a permalink restores: the setting, the pinned baseline and what is open on the page.
+
+    `layer` and `matrix` name a heatmap cell ('' when none is open), `neuron` one of its neurons. Whether the
+    family has that cell and neuron is only known to the workspace, which says so when it is asked for them.
+    `compared` is False where the visitor compares with nothing; otherwise no `pinned` means the page's usual baseline.
+    """
+
+    setting: Setting
+    pinned: Setting | None = None
+    tab: str = ""
+    measure: str = ""
+    layer: str = ""
+    matrix: str = ""
+    neuron: int | None = None
+    sort: str = ""
+    task: str = ""
+    compared: bool = True
+
+
+def encode(state: PageState) -> str:
+    """The query string of a page state, without the question mark. Defaults are left out to keep it short."""
+    setting = state.setting
+    fields: dict[str, str] = {
+        "v": VERSION,
+        "f": setting.family,
+        "t": _encode_tasks(setting.tasks),
+        "m": setting.method,
+        "p": _encode_parameters(setting),
+        "s": str(setting.seed) if setting.seed else "",
+        "pin": _encode_pin(state.pinned, setting) if state.compared else NOTHING,
+        "tab": state.tab,
+        "measure": state.measure,
+        "cell": f"{state.layer}~{state.matrix}" if state.layer and state.matrix else "",
+        "n": "" if state.neuron is None else str(state.neuron),
+        "sort": state.sort,
+        "task": state.task,
+    }
+    return urlencode({name: text for name, text in fields.items() if text}, safe=",:;~")
+
+
+def decode(
+    query: str | Mapping[str, Any], families: Mapping[str, Family], default_family: str | None = None
+) -> tuple[PageState, tuple[str, ...]]:
+    """The page state of a query string (or of its parsed fields), and messages about what could not be used.
+
+    Never raises for what the query holds. `default_family` (the first one when None) stands in for a missing
+    or unknown family. Raises SettingError only when there is no family at all.
+    """
+    if not families:
+        raise SettingError("No model family is available.")
+    messages: list[str] = []
+    fields = _fields_of(query, messages)
+    if fields.get("v", VERSION) != VERSION:
+        messages.append(
+            f"This link is written for version {quoted(fields['v'])} of the page; this is version {VERSION}, "
+            "so some of it may not apply."
+        )
+    family = families.get(default_family or "") or next(iter(families.values()))
+    if fields.get("f", family.name) in families:
+        family = families[fields.get("f", family.name)]
+    else:
+        messages.append(f"The link names the family {quoted(fields['f'])}, which is not here; showing {family.name}.")
+        for dependent in ("t", "cell", "n", "task", "pin"):
+            fields.pop(dependent, None)
+
+    setting = _setting(family, fields, messages)
+    layer, matrix = _cell(fields, messages)
+    return (
+        PageState(
+            setting=setting,
+            pinned=_pinned(family, setting, fields, messages),
+            tab=_one_of("tab", TABS, fields, messages),
+            measure=_one_of("measure", tuple(info.key for info in MEASURES), fields, messages),
+            layer=layer,
+            matrix=matrix,
+            neuron=_neuron(fields, messages),
+            sort=_one_of("sort", SORTS, fields, messages),
+            task=_one_of("task", tuple(family.tasks), fields, messages),
+            compared=fields.get("pin") != NOTHING,
+        ),
+        _shortened(messages),
+    )
+
+
+# ------------------------------------------------------------------------------------------------ encoding
+
+
+def _number(value: Value) -> str:
+    """A value as text that reads back equal: the shortest exact float, `true`, `auto`."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, float) and value == int(value) and abs(value) < 1e15:
+        return str(int(value))
+    return repr(value) if isinstance(value, float) else str(value)
+
+
+def _encode_tasks(tasks: tuple[str, ...]) -> str:
+    """Task names with commas between; a name's own punctuation (folders of a user) is escaped."""
+    return ",".join(quote(task, safe="") for task in tasks)
+
+
+def _encode_parameters(setting: Setting) -> str:
+    defaults = {spec.name: spec.default for spec in registry.get_method(setting.method).hyperparameters}
+    changed = [(name, value) for name, value in setting.hyperparameters if value != defaults[name]]
+    return ",".join(f"{name}:{_number(value)}" for name, value in changed)
+
+
+def _encode_pin(pinned: Setting | None, setting: Setting) -> str:
+    if pinned is None or pinned.family != setting.family:
+        return ""
+    tasks = "" if pinned.tasks == setting.tasks else _encode_tasks(pinned.tasks)
+    seed = str(pinned.seed) if pinned.seed else ""
+    return ";".join((pinned.method, _encode_parameters(pinned), tasks, seed)).rstrip(";")
+
+
+# ------------------------------------------------------------------------------------------------ decoding
+
+
+def _shortened(messages: list[str]) -> tuple[str, ...]:
+    """The first messages; a hostile link could cause thousands."""
+    left_out = len(messages) - MAX_MESSAGES
+    return tuple(messages) if left_out <= 0 else (*messages[:MAX_MESSAGES], f"And {left_out} more problems.")
+
+
+def _fields_of(query: str | Mapping[str, Any], messages: list[str]) -> dict[str, str]:
+    """Known fields as texts; mentions unknown, repeated and overlong ones."""
+    if isinstance(query, str):
+        if len(query) > MAX_LENGTH:
+            messages.append(f"The link is longer than {MAX_LENGTH} characters and was not used.")
+            return {}
+        try:
+            pairs: list[tuple[Any, Any]] = list(parse_qsl(query.removeprefix("?"), max_num_fields=64))
+        except ValueError:
+            messages.append("The link has too many fields and was not used.")
+            return {}
+    else:
+        pairs = list(query.items())[:64]
+    fields: dict[str, str] = {}
+    for name, value in pairs:
+        if not isinstance(name, str) or not isinstance(value, str) or len(value) > MAX_LENGTH:
+            messages.append(f"A field of the link could not be read: {quoted(name)}.")
+        elif name in _FIELDS:
+            if name in fields:
+                messages.append(f"The link gives {name} twice; the last one counts.")
+            fields[name] = value
+        elif not _NOT_OURS.match(name):
+            messages.append(f"The link has an unknown field {quoted(name)}, which was left out.")
+    return fields
+
+
+def _setting(family: Family, fields: Mapping[str, str], messages: list[str]) -> Setting:
+    method = fields.get("m", DEFAULT_METHOD)
+    if method not in registry.methods():
+        messages.append(f"The link asks for the method {quoted(method)}, which does not exist; using {DEFAULT_METHOD}.")
+        method = DEFAULT_METHOD
+        hyperparameters = {}
+    else:
+        hyperparameters = _hyperparameters(method, fields.get("p", ""), messages)
+    seed = _seed(fields.get("s", "0"), messages)
+    return make_setting(family, _tasks(family, fields.get("t"), messages), method, hyperparameters, seed)
+
+
+def _tasks(family: Family, text: str | None, messages: list[str]) -> tuple[str, ...]:
+    """Tasks named in the link; unknown ones are mentioned and left out, none left means all."""
+    if not text:
+        return order_tasks(family, None)
+    named = dict.fromkeys(unquote(name) for name in text.split(",") if name)
+    unknown = [name for name in named if name not in family.experts]
+    if unknown:
+        messages.append(f"The family {family.name} has no task {', '.join(map(quoted, unknown[:5]))}.")
+    return order_tasks(family, [name for name in named if name in family.experts] or None)
+
+
+def _hyperparameters(method: str, text: str, messages: list[str]) -> dict[str, Value]:
+    """Parameters of the link, each checked on its own."""
+    specs = {spec.name: spec for spec in registry.get_method(method).hyperparameters}
+    values: dict[str, Value] = {}
+    for part in text.split(",") if text else ():
+        name, colon, value = part.partition(":")
+        if not colon or name not in specs:
+            messages.append(f"The method {method} has no parameter {quoted(name)}; it was left out.")
+            continue
+        try:
+            values[name] = specs[name].check(value)
+        except SettingError as error:
+            messages.append(f"{error} Its default {_number(specs[name].default)} is used.")
+    return values
+
+
+def _seed(text: str, messages: list[str]) -> int:
+    try:
+        return check_seed(text)
+    except SettingError as error:
+        messages.append(str(error))
+        return 0
+
+
+def _pinned(family: Family, setting: Setting, fields: Mapping[str, str], messages: list[str]) -> Setting | None:
+    """The pinned baseline; its tasks are those of the setting where the link names none."""
+    if fields.get("pin", NOTHING) in ("", NOTHING):
+        return None
+    method, hyperparameters, tasks, seed, *rest = [*fields["pin"].split(";"), "", "", "", ""]
+    if method not in registry.methods() or any(rest[:-1]):
+        messages.append(f"The pinned setting of the link could not be read: {quoted(fields['pin'])}.")
+        return None
+    chosen = _tasks(family, tasks, messages) if tasks else setting.tasks
+    try:
+        return make_setting(
+            family, chosen, method, _hyperparameters(method, hyperparameters, messages), _seed(seed or "0", messages)
+        )
+    except NeuroMergeError as error:
+        messages.append(f"The pinned setting of the link could not be used: {error}")
+        return None
+
+
+def _one_of(name: str, known: tuple[str, ...], fields: Mapping[str, str], messages: list[str]) -> str:
+    value = fields.get(name, "")
+    if value and value not in known:
+        messages.append(f"The link's {name} is {quoted(value)}; it can be {', '.join(known)}.")
+        return ""
+    return value
+
+
+def _cell(fields: Mapping[str, str], messages: list[str]) -> tuple[str, str]:
+    value = fields.get("cell", "")
+    if not value:
+        return "", ""
+    if not _CELL.match(value):
+        messages.append(f"The link's cell {quoted(value)} is not of the form layer~matrix.")
+        return "", ""
+    layer, _, matrix = value.partition("~")
+    return layer, matrix
+
+
+def _neuron(fields: Mapping[str, str], messages: list[str]) -> int | None:
+    value = fields.get("n", "")
+    if not value:
+        return None
+    if not (value.isascii() and value.isdigit() and len(value) <= 7):
+        messages.append(f"The link's neuron {quoted(value)} is not a number.")
+        return None
+    return int(value)

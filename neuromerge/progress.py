@@ -1,0 +1,65 @@
+"""Long work as those see it who wait for it: how far it is, and that nobody waits for it any more.
+
+Python threads cannot be stopped from outside, so long work looks at its `Job` between its steps.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+
+from neuromerge.errors import Cancelled
+
+Progress = Callable[[int, int, str], None]
+"""Called as progress(done, total, what); may raise Cancelled."""
+
+
+class Job:
+    """One piece of long work: `check` it between steps, or `report` how far it is, which checks too.
+
+    Args:
+        progress: told how far the work is, as progress(done, total, what).
+        deadline_seconds: time from now after which the work stops by itself.
+        check: asked at every check as well; raises Cancelled once the work is no longer wanted.
+    """
+
+    def __init__(
+        self,
+        progress: Progress | None = None,
+        *,
+        deadline_seconds: float | None = None,
+        check: Callable[[], None] | None = None,
+    ) -> None:
+        self._progress = progress
+        self._ends = None if deadline_seconds is None else time.monotonic() + deadline_seconds
+        self._wanted = check
+        self._stopped = threading.Event()
+
+    def stop(self) -> None:
+        """Ask the work to stop at its next check; safe from any thread."""
+        self._stopped.set()
+
+    def check(self) -> None:
+        """Raise Cancelled when the work is no longer wanted."""
+        if self._stopped.is_set():
+            raise Cancelled("Stopped.")
+        if self._ends is not None and time.monotonic() > self._ends:
+            raise Cancelled("This took longer than its time limit and was stopped.")
+        if self._wanted is not None:
+            self._wanted()
+
+    def report(self, done: int, total: int, what: str) -> None:
+        """Say that `done` of `total` steps of `what` are made. Raises Cancelled like `check`."""
+        self.check()
+        if self._progress is not None:
+            self._progress(done, total, what)
+
+    @property
+    def watched(self) -> bool:
+        """Whether somebody is told how far the work is."""
+        return self._progress is not None
+
+
+UNATTENDED = Job()
+"""Work that runs to its end and tells nobody."""

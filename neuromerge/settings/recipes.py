@@ -1,0 +1,317 @@
+"""Recipes: a merge written down as YAML, read by the command line and exported by the app.
+
+Keys follow mergekit where it has a word::
+
+    merge_method: neuromerging
+    base_model: bundled:pictoclip
+    models:
+      - model: bundled:pictoclip/digits
+      - model: bundled:pictoclip/flags
+    parameters:
+      trim_ratio: 0.8
+      lambda_parallel: 0.0
+      lambda_orthogonal: auto
+    seed: 0
+
+A recipe is text from anybody. So it is read as plain mappings, lists and texts, never as YAML's typed
+objects (which also spares people YAML's surprises: a model called ``no`` stays ``no``, and ``1e-3`` is the
+number they meant); anchors, aliases and tags are refused, and size and depth are bounded before anything is
+built. Whatever is wrong comes back as one `RecipeError` that names the place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from neuromerge.errors import RecipeError, SettingError
+from neuromerge.merging import registry
+from neuromerge.settings.choices import check_seed, family_of, make_setting, quoted
+from neuromerge.settings.setting import Setting, Value
+
+if TYPE_CHECKING:
+    from neuromerge.evaluation.families import Family
+
+MAX_BYTES = 64 * 1024
+MAX_DEPTH = 8
+MAX_MODELS = 256
+MAX_SOURCE_LENGTH = 4096
+
+_TOP_KEYS = ("merge_method", "base_model", "models", "parameters", "seed")
+_MODEL_KEYS = ("model", "name")
+
+
+@dataclass(frozen=True, slots=True)
+class RecipeModel:
+    """One expert of a recipe: where its checkpoint is, and a name for reports ('' to take the checkpoint's own)."""
+
+    model: str
+    name: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """Everything a merge depends on, with sources of checkpoints instead of a family's task names.
+
+    `parameters` are sorted (name, value) pairs, checked and complete, as in `Setting`.
+    """
+
+    method: str
+    base: str
+    models: tuple[RecipeModel, ...]
+    hyperparameters: tuple[tuple[str, Value], ...]
+    seed: int = 0
+
+
+def load_recipe(path_or_text: str | Path) -> Recipe:
+    """The recipe in a file, or in a text (one that holds a line break or starts with ``{``).
+
+    Raises RecipeError when the file cannot be read or its content is not a recipe. Text from a stranger
+    belongs into `parse_recipe`, which never opens a file.
+    """
+    if isinstance(path_or_text, str) and ("\n" in path_or_text or path_or_text.lstrip().startswith("{")):
+        return parse_recipe(path_or_text)
+    path = Path(path_or_text)
+    try:
+        with path.open("rb") as file:
+            data = file.read(MAX_BYTES + 1)
+    except FileNotFoundError:
+        raise RecipeError(f"There is no recipe file {str(path)!r}.") from None
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise RecipeError(f"The recipe {str(path)!r} cannot be read: {reason}.") from None
+    return parse_recipe(data)
+
+
+def parse_recipe(text: str | bytes) -> Recipe:
+    """The recipe written in `text` (UTF-8 where it is bytes). Opens no file.
+
+    Raises RecipeError, in one sentence that names the place, for anything that is not a recipe.
+    """
+    content = _read_yaml(text)
+    if not isinstance(content, dict):
+        raise RecipeError("A recipe is a list of keys with values, such as merge_method: neuromerging.")
+    method = _method(content)
+    known = {spec.name for spec in method.hyperparameters}
+    for key in content:
+        if key not in _TOP_KEYS and key not in known:
+            raise RecipeError(
+                f"The recipe has an unknown key {quoted(key)}. Known keys: {', '.join(_TOP_KEYS)}"
+                + (f"; hyperparameters of {method.name}: {', '.join(sorted(known))}." if known else ".")
+            )
+    base = _source(content, "base_model", "the recipe")
+    try:
+        hyperparameters = registry.check_values(method, _hyperparameters(content, known))
+        seed = check_seed(content["seed"]) if content.get("seed") else 0
+    except SettingError as error:
+        raise RecipeError(f"In the recipe: {error}") from None
+    return Recipe(
+        method=method.name,
+        base=base,
+        models=_models(content, base),
+        hyperparameters=tuple(sorted(hyperparameters.items())),
+        seed=seed,
+    )
+
+
+def dump_recipe(recipe: Recipe, *, notes: Iterable[str] = ()) -> str:
+    """The recipe as YAML that `parse_recipe` reads back to an equal value; `notes` become comment lines on top."""
+    document: dict[str, Any] = {
+        "merge_method": recipe.method,
+        "base_model": recipe.base,
+        "models": [
+            {"model": entry.model, "name": entry.name} if entry.name else {"model": entry.model}
+            for entry in recipe.models
+        ],
+    }
+    if recipe.hyperparameters:
+        document["parameters"] = dict(recipe.hyperparameters)
+    document["seed"] = recipe.seed
+    comments = "".join(f"# {line}\n" for note in notes for line in _printable(note).splitlines())
+    return comments + yaml.safe_dump(document, sort_keys=False, allow_unicode=True, width=1000)
+
+
+def recipe_of(setting: Setting, family: Family | str | None = None) -> Recipe:
+    """The recipe of a setting: the family's sources in the place of task names."""
+    family = family_of(family or setting.family)
+    return Recipe(
+        method=setting.method,
+        base=str(family.base),
+        models=tuple(RecipeModel(str(family.experts[task]), task) for task in setting.tasks),
+        hyperparameters=setting.hyperparameters,
+        seed=setting.seed,
+    )
+
+
+def setting_of(recipe: Recipe, families: Iterable[Family]) -> Setting:
+    """The setting a recipe describes, when its base and experts all belong to one known family.
+
+    Opens nothing: sources are only compared, so a recipe from a stranger cannot make the app read a path.
+    Raises RecipeError when no family matches.
+    """
+    wanted = {entry.model for entry in recipe.models}
+    names = []
+    for family in families:
+        names.append(family.name)
+        task_of = {str(source): task for task, source in family.experts.items()}
+        if str(family.base) == recipe.base and wanted <= set(task_of):
+            tasks = [task_of[entry.model] for entry in recipe.models]
+            try:
+                return make_setting(family, tasks, recipe.method, dict(recipe.hyperparameters), recipe.seed)
+            except SettingError as error:
+                raise RecipeError(f"In the recipe: {error}") from None
+    raise RecipeError(
+        f"The recipe merges {quoted(recipe.base)} and experts that belong to none of the families here "
+        f"({', '.join(names) or 'none'}). Run it with: neuromerge merge recipe.yaml --out merged"
+    )
+
+
+# ---------------------------------------------------------------------------------------------------- YAML
+
+
+class _PlainLoader(yaml.BaseLoader):
+    """YAML reduced to mappings, lists and texts: no anchors, aliases, tags, duplicate keys, bounded depth."""
+
+    def __init__(self, stream: str) -> None:
+        super().__init__(stream)
+        self._depth = 0
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        event = self.peek_event()
+        line = event.start_mark.line + 1
+        if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None) is not None:
+            raise RecipeError(f"Line {line} of the recipe uses a YAML anchor or alias (& or *); write the value out.")
+        tag = getattr(event, "tag", None)
+        if tag is not None:
+            raise RecipeError(f"Line {line} of the recipe uses the YAML tag {quoted(tag)}; plain values need none.")
+        if self._depth >= MAX_DEPTH:
+            raise RecipeError(f"Line {line} of the recipe is nested more than {MAX_DEPTH} levels deep.")
+        self._depth += 1
+        try:
+            return super().compose_node(parent, index)
+        finally:
+            self._depth -= 1
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+        seen: set[str] = set()
+        for key_node, _ in node.value:
+            line = key_node.start_mark.line + 1
+            if not isinstance(key_node, yaml.ScalarNode):
+                raise RecipeError(f"Line {line} of the recipe has a key that is not a word.")
+            if key_node.value in seen:
+                raise RecipeError(f"Line {line} of the recipe repeats the key {quoted(key_node.value)}.")
+            seen.add(key_node.value)
+        return super().construct_mapping(node, deep=deep)
+
+
+def _read_yaml(text: str | bytes) -> Any:
+    """`text` as nested dicts, lists and strings."""
+    if isinstance(text, bytes):
+        if len(text) > MAX_BYTES:
+            raise RecipeError(f"The recipe is longer than {MAX_BYTES // 1024} KB; a recipe is a short text.")
+        try:
+            text = text.decode("utf-8-sig")
+        except UnicodeDecodeError:
+            raise RecipeError("The recipe is not UTF-8 text; save it as UTF-8.") from None
+    if not isinstance(text, str):
+        raise RecipeError("A recipe is text.")
+    text = text.removeprefix("\ufeff")
+    if len(text) > MAX_BYTES:
+        raise RecipeError(f"The recipe is longer than {MAX_BYTES // 1024} KB; a recipe is a short text.")
+    if not text.strip():
+        raise RecipeError("The recipe is empty.")
+    try:
+        loader = _PlainLoader(text)
+        try:
+            return loader.get_single_data()
+        finally:
+            loader.dispose()
+    except yaml.YAMLError as error:
+        raise RecipeError(f"The recipe is not valid YAML{_place(error)}.") from None
+    except (ValueError, RecursionError, OverflowError):
+        raise RecipeError("The recipe is not valid YAML.") from None
+
+
+def _place(error: yaml.YAMLError) -> str:
+    """Where and why YAML gave up, as the tail of a sentence."""
+    mark = getattr(error, "problem_mark", None)
+    problem = getattr(error, "problem", None) or getattr(error, "reason", None)
+    where = f" in line {mark.line + 1}, column {mark.column + 1}" if mark is not None else ""
+    return where + (f": {_printable(str(problem))}" if problem else "")
+
+
+# -------------------------------------------------------------------------------------------------- fields
+
+
+def _method(content: Mapping[Any, Any]) -> registry.MergeMethod:
+    name = content.get("merge_method")
+    known = ", ".join(registry.methods())
+    if not name:
+        raise RecipeError(f"The recipe lacks merge_method. Known methods: {known}.")
+    if not isinstance(name, str):
+        raise RecipeError(f"merge_method in the recipe must be one of {known}.")
+    try:
+        return registry.get_method(name)
+    except SettingError:
+        raise RecipeError(f"The recipe asks for merge_method {quoted(name)}. Known methods: {known}.") from None
+
+
+def _source(entry: Mapping[Any, Any], key: str, where: str) -> str:
+    source = entry.get(key)
+    if not source:
+        raise RecipeError(f"{where[0].upper()}{where[1:]} lacks {key}, the place of a checkpoint.")
+    if not isinstance(source, str) or len(source) > MAX_SOURCE_LENGTH or not source.isprintable():
+        raise RecipeError(f"{key} in {where} must be the place of a checkpoint as one line of text.")
+    return source
+
+
+def _models(content: Mapping[Any, Any], base: str) -> tuple[RecipeModel, ...]:
+    """The experts. As in mergekit, an entry that repeats the base is allowed and adds nothing."""
+    entries = content.get("models")
+    if not isinstance(entries, list) or not entries:
+        raise RecipeError("The recipe needs models: a list with one `- model: ...` for each expert.")
+    if len(entries) > MAX_MODELS:
+        raise RecipeError(f"The recipe lists {len(entries)} models; at most {MAX_MODELS} are possible.")
+    models = []
+    for number, entry in enumerate(entries, start=1):
+        where = f"model {number} of the recipe"
+        if not isinstance(entry, dict):
+            raise RecipeError(f"{where[0].upper()}{where[1:]} must be written as `- model: ...`.")
+        unknown = [key for key in entry if key not in _MODEL_KEYS]
+        if unknown:
+            remedy = "Parameters hold for all models; write them under parameters: at the top."
+            known = remedy if unknown[0] == "parameters" else f"Known keys: {', '.join(_MODEL_KEYS)}."
+            raise RecipeError(f"{where[0].upper()}{where[1:]} has an unknown key {quoted(unknown[0])}. {known}")
+        name = entry.get("name", "")
+        if not isinstance(name, str) or len(name) > 200 or not name.isprintable():
+            raise RecipeError(f"name in {where} must be one line of at most 200 characters.")
+        source = _source(entry, "model", where)
+        if source != base:
+            models.append(RecipeModel(source, name))
+    if not models:
+        raise RecipeError("The recipe lists only the base; it needs at least one expert under models.")
+    return tuple(models)
+
+
+def _hyperparameters(content: Mapping[Any, Any], known: set[str]) -> dict[str, Any]:
+    """Method hyperparameters from `parameters:` and from the top level; a name in both places is refused."""
+    given = content.get("parameters") or {}
+    if not isinstance(given, dict):
+        raise RecipeError("parameters in the recipe must be names with values, such as trim_ratio: 0.8.")
+    values = dict(given)
+    for name in known & set(content):
+        if name in values:
+            raise RecipeError(f"The recipe gives {name} twice, at the top and under parameters.")
+        values[name] = content[name]
+    for name, value in values.items():
+        if not isinstance(value, str):
+            raise RecipeError(f"{quoted(name)} in the recipe must be a single value.")
+    return values
+
+
+def _printable(text: str) -> str:
+    return "".join(character if character.isprintable() or character == "\n" else " " for character in text)

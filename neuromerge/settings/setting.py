@@ -1,0 +1,27 @@
+"""A setting: everything that a merge depends on, as one small hashable value."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+Value = float | int | bool | str
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """What to merge and how. Equal settings give equal merges.
+
+    `hyperparameters` holds the method's own hyperparameters as sorted (name, value) pairs, every one present
+    (defaults filled in, values checked) so that equality means equality of the merge; "auto" is a legal
+    value where the method's specification says so.
+    """
+
+    family: str
+    tasks: tuple[str, ...]
+    method: str
+    hyperparameters: tuple[tuple[str, Value], ...]
+    seed: int = 0
+
+    def value(self, name: str) -> Value:
+        """The value of one method parameter."""
+        return dict(self.hyperparameters)[name]

@@ -1,0 +1,176 @@
+"""Pictures and models of a family: the pool, and what happens where something is missing."""
+
+from __future__ import annotations
+
+import shutil
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+import torch
+
+from neuromerge.engine import models as module
+from neuromerge.engine.cache import BoundedCache
+from neuromerge.engine.executor import Turns
+from neuromerge.engine.models import BASE, Held, ModelPool
+from neuromerge.errors import Cancelled, CheckpointError, SettingError
+from neuromerge.evaluation.families import local_family
+from neuromerge.exploration.workspace import Workspace
+from neuromerge.progress import Job
+from neuromerge.settings.choices import make_setting
+
+
+class FakeModel:
+    size_bytes = 400 * 1024**2
+
+    def __init__(self) -> None:
+        self.holds = None
+
+    def copy(self) -> FakeModel:
+        return FakeModel()
+
+
+def fill(held, model, job):
+    job.check()
+    model.holds = held
+
+
+def test_a_model_that_holds_the_right_weights_is_lent_again():
+    filled = []
+    pool = ModelPool(FakeModel, lambda held, model, job: (filled.append(held), fill(held, model, job)))
+    first, second = Held(task="a"), Held(task="b")
+    for held in (first, second, first, second, first):
+        with pool.borrow(held) as model:
+            assert model.holds == held
+    assert filled == [first, second]
+
+
+def test_nobody_shares_a_model():
+    pool = ModelPool(FakeModel, fill)
+    busy, most = set(), []
+    lock = threading.Lock()
+
+    def use(number: int) -> None:
+        for step in range(20):
+            held = Held(task=str((number + step) % 5))
+            with pool.borrow(held) as model:
+                with lock:
+                    assert id(model) not in busy
+                    busy.add(id(model))
+                    most.append(len(busy))
+                assert model.holds == held
+                with lock:
+                    busy.remove(id(model))
+
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(use, range(8)))
+    assert max(most) <= 2, "two models of 400 MB at most"
+
+
+def test_a_fill_that_fails_spoils_nothing():
+    def failing(held, model, job):
+        model.holds = "half"
+        if held.task == "bad":
+            raise CheckpointError("damaged")
+        model.holds = held
+
+    pool = ModelPool(FakeModel, failing)
+    for held in (Held(task="good"), Held(task="bad"), Held(task="other"), Held(task="bad")):
+        try:
+            with pool.borrow(held) as model:
+                assert model.holds == held
+        except CheckpointError:
+            assert held.task == "bad"
+
+
+def test_who_waits_for_a_model_can_give_up():
+    pool = ModelPool(FakeModel, fill)
+    with pool.borrow(Held(task="a")), pool.borrow(Held(task="b")), pytest.raises(Cancelled):  # noqa: SIM117
+        with pool.borrow(Held(task="c"), Job(deadline_seconds=0.1)):
+            pytest.fail("there is no third")
+
+
+def test_the_base_comes_back_after_merges_and_experts(tiny, workspace):
+    _, models = workspace._room(tiny.name)
+    with models.borrow(BASE) as model:
+        before = {name: weight.clone() for name, weight in model.weights.items()}
+    for held in (Held(task="signs"), Held(setting=make_setting(tiny)), Held(task="shapes")):
+        with models.borrow(held) as model:
+            assert any(not torch.equal(weight, before[name]) for name, weight in model.weights.items())
+    with models.borrow(BASE) as model:
+        assert all(torch.equal(weight, before[name]) for name, weight in model.weights.items())
+
+
+def test_a_large_model_looks_at_fewer_pictures_while_a_slider_moves(workspace, tiny, monkeypatch):
+    _, models = workspace._room(tiny.name)
+    assert len(models.samples("animals", "quick")) == 18
+    workspace._cache.clear()
+    monkeypatch.setattr(module, "_LIVE_PRODUCTS", 1.0)
+    thin = models.samples("animals", "quick")
+    assert len(thin) == 32 // 3
+    whole = models.samples("animals", "validation")
+    assert set(thin.ids) <= set(whole.ids)
+    assert set(thin.labels) == {0, 1, 2}
+
+
+@pytest.fixture
+def broken(tiny, tmp_path):
+    """A copy of the tiny family to break, and its workspace."""
+    folder = tmp_path / "broken"
+    shutil.copytree(tiny.folder, folder)
+
+    def opened():
+        family = local_family(folder, allowed=True)
+        return family, Workspace({family.name: family}, cache=BoundedCache(2**26), turns=Turns(1))
+
+    return folder, opened
+
+
+def test_tasks_without_pictures_are_left_out(broken):
+    folder, opened = broken
+    shutil.rmtree(folder / "samples" / "signs")
+    family, workspace = opened()
+    board = workspace.board(make_setting(family), "quick")
+    assert board.tasks == ("animals", "shapes")
+    assert board.merged == {"animals", "shapes", "signs"}
+    assert list(board.unmeasured) == ["signs"]
+    assert "signs" in board.unmeasured["signs"]
+    assert set(workspace.validation_scores(make_setting(family))) == {"animals", "shapes"}
+
+
+def test_without_any_pictures_the_reason_is_said_and_heatmaps_still_work(broken):
+    folder, opened = broken
+    for task in ("signs", "animals"):
+        shutil.rmtree(folder / "samples" / task)
+        (folder / "tasks" / f"{task}.yaml").unlink()
+    shutil.rmtree(folder / "samples" / "shapes")
+    (folder / "samples" / "shapes").mkdir()
+    family, workspace = opened()
+    setting = make_setting(family)
+    for _ in range(2):
+        with pytest.raises(SettingError, match=r"no folder|no pictures"):
+            workspace.board(setting, "quick")
+    with pytest.raises(SettingError, match=r"no task|None of the merged"):
+        workspace.validation_scores(make_setting(family, ["signs"]))
+    assert workspace.heatmap(setting, "retention").orthogonal.size
+
+
+def test_a_damaged_expert_hurts_only_merges_that_use_it(broken):
+    folder, opened = broken
+    (folder / "experts" / "signs.safetensors").write_bytes(b"not a checkpoint")
+    family, workspace = opened()
+    board = workspace.board(make_setting(family, ["animals", "shapes"]), "quick")
+    assert set(board.expert) == {"animals", "shapes"}
+    for _ in range(2):
+        with pytest.raises(CheckpointError, match="signs"):
+            workspace.board(make_setting(family), "quick")
+    assert workspace.board(make_setting(family, ["animals", "shapes"]), "quick") == board
+
+
+def test_progress_is_told(tiny, workspace):
+    told = []
+    job = Job(progress=lambda done, total, what: told.append((done, total, what)))
+    workspace.board(make_setting(tiny), "quick", job=job)
+    assert any("neurons" in what for *_, what in told)
+    assert any("pictures" in what for *_, what in told)
+    assert all(0 < done <= total for done, total, _ in told)
