@@ -1,0 +1,148 @@
+"""`neuromerge merge`: checkpoints or a recipe in, one merged checkpoint out."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from neuromerge.cli.options import as_seed, checkpoint_options, json_option, quiet_option
+from neuromerge.cli.printing import number, print_json, progress_bar
+from neuromerge.errors import SettingError
+
+if TYPE_CHECKING:
+    from neuromerge.merging import MergeMethod, MergeResult
+
+SUMMARY = "merge checkpoints into one"
+EPILOG = """\
+examples
+  neuromerge merge --base BASE --task EXPERT1 --task EXPERT2 --out merged
+      NeuroMerging without validation data: trim ratio 0.8, lambda_1 = 0, lambda_2 = 1 / (1 - sigma)
+  neuromerge merge --base BASE --task EXPERT1 --task EXPERT2 --lambda-parallel 0.2 --lambda-orthogonal 1.4 --out merged
+  neuromerge merge --base BASE --task EXPERT1 --task EXPERT2 --method ties --trim-ratio 0.9 --out merged
+  neuromerge merge recipe.yaml --out merged
+      the same written down; the app exports this file:
+        merge_method: neuromerging
+        base_model: bundled:pictoclip
+        models:
+          - model: bundled:pictoclip/digits
+          - model: bundled:pictoclip/flags
+        parameters:
+          trim_ratio: 0.8
+          lambda_parallel: 0.0
+          lambda_orthogonal: auto
+
+Checkpoints larger than memory are no problem: one parameter is held at a time. The result loads again in the library
+that the base came from; --layout changes a CLIP model to the other one.
+"""
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Declare the options of the command."""
+    parser.add_argument("recipe", nargs="?", metavar="RECIPE", help="a YAML recipe, instead of --base and --task")
+    checkpoint_options(parser)
+    parser.add_argument("--method", metavar="NAME", help="merge method (neuromerging); see `neuromerge methods`")
+    parser.add_argument("--seed", type=as_seed, metavar="N", help="seed of methods that draw at random (0)")
+    parser.add_argument("--out", required=True, metavar="DIR", help="folder to write, or a file ending in .safetensors")
+    parser.add_argument("--layout", choices=("open_clip", "transformers"), help="write a CLIP model in this layout")
+    parser.add_argument("--dtype", metavar="TYPE", help="write floats as float32, float16 or bfloat16 (as the base)")
+    parser.add_argument("--force", action="store_true", help="write into a folder that holds something else")
+    json_option(parser)
+    quiet_option(parser)
+    _parameter_options(parser)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Run the command. Returns the exit code."""
+    import neuromerge
+
+    given = {
+        name.removeprefix("parameter_"): value
+        for name, value in vars(options).items()
+        if name.startswith("parameter_") and value is not None
+    }
+    base, tasks, method, values, seed = _what_to_merge(options, given)
+    with progress_bar(options.quiet) as job:
+        result = neuromerge.merge(
+            base,
+            tasks,
+            method,
+            seed=seed,
+            out=options.out,
+            layout=options.layout,
+            dtype=options.dtype,
+            force=options.force,
+            device=options.device,
+            job=job,
+            **values,
+        )
+    if options.json:
+        print_json(result.summary())
+    else:
+        print(_merge_text(result))
+    return 0
+
+
+def _parameter_options(parser: argparse.ArgumentParser) -> None:
+    """One option for every parameter that a method has, in the words of the registry."""
+    from neuromerge.merging import methods
+
+    group = parser.add_argument_group("parameters of the method (default in brackets)")
+    owners: dict[str, list[tuple[MergeMethod, Any]]] = {}
+    for method in methods().values():
+        for spec in method.hyperparameters:
+            owners.setdefault(spec.name, []).append((method, spec))
+    for name, uses in owners.items():
+        spec = uses[0][1]
+        values = "|".join(spec.choices) or ("true|false" if spec.kind == "bool" else "X")
+        defaults = ", ".join(f"{method.name} {use.default}" for method, use in uses)
+        text = f"{spec.description} [{defaults}]"
+        group.add_argument(
+            f"--{name.replace('_', '-')}", dest=f"parameter_{name}", metavar=values, help=text.replace("%", "%%")
+        )
+
+
+def _what_to_merge(
+    options: argparse.Namespace, given: Mapping[str, str]
+) -> tuple[str, Sequence[str] | dict[str, str], str, dict[str, Any], int]:
+    """Base, experts, method, parameters and seed: from the recipe where there is one, else from the options."""
+    if options.recipe is None:
+        if not options.base or not options.task:
+            raise SettingError("Name a base and at least one expert (--base B --task T1 --task T2), or a recipe file.")
+        return options.base, options.task, options.method or "neuromerging", dict(given), options.seed or 0
+    if options.base or options.task:
+        raise SettingError("Give a recipe or --base and --task, not both.")
+    from neuromerge.settings.recipes import load_recipe
+
+    recipe = load_recipe(Path(options.recipe))
+    method = options.method or recipe.method
+    own = dict(recipe.hyperparameters) if method == recipe.method else {}
+    names = [entry.name for entry in recipe.models]
+    sources = [entry.model for entry in recipe.models]
+    named = all(names) and len(set(names)) == len(names)
+    tasks: Sequence[str] | dict[str, str] = dict(zip(names, sources, strict=True)) if named else sources
+    seed = recipe.seed if options.seed is None else options.seed
+    return recipe.base, tasks, method, {**own, **given}, seed
+
+
+def _merge_text(result: MergeResult) -> str:
+    lines = [f"Merged {len(result.task_names)} experts with {result.method} into {result.path}"]
+    used = {
+        "lambda_parallel": result.lambda_parallel,
+        "lambda_orthogonal": result.lambda_orthogonal,
+        "scale": result.scale,
+    }
+    shown = {**result.parameters, **{name: value for name, value in used.items() if value is not None}}
+    if shown:
+        lines.append("  " + ", ".join(f"{name} {number(value)}" for name, value in shown.items()))
+    if result.sigma is not None:
+        lines.append(f"  sigma {result.sigma:.4f} (share of the L1 norm that the trim removed, largest over tasks)")
+    for task, kept in result.kept_share.items():
+        lines.append(f"  {task}: {100 * kept:.1f} % of its entries kept")
+    if result.neurons:
+        lines.append(f"  {result.ill_conditioned} of {result.neurons} neurons are ill-conditioned")
+    if result.from_base:
+        lines.append(f"  {len(result.from_base)} tensors come from the base unchanged (--json lists them)")
+    lines += [f"  warning: {text}" for text in result.warnings]
+    return "\n".join(lines)

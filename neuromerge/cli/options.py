@@ -1,0 +1,79 @@
+"""Options that several commands share, and the converters of their values.
+
+A converter raises `argparse.ArgumentTypeError` with what it expected and what it found.
+"""
+
+from __future__ import annotations
+
+import argparse
+
+SPLITS = {"val": "validation", "validation": "validation", "test": "test", "quick": "quick"}
+
+
+def json_option(parser: argparse.ArgumentParser) -> None:
+    """`--json`."""
+    parser.add_argument("--json", action="store_true", help="print the result as JSON")
+
+
+def quiet_option(parser: argparse.ArgumentParser) -> None:
+    """`--quiet`."""
+    parser.add_argument("--quiet", "-q", action="store_true", help="show no progress")
+
+
+def checkpoint_options(parser: argparse.ArgumentParser) -> None:
+    """`--base`, `--task` and `--device`: which checkpoints, and where to compute."""
+    parser.add_argument("--base", metavar="BASE", help="the model that all experts were fine-tuned from")
+    parser.add_argument("--task", metavar="EXPERT", action="append", default=[], help="one expert; give it for each")
+    parser.add_argument("--device", default="cpu", metavar="D", help="where to compute: cpu (default) or cuda")
+
+
+def family_options(parser: argparse.ArgumentParser) -> None:
+    """`--family` and `--tasks`: experts that a model family lists."""
+    parser.add_argument("--family", default="pictoclip", metavar="NAME", help="model family (pictoclip)")
+    parser.add_argument("--tasks", metavar="T1,T2", type=as_names, help="tasks to merge (all of the family)")
+
+
+def as_names(text: str) -> list[str]:
+    """`a,b` as a list of names."""
+    words = [word.strip() for word in text.split(",") if word.strip()]
+    if not words:
+        raise argparse.ArgumentTypeError("expected names separated by commas")
+    return words
+
+
+def as_pair(text: str) -> tuple[str, str]:
+    """`NAME=VALUE` as a pair; hyphens of the name become underscores."""
+    name, sign, value = text.partition("=")
+    if not sign or not name.strip() or not value.strip():
+        raise argparse.ArgumentTypeError(f"expected NAME=VALUE, found {text!r}")
+    return name.strip().replace("-", "_"), value.strip()
+
+
+def as_range(text: str) -> tuple[str, tuple[float, float]]:
+    """`NAME=LOW:HIGH` as a name and two numbers."""
+    try:
+        name, value = as_pair(text)
+        low, high = (float(bound) for bound in value.split(":"))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"expected NAME=LOW:HIGH, found {text!r}") from None
+    return name, (low, high)
+
+
+def _as_whole(text: str, low: int, high: int) -> int:
+    try:
+        number = int(text)
+    except ValueError:
+        number = low - 1
+    if not low <= number <= high:
+        raise argparse.ArgumentTypeError(f"expected a whole number from {low} to {high}, found {text!r}")
+    return number
+
+
+def as_port(text: str) -> int:
+    """A TCP port, 1 to 65535."""
+    return _as_whole(text, 1, 65535)
+
+
+def as_seed(text: str) -> int:
+    """A seed, 0 to 2**63 - 1."""
+    return _as_whole(text, 0, 2**63 - 1)
