@@ -28,8 +28,8 @@ from neuromerge.errors import NeuroMergeError
 from neuromerge.evaluation.accuracy import accuracy_interval
 from neuromerge.evaluation.activations import layer_inputs
 from neuromerge.evaluation.heads import zero_shot_head
-from neuromerge.evaluation.model import TextModel, VisionModel
 from neuromerge.evaluation.samples import SampleSet, load_samples, prepared, quick_indices
+from neuromerge.evaluation.towers import TextModel, VisionModel
 from neuromerge.exploration.results import Accuracy
 from neuromerge.progress import UNATTENDED, Job
 from neuromerge.settings.setting import Setting

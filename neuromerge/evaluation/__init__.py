@@ -27,8 +27,8 @@ _PUBLIC = {
     "get_family": "families",
     "local_family": "families",
     "zero_shot_head": "heads",
-    "TextModel": "model",
-    "VisionModel": "model",
+    "TextModel": "towers",
+    "VisionModel": "towers",
     "SampleSet": "samples",
     "folder_samples": "samples",
     "load_samples": "samples",
@@ -78,8 +78,8 @@ if TYPE_CHECKING:
     from neuromerge.evaluation.activations import layer_inputs
     from neuromerge.evaluation.families import Family, TaskSpec, get_family, local_family
     from neuromerge.evaluation.heads import zero_shot_head
-    from neuromerge.evaluation.model import TextModel, VisionModel
     from neuromerge.evaluation.samples import SampleSet, folder_samples, load_samples
+    from neuromerge.evaluation.towers import TextModel, VisionModel
 
 
 def __getattr__(name: str) -> Any:

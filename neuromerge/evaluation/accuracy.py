@@ -22,8 +22,8 @@ from neuromerge.checkpoints.checkpoint import Checkpoint, load_checkpoint
 from neuromerge.errors import SettingError
 from neuromerge.evaluation.families import DEFAULT_TEMPLATES, Family, families, get_family
 from neuromerge.evaluation.heads import zero_shot_head
-from neuromerge.evaluation.model import TextModel, VisionModel
 from neuromerge.evaluation.samples import SPLITS, SampleSet, folder_samples, load_samples, prepared
+from neuromerge.evaluation.towers import TextModel, VisionModel
 from neuromerge.progress import UNATTENDED, Job
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from neuromerge.checkpoints.roles import Parameter
 from neuromerge.errors import SettingError
-from neuromerge.evaluation.model import VisionModel
+from neuromerge.evaluation.towers import VisionModel
 
 Tokens = Literal["class", "all"]
 

@@ -38,7 +38,7 @@ class Preprocessing:
 class TowerSettings:
     """What a transformer tower needs beside its weights.
 
-    `head_width` or `heads` is known, the other None. `activation` is a key of `tower.ACTIVATIONS`.
+    `head_width` or `heads` is known, the other None. `activation` is a key of `towers.blocks.ACTIVATIONS`.
     """
 
     activation: str

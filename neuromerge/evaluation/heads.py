@@ -23,7 +23,7 @@ from neuromerge.deployment import deployment
 from neuromerge.errors import LimitError
 from neuromerge.evaluation.families import MAX_CLASSES, check_templates, check_texts
 from neuromerge.evaluation.hub import DAMAGE
-from neuromerge.evaluation.model import TextModel
+from neuromerge.evaluation.towers import TextModel
 
 MAX_PROMPTS = 50_000
 _CACHE_BYTES = 32_000_000

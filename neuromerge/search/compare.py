@@ -31,7 +31,7 @@ from neuromerge.evaluation.accuracy import (
     samples_for,
 )
 from neuromerge.evaluation.families import Family, get_family
-from neuromerge.evaluation.model import TextModel, VisionModel
+from neuromerge.evaluation.towers import TextModel, VisionModel
 from neuromerge.merging import methods
 from neuromerge.merging.registry import AUTO, MergeMethod, check_values, get_method
 from neuromerge.merging.streaming import merge_aligned

@@ -14,8 +14,8 @@ from neuromerge.checkpoints.checkpoint import load_checkpoint
 from neuromerge.errors import CheckpointError, LimitError, SettingError
 from neuromerge.evaluation import accuracy, heads
 from neuromerge.evaluation.heads import zero_shot_head
-from neuromerge.evaluation.model import TextModel, VisionModel
 from neuromerge.evaluation.samples import load_samples
+from neuromerge.evaluation.towers import TextModel, VisionModel
 
 
 @pytest.fixture(scope="module")

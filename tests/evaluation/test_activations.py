@@ -9,7 +9,7 @@ import torch
 from neuromerge.checkpoints.checkpoint import load_checkpoint
 from neuromerge.errors import SettingError
 from neuromerge.evaluation.activations import layer_inputs
-from neuromerge.evaluation.model import VisionModel
+from neuromerge.evaluation.towers import VisionModel
 from tests.evaluation.networks import save_open_clip
 
 PIXELS = torch.randn(5, 3, 24, 24, generator=torch.Generator().manual_seed(4))

@@ -11,8 +11,8 @@ from PIL import Image
 from neuromerge.checkpoints import load_checkpoint
 from neuromerge.evaluation import accuracy
 from neuromerge.evaluation.families import get_family
-from neuromerge.evaluation.model import TextModel, VisionModel
 from neuromerge.evaluation.samples import QUICK, load_samples
+from neuromerge.evaluation.towers import TextModel, VisionModel
 
 
 @pytest.fixture(scope="module")

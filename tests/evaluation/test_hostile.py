@@ -17,7 +17,7 @@ from neuromerge.errors import CheckpointError, NeuroMergeError
 from neuromerge.evaluation import configuration
 from neuromerge.evaluation.families import check_templates, check_texts
 from neuromerge.evaluation.heads import zero_shot_head
-from neuromerge.evaluation.model import TextModel, VisionModel
+from neuromerge.evaluation.towers import TextModel, VisionModel
 
 ANYTHING = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=12),

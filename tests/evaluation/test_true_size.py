@@ -15,7 +15,7 @@ from neuromerge.checkpoints import load_checkpoint
 from neuromerge.evaluation import accuracy
 from neuromerge.evaluation.activations import layer_inputs
 from neuromerge.evaluation.families import local_family
-from neuromerge.evaluation.model import TextModel, VisionModel
+from neuromerge.evaluation.towers import TextModel, VisionModel
 
 pytestmark = pytest.mark.slow
 TASKS = ("mnist", "eurosat")  # the registry's own tasks, so that class names and templates are the real ones

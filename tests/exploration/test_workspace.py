@@ -18,7 +18,7 @@ from neuromerge.engine.executor import Turns
 from neuromerge.engine.models import Held
 from neuromerge.errors import Cancelled, SettingError
 from neuromerge.evaluation.accuracy import evaluate
-from neuromerge.evaluation.model import VisionModel
+from neuromerge.evaluation.towers import VisionModel
 from neuromerge.exploration.measures import MEASURES
 from neuromerge.exploration.workspace import Workspace
 from neuromerge.merging import registry

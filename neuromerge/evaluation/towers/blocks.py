@@ -1,4 +1,4 @@
-"""The forward pass of a CLIP tower as plain functions on named weights.
+"""The forward pass of a transformer block as a plain function of its weights, and what both towers share.
 
 A merge is a new set of weights for the same network, and the app needs its accuracy within a slider's move.
 So the network here is not a module but a function of its weights, fused where fusing pays on a CPU: q, k and v
@@ -8,12 +8,18 @@ last block computed for the one token that is read. Equal to open_clip's and tra
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from neuromerge.deployment import deployment
+
+# Fewer rows (tokens of all images or texts of a chunk) than this make the matrix products themselves slow.
+MIN_ROWS = 512
 
 
 @dataclass(slots=True)
@@ -38,6 +44,14 @@ Capture = Callable[[str, Tensor], None]
 """Called as capture(matrix, inputs) with the (N, L, inputs) inputs of each linear map of a block."""
 
 
+def bound_threads() -> int:
+    """Bound torch's threads to ``$NEUROMERGE_THREADS`` (default: the cores, at most 8). Returns the number in use."""
+    most = deployment().threads or min(os.cpu_count() or 1, 8)
+    if torch.get_num_threads() > most:
+        torch.set_num_threads(most)
+    return torch.get_num_threads()
+
+
 def quick_gelu(x: Tensor) -> Tensor:
     """x * sigmoid(1.702 x), OpenAI's approximation of GELU."""
     return torch.sigmoid(1.702 * x).mul_(x)
@@ -50,7 +64,7 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 }
 
 
-def block(
+def block_forward(
     x: Tensor,
     weights: BlockWeights,
     heads: int,

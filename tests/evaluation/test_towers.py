@@ -8,7 +8,8 @@ import torch
 
 from neuromerge.checkpoints.checkpoint import load_checkpoint
 from neuromerge.errors import CheckpointError, SettingError
-from neuromerge.evaluation.model import TextModel, VisionModel, bound_threads
+from neuromerge.evaluation.towers import TextModel, VisionModel
+from neuromerge.evaluation.towers.blocks import bound_threads
 from tests.evaluation.networks import CLASSES, save_open_clip, save_transformers
 
 TEXTS = [f"a photo of the {name}." for name in CLASSES] + ["a", "dog " * 30]
@@ -154,7 +155,7 @@ def test_cores_that_share_the_images_do_not_change_the_result(open_clip_folder, 
     model = VisionModel.from_checkpoint(load_checkpoint(open_clip_folder[0]))
     found = []
     for cores in (1, 2, 3):
-        monkeypatch.setattr("neuromerge.evaluation.model.cores", lambda cores=cores: cores)
+        monkeypatch.setattr("neuromerge.evaluation.towers.vision.cores", lambda cores=cores: cores)
         found.append(model.encode(pixels[:images]))
     assert found[0].shape == (images, model.dimensions)
     close(found[1], found[0])
