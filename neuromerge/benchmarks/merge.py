@@ -17,6 +17,7 @@ import torch
 
 from neuromerge.benchmarks.memory import PeakMemory
 from neuromerge.merging import staged
+from neuromerge.merging.linear import combine
 from neuromerge.merging.registry import check_values, get_method
 from neuromerge.merging.streaming import aligned_sources, merge_aligned
 from neuromerge.merging.trim import MagnitudeSample
@@ -82,9 +83,14 @@ def stages(
         for name, target in out.items():
             torch.add(weights[name], first.orthogonal[name], alpha=0.5, out=target)
 
+    hook = get_method("neuromerging").first_pass
+    assert hook is not None
+    components = {name: hook.components(first.statistics[name], part) for name, part in first.orthogonal.items()}
+
     def lambda_change(parallel: float) -> None:
+        used = {"lambda_parallel": parallel, "lambda_orthogonal": 1.5, "lambda_pointwise": 1.5}
         for name, target in out.items():
-            staged.combine(weights[name], first.statistics[name], first.orthogonal[name], parallel, 1.5, out=target)
+            combine(weights[name], components[name], used, target)
 
     def whole(method: str) -> None:
         chosen = get_method(method)

@@ -128,12 +128,7 @@ def _what_to_merge(
 
 def _merge_text(result: MergeResult) -> str:
     lines = [f"Merged {len(result.task_names)} experts with {result.method} into {result.path}"]
-    used = {
-        "lambda_parallel": result.lambda_parallel,
-        "lambda_orthogonal": result.lambda_orthogonal,
-        "scale": result.scale,
-    }
-    shown = {**result.parameters, **{name: value for name, value in used.items() if value is not None}}
+    shown = {**result.parameters, **result.coefficients}
     if shown:
         lines.append("  " + ", ".join(f"{name} {number(value)}" for name, value in shown.items()))
     if result.sigma is not None:

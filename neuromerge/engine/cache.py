@@ -28,7 +28,7 @@ MOST = {
     "embedding": 512,  # of one task's pictures under one merge: some 32 positions of a slider
     "pass": 16,  # of one trim ratio, as the next two
     "parts": 16,
-    "changes": 16,
+    "components": 16,
     "layer": 64,  # close-ups
     "picture": 1024,
 }

@@ -14,16 +14,14 @@ already.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping
-from dataclasses import replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 
 from neuromerge.checkpoints import Checkpoint, align, load_checkpoint
-from neuromerge.checkpoints.roles import Parameter
 from neuromerge.engine.cache import BoundedCache
 from neuromerge.engine.executor import Turns
 from neuromerge.engine.resident import (
@@ -34,36 +32,48 @@ from neuromerge.engine.resident import (
     thresholds,
 )
 from neuromerge.errors import SettingError
-from neuromerge.merging import election, registry
-from neuromerge.merging.baselines.scaled import ScaledMethod
-from neuromerge.merging.chunks import map_chunks, merge_units, row_chunks
-from neuromerge.merging.measures import Cell, Moments, cells
-from neuromerge.merging.neuromerging import Coefficients
-from neuromerge.merging.registry import AUTO
-from neuromerge.merging.staged import (
-    FirstPass,
-    NeuronStatistics,
-    PointwiseStatistics,
-    Statistics,
-    combine,
-    first_pass,
-)
+from neuromerge.merging import passes, registry
+from neuromerge.merging.chunks import merge_units
+from neuromerge.merging.linear import Coefficients, Components, combine, nbytes
+from neuromerge.merging.measures import Cell, cells
+from neuromerge.merging.measures.projection import with_merged
+from neuromerge.merging.method import Findings, FirstPassHook, MergeMethod, Run
+from neuromerge.merging.staged import FirstPass, NeuronStatistics, Statistics, first_pass
+from neuromerge.merging.subspaces import Vote, orthogonal_vote
 from neuromerge.merging.trim import MagnitudeSample, Thresholds, apply_trim
-from neuromerge.merging.vectors import AlignedVectors
+from neuromerge.merging.vectors import AlignedVectors, WatchedVectors, read_chunk
 from neuromerge.progress import UNATTENDED, Job
 from neuromerge.settings.setting import Setting
 
 if TYPE_CHECKING:
     from neuromerge.evaluation.families import Family
 
-NEUROMERGING = "neuromerging"
 _PARTS_SHARE = 0.4  # of the cache that the merged parts of one (tasks, trim ratio) may take
 _CELL_BYTES = 4096  # of three Gram matrices of some tasks and a few numbers, about
 
 
-def trim_ratio_of(setting: Setting) -> float:
-    """The share of each task vector that the setting's method removes; 0 for methods that do not trim."""
-    return float(dict(setting.hyperparameters).get("trim_ratio", 0.0))
+@dataclass(frozen=True, slots=True)
+class Pass:
+    """What a first pass depends on: tasks, the share that is trimmed of each, and the vote on orthogonal parts."""
+
+    tasks: tuple[str, ...]
+    ratio: float
+    vote: Vote
+
+
+def pass_of(setting: Setting) -> Pass:
+    """The first pass whose statistics belong to a setting; by the published vote where the method has none."""
+    method, values = registry.get_method(setting.method), dict(setting.hyperparameters)
+    hook = method.first_pass
+    vote = orthogonal_vote if hook is None else hook.vote(values)
+    return Pass(setting.tasks, method.trim_ratio(values), vote)
+
+
+def structure_of(setting: Setting) -> Setting:
+    """The setting that stands for all that differ from `setting` in nothing but coefficients."""
+    method = registry.get_method(setting.method)
+    kept = tuple(method.structure(dict(setting.hyperparameters)).items())
+    return replace(setting, hyperparameters=kept, seed=setting.seed if method.stochastic else 0)
 
 
 class Stages:
@@ -143,84 +153,86 @@ class Stages:
 
         return self._cache.get(("thresholds", *self._key, tasks, ratio), compute, job=job)
 
-    def first_pass(self, tasks: tuple[str, ...], ratio: float, job: Job = UNATTENDED) -> FirstPass:
-        """The statistics of every neuron, sign conflicts not counted (no parts; `parts` has them)."""
+    def first_pass(self, wanted: Pass, job: Job = UNATTENDED) -> FirstPass:
+        """The statistics of every neuron, sign conflicts not counted (no parts; `_parts` has them)."""
 
         def compute() -> FirstPass:
-            done = self._pass(tasks, ratio, job)
+            done = self._pass(wanted, job)
             if done.orthogonal:
-                self._cache.put(self._parts_key(tasks, ratio), done.orthogonal, _bytes(done.orthogonal))
+                self._cache.put(self._parts_key(wanted), done.orthogonal, _bytes(done.orthogonal))
             return replace(done, orthogonal={})
 
-        return self._cache.get(("pass", *self._key, tasks, ratio), compute, size=lambda f: f.nbytes, job=job)
+        return self._cache.get(("pass", *self._key, wanted), compute, size=lambda f: f.nbytes, job=job)
 
-    def parts(self, tasks: tuple[str, ...], ratio: float, job: Job = UNATTENDED) -> dict[str, torch.Tensor] | None:
-        """The merged orthogonal parts (and psi of pointwise parameters); None where they are too large to keep."""
-        if not self.keeps_parts(tasks):
-            return None
-        self.first_pass(tasks, ratio, job)
-        key = self._parts_key(tasks, ratio)
-        return self._cache.get(key, lambda: self._pass(tasks, ratio, job).orthogonal, size=_bytes, job=job)
-
-    def keeps_parts(self, tasks: tuple[str, ...]) -> bool:
-        """Whether merged parts of this family are small enough to be kept."""
+    def keeps_components(self, tasks: tuple[str, ...]) -> bool:
+        """Whether components of this family's merges are small enough to be kept."""
         vectors = self.vectors(tasks)
         return vectors.entries * vectors.dtype.itemsize <= _PARTS_SHARE * self._cache.limit
 
-    def _parts_key(self, tasks: tuple[str, ...], ratio: float) -> tuple[object, ...]:
-        return ("parts", *self._key, tasks, ratio)
-
-    def _pass(
-        self, tasks: tuple[str, ...], ratio: float, job: Job, *, parts: bool = True, conflict: bool = False
-    ) -> FirstPass:
-        vectors, keep = self.vectors(tasks), parts and self.keeps_parts(tasks)
-        found = self.thresholds(tasks, ratio, job)
-        return self._turns.run(
-            lambda: first_pass(vectors, found, keep_parts=keep, count_conflict=conflict, job=job),
-            job,
+    def _parts(self, wanted: Pass, job: Job) -> dict[str, torch.Tensor]:
+        """The merged orthogonal parts (and psi of pointwise parameters)."""
+        self.first_pass(wanted, job)
+        return self._cache.get(
+            self._parts_key(wanted), lambda: self._pass(wanted, job).orthogonal, size=_bytes, job=job
         )
 
-    # ------------------------------------------------------------------------------------- coefficients
+    def _parts_key(self, wanted: Pass) -> tuple[object, ...]:
+        return ("parts", *self._key, wanted)
+
+    def _pass(self, wanted: Pass, job: Job, *, parts: bool = True, conflict: bool = False) -> FirstPass:
+        vectors, keep = self.vectors(wanted.tasks), parts and self.keeps_components(wanted.tasks)
+        found = self.thresholds(wanted.tasks, wanted.ratio, job)
+        return self._turns.run(
+            lambda: first_pass(vectors, found, keep_parts=keep, count_conflict=conflict, by=wanted.vote, job=job), job
+        )
+
+    # -------------------------------------------------------------------------- components and coefficients
 
     def coefficients(self, setting: Setting, job: Job = UNATTENDED) -> Coefficients:
-        """lambda_1, lambda_2 and the coefficient of pointwise parameters of a NeuroMerging setting, as numbers.
+        """The coefficients of a setting as numbers."""
+        method, values = registry.get_method(setting.method), dict(setting.hyperparameters)
+        return method.resolve(Findings(values, lambda: self.thresholds(setting.tasks, method.trim_ratio(values), job)))
 
-        For other methods all three are the factor on the whole change.
-        """
-        method = registry.get_method(setting.method)
-        if setting.method != NEUROMERGING:
-            factor = method.factor(dict(setting.hyperparameters)) if isinstance(method, ScaledMethod) else 1.0
-            return Coefficients(factor, factor, factor)
-        parallel, orthogonal, pointwise = (
-            setting.value(name) for name in ("lambda_parallel", "lambda_orthogonal", "lambda_pointwise")
-        )
-        if orthogonal == AUTO:
-            orthogonal = self.thresholds(setting.tasks, trim_ratio_of(setting), job).auto_lambda
-        return Coefficients(
-            parallel=0.0 if parallel == AUTO else float(parallel),
-            orthogonal=float(orthogonal),
-            pointwise=float(orthogonal) if pointwise == AUTO else float(pointwise),
-        )
+    def components(self, setting: Setting, job: Job = UNATTENDED) -> Mapping[str, Components]:
+        """By parameter name, what the coefficients of a setting multiply: the same for all coefficients."""
+        hook = registry.get_method(setting.method).first_pass
+        if hook is not None:
+            wanted = pass_of(setting)
+            statistics, parts = self.first_pass(wanted, job).statistics, self._parts(wanted, job)
+            return {name: hook.components(statistics[name], part) for name, part in parts.items()}
 
-    def cells(self, setting: Setting, job: Job = UNATTENDED, *, conflict: bool = False) -> tuple[Cell, ...]:
+        def compute() -> dict[str, Components]:
+            # Looked up before the turn: who computes never waits for somebody who waits for a turn.
+            begin = self._begin(setting, job)
+            return self._turns.run(lambda: {p.name: found for p, found in passes.components(*begin())}, job)
+
+        return self._cache.get(("components", *self._key, structure_of(setting)), compute, size=_held, job=job)
+
+    def cells(self, setting: Setting, job: Job = UNATTENDED, *, count_signs: bool = False) -> tuple[Cell, ...]:
         """The sums behind every measure, cell by cell; scale them with `coefficients`.
 
-        Sign conflicts of the orthogonal parts are counted only where `conflict` asks for them: they cost half
+        Sign conflicts of the orthogonal parts are counted only where `count_signs` asks for them: they cost half
         of a first pass more, and a trim slider should not wait for what is not on the page.
         """
-        tasks, ratio = setting.tasks, trim_ratio_of(setting)
+        wanted = pass_of(setting)
 
         def compute() -> tuple[Cell, ...]:
-            if conflict:
-                return cells(self._pass(tasks, ratio, job, parts=False, conflict=True))
-            return cells(self.first_pass(tasks, ratio, job))
+            if count_signs:
+                return cells(self._pass(wanted, job, parts=False, conflict=True))
+            return cells(self.first_pass(wanted, job))
 
-        key = ("cells", *self._key, tasks, ratio, conflict)
+        key = ("cells", *self._key, wanted, count_signs)
         found = self._cache.get(key, compute, size=lambda made: len(made) * _CELL_BYTES, job=job)
-        if setting.method == NEUROMERGING or conflict:
+        if registry.get_method(setting.method).first_pass is not None or count_signs:
             return found  # conflicts are between the tasks, whatever the method makes of them
-        own = ("cells", *self._key, _without_scale(setting))
-        return self._cache.get(own, lambda: self._moved(setting, found, job), job=job)
+        own = ("cells", *self._key, structure_of(setting))
+        return self._cache.get(own, lambda: self._with_merged(setting, found, job), job=job)
+
+    def _with_merged(self, setting: Setting, found: tuple[Cell, ...], job: Job) -> tuple[Cell, ...]:
+        """`found` with the merged part of the setting's own method in the place of the first pass's."""
+        first, vectors = self.first_pass(pass_of(setting), job), self.vectors(setting.tasks)
+        components = self.components(setting, job)
+        return self._turns.run(lambda: with_merged(found, first, vectors, components, job), job)
 
     # ------------------------------------------------------------------------------------ merged weights
 
@@ -229,81 +241,38 @@ class Stages:
 
         Names that the merge does not touch are left alone.
         """
-        used = self.coefficients(setting, job)
-        vectors = self.vectors(setting.tasks)
-        if setting.method == NEUROMERGING:
-            first = self.first_pass(setting.tasks, trim_ratio_of(setting), job)
-            parts = self.parts(setting.tasks, trim_ratio_of(setting), job)
-            work = partial(_write_neurons, vectors, first, parts, used, weights, job)
+        used, vectors = self.coefficients(setting, job), self.vectors(setting.tasks)
+        hook = registry.get_method(setting.method).first_pass
+        if self.keeps_components(setting.tasks):
+            work = partial(_add_up, vectors, self.components(setting, job), used, weights, job)
+        elif hook is not None:
+            work = partial(_merge_again, vectors, hook, self.first_pass(pass_of(setting), job), used, weights, job)
         else:
-            changes = self._changes(setting, job) if self.keeps_parts(setting.tasks) else None
-            streamed = _unit_changes(setting, vectors, job) if changes is None else iter(changes.items())
-            work = partial(_write_changes, vectors, streamed, used.orthogonal, weights, job)
+            work = partial(_stream, self._begin(setting, job), used, weights)
         self._turns.run(work, job)
 
-    def _changes(self, setting: Setting, job: Job) -> dict[str, torch.Tensor]:
-        """The merged change of every parameter under another method than NeuroMerging, its scale left at 1."""
-        key = ("changes", *self._key, _without_scale(setting))
-
-        def compute() -> dict[str, torch.Tensor]:
-            # Looked up before the turn: who computes never waits for somebody who waits for a turn.
-            vectors = self.vectors(setting.tasks)
-            return self._turns.run(lambda: dict(_unit_changes(setting, vectors, job)), job)
-
-        return self._cache.get(key, compute, size=_bytes, job=job)
-
-    def _moved(self, setting: Setting, found: tuple[Cell, ...], job: Job) -> tuple[Cell, ...]:
-        """`found` with the merged part of another method (at scale 1) in the place of NeuroMerging's."""
-        tasks, ratio = setting.tasks, trim_ratio_of(setting)
-        first, vectors = self.first_pass(tasks, ratio, job), self.vectors(tasks)
-        changes = self._changes(setting, job)
-        sums: dict[tuple[str, str, str], tuple[np.ndarray, float]] = {}
-
-        def work() -> None:
-            for name, statistics in first.statistics.items():
-                job.check()
-                parameter = statistics.parameter
-                for subspace, dots, square in _projections(vectors, first.thresholds, statistics, changes[name]):
-                    key = (parameter.layer, parameter.matrix, subspace)
-                    before = sums.get(key, (np.zeros(len(tasks)), 0.0))
-                    sums[key] = (before[0] + dots, before[1] + square)
-
-        self._turns.run(work, job)
-
-        def moved(cell: Cell, subspace: str, moments: Moments | None) -> Moments | None:
-            if moments is None:
-                return None
-            dots, square = sums[cell.layer, cell.matrix, subspace]
-            return replace(moments, merged_dot=dots, merged_square=square)
-
-        return tuple(
-            replace(
-                cell,
-                parallel=moved(cell, "parallel", cell.parallel),
-                orthogonal=moved(cell, "orthogonal", cell.orthogonal),
-                pointwise=moved(cell, "pointwise", cell.pointwise),
-            )
-            for cell in found
-        )
+    def _begin(self, setting: Setting, job: Job) -> Callable[[], _Begun]:
+        """Starts the method's own passes when called; all that is looked up first is looked up now."""
+        method, values = registry.get_method(setting.method), dict(setting.hyperparameters)
+        watched = WatchedVectors(self.vectors(setting.tasks), lambda _: job.check())
+        found = self.thresholds(setting.tasks, method.trim_ratio(values), job)
+        return lambda: (watched, method, method.begin(watched, values, setting.seed, found))
 
     # ------------------------------------------------------------------------------------- single neurons
 
-    def rows(
-        self, tasks: tuple[str, ...], ratio: float, statistics: Statistics, start: int, stop: int
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+    def rows(self, wanted: Pass, statistics: Statistics, start: int, stop: int) -> tuple[torch.Tensor, torch.Tensor]:
         """(base (rows, ...), trimmed tau (T, rows, ...)) of some rows of one parameter, in float64."""
-        base, tau = self.vectors(tasks).read(statistics.parameter, start, stop)
+        base, tau = self.vectors(wanted.tasks).read(statistics.parameter, start, stop)
         # A copy even where nothing is to be widened: tau is good until the next reading alone.
-        return base.double(), apply_trim(tau, self.thresholds(tasks, ratio)).to(torch.float64, copy=True)
+        trimmed = apply_trim(tau, self.thresholds(wanted.tasks, wanted.ratio))
+        return base.double(), trimmed.to(torch.float64, copy=True)
 
-    def in_cell(
-        self, tasks: tuple[str, ...], ratio: float, layer: str, matrix: str, job: Job = UNATTENDED
-    ) -> tuple[Statistics, ...]:
+    def in_cell(self, wanted: Pass, layer: str, matrix: str, job: Job = UNATTENDED) -> tuple[Statistics, ...]:
         """The statistics of the parameters of one cell; linear maps alone where there are any.
 
         Raises SettingError, listing what there is, when the family has no such cell.
         """
-        first = self.first_pass(tasks, ratio, job)
+        first = self.first_pass(wanted, job)
         found = [s for s in first.statistics.values() if (s.parameter.layer, s.parameter.matrix) == (layer, matrix)]
         if not found:
             layers = dict.fromkeys(s.parameter.layer for s in first.statistics.values())
@@ -316,134 +285,53 @@ class Stages:
         return maps or tuple(found)
 
 
+_Begun = tuple[WatchedVectors, MergeMethod, Run[Any]]
+
+
 def _bytes(tensors: Mapping[str, torch.Tensor]) -> int:
     return sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
 
 
-def _without_scale(setting: Setting) -> Setting:
-    """The setting that stands for all that differ from `setting` in nothing but a factor on the whole change."""
-    method = registry.get_method(setting.method)
-    scaled = isinstance(method, ScaledMethod)
-    kept = tuple((name, value) for name, value in setting.hyperparameters if not (scaled and name == "scale"))
-    return replace(setting, hyperparameters=kept, seed=setting.seed if method.stochastic else 0)
+def _held(components: Mapping[str, Components]) -> int:
+    return sum(map(nbytes, components.values()))
 
 
-class _Checked:
-    """Task vectors that check before every reading, so that a method's own passes can be stopped."""
-
-    def __init__(self, vectors: AlignedVectors, job: Job) -> None:
-        self._vectors, self._job = vectors, job
-        self.parameters, self.task_names = vectors.parameters, vectors.task_names
-
-    def read(self, parameter: Parameter, start: int = 0, stop: int | None = None) -> tuple[torch.Tensor, torch.Tensor]:
-        self._job.check()
-        return self._vectors.read(parameter, start, stop)
-
-
-def _unit_changes(setting: Setting, aligned: AlignedVectors, job: Job) -> Iterator[tuple[str, torch.Tensor]]:
-    """(parameter name, merged change at scale 1), computed one parameter at a time."""
-    method = registry.get_method(setting.method)
-    step = method.unit_change if isinstance(method, ScaledMethod) else method.merge_chunk
-    vectors = _Checked(aligned, job)
-    run = method.begin(vectors, dict(setting.hyperparameters), setting.seed)
-
-    def work(parameter: Parameter, start: int, stop: int) -> torch.Tensor:
-        return step(registry.read_chunk(vectors, parameter, start, stop), run)
-
-    def split(parameter: Parameter) -> Iterator[tuple[int, int]]:
-        return merge_units(parameter, len(vectors.task_names), method.by_rows)
-
-    def joined(parameter: Parameter, pieces: list[torch.Tensor]) -> torch.Tensor:
-        return pieces[0] if len(pieces) == 1 else torch.cat(pieces)
-
-    for parameter, change in map_chunks(work, vectors.parameters, split, joined, None if method.by_rows else 1):
-        yield parameter.name, change
-
-
-def _write_neurons(
+def _add_up(
     vectors: AlignedVectors,
-    first: FirstPass,
-    parts: Mapping[str, torch.Tensor] | None,
+    components: Mapping[str, Components],
     used: Coefficients,
     weights: Mapping[str, torch.Tensor],
     job: Job,
 ) -> None:
-    for name, statistics in first.statistics.items():
-        if name not in weights:
-            continue
-        job.check()
-        if parts is None:
-            _merge_again(vectors, first.thresholds, statistics, used, weights[name])
-        else:
-            base = vectors.base(statistics.parameter)
-            combine(base, statistics, parts[name], used.parallel, used.orthogonal, used.pointwise, weights[name])
-
-
-def _write_changes(
-    vectors: AlignedVectors,
-    changes: Iterator[tuple[str, torch.Tensor]],
-    scale: float,
-    weights: Mapping[str, torch.Tensor],
-    job: Job,
-) -> None:
-    parameters = {parameter.name: parameter for parameter in vectors.parameters}
-    for name, change in changes:
-        job.check()
-        if name in weights:
-            torch.add(vectors.base(parameters[name]), change, alpha=scale, out=weights[name])
+    """Merge from components that are kept: one pass over base and components."""
+    for parameter in vectors.parameters:
+        if parameter.name in weights:
+            job.check()
+            base = vectors.base(parameter)
+            combine(base, components[parameter.name], used.at(parameter), weights[parameter.name])
 
 
 def _merge_again(
-    vectors: AlignedVectors, thresholds: Thresholds, statistics: Statistics, used: Coefficients, out: torch.Tensor
+    vectors: AlignedVectors,
+    hook: FirstPassHook,
+    first: FirstPass,
+    used: Coefficients,
+    weights: Mapping[str, torch.Tensor],
+    job: Job,
 ) -> None:
-    """theta of one parameter from the experts, with the merge coefficients of the first pass (METHOD, section 4).
-
-    w = (1 + lambda_1 c_bar - lambda_2 <alpha, c>) w_0 + lambda_2 sum_t alpha_t tau_t.
-    """
-    parameter = statistics.parameter
-    if isinstance(statistics, PointwiseStatistics):
-        base, tau = vectors.read(parameter)
-        torch.add(base, election.psi(apply_trim(tau, thresholds)), alpha=used.pointwise, out=out)
-        return
-    along = (statistics.alpha * statistics.parallel).sum(1)
-    scale = 1.0 + used.parallel * statistics.parallel_merged - used.orthogonal * along
-    weights = statistics.alpha * used.orthogonal
-    for start, stop in row_chunks(parameter, len(vectors.task_names)):
-        base, tau = vectors.read(parameter, start, stop)
-        apply_trim(tau, thresholds)
-        block = torch.mul(base, scale[start:stop].to(base).unsqueeze(1), out=out[start:stop])
-        for task, vector in enumerate(tau):
-            block.addcmul_(vector, weights[start:stop, task].to(base).unsqueeze(1))
+    """Merge from the experts with the statistics of the first pass, whose parts were too large to keep."""
+    for name, statistics in first.statistics.items():
+        if name in weights:
+            job.check()
+            parameter = statistics.parameter
+            for start, stop in merge_units(parameter, len(vectors.task_names)):
+                chunk, out = read_chunk(vectors, parameter, start, stop), weights[name][start:stop]
+                hook.merge_chunk(chunk, first.thresholds, statistics, used.at(parameter), out)
 
 
-def _projections(
-    vectors: AlignedVectors, thresholds: Thresholds, statistics: Statistics, merged: torch.Tensor
-) -> list[tuple[str, np.ndarray, float]]:
-    """What a merged change shares with the tasks: (subspace, (T,) inner products, squared norm of the change)."""
-    parameter = statistics.parameter
-    if isinstance(statistics, PointwiseStatistics):
-        base, tau = vectors.read(parameter)
-        change = merged.to(base)
-        dots = apply_trim(tau, thresholds) @ change
-        return [("pointwise", dots.double().numpy(), float(change.double().square().sum()))]
-    tasks = len(vectors.task_names)
-    parallel, orthogonal = torch.zeros(tasks, dtype=torch.float64), torch.zeros(tasks, dtype=torch.float64)
-    parallel_square = orthogonal_square = 0.0
-    for start, stop in row_chunks(parameter, tasks):
-        base, tau = vectors.read(parameter, start, stop)
-        apply_trim(tau, thresholds)
-        change = merged[start:stop].to(base)
-        square = statistics.base_square[start:stop]
-        along = (change * base).sum(1).double()  # <change, w_0>
-        shared = torch.where(square > 0, along / square, torch.zeros_like(along))
-        own = shared.unsqueeze(1) * statistics.parallel[start:stop] * square.unsqueeze(1)
-        dots = torch.bmm(tau.movedim(0, 1), change.unsqueeze(2)).squeeze(2).double()
-        parallel += own.sum(0)
-        orthogonal += (dots - own).sum(0)
-        own_square = float((shared.square() * square).sum())
-        parallel_square += own_square
-        orthogonal_square += float(change.square().sum(1).double().sum()) - own_square
-    return [
-        ("parallel", parallel.numpy(), parallel_square),
-        ("orthogonal", orthogonal.numpy(), max(0.0, orthogonal_square)),
-    ]
+def _stream(begin: Callable[[], _Begun], used: Coefficients, weights: Mapping[str, torch.Tensor]) -> None:
+    """Merge as the library does, parameter by parameter."""
+    vectors, method, run = begin()
+    wanted = [parameter for parameter in vectors.parameters if parameter.name in weights]
+    for _ in passes.merged_weights(vectors, method, run, used, lambda p: weights[p.name], wanted):
+        pass

@@ -13,7 +13,6 @@ import torch
 from neuromerge.errors import SettingError
 from neuromerge.exploration.results import SORTS, ContestedNeuron, LayerDetail, NeuronDetail
 from neuromerge.merging import election
-from neuromerge.merging.neuromerging import Coefficients
 from neuromerge.merging.staged import NeuronStatistics, PointwiseStatistics
 from neuromerge.merging.subspaces import decompose, orthogonal_parts, orthogonal_vote
 
@@ -126,14 +125,14 @@ def neuron(
     base: torch.Tensor,
     tau: torch.Tensor,
     c_merged: float,
-    used: Coefficients,
+    used: tuple[float, float],
     inputs: np.ndarray,
     labels: tuple[str, ...],
 ) -> NeuronDetail:
     """One neuron in the coordinates of its own decomposition.
 
-    base (n,) and trimmed tau (T, n) in float64; inputs (N, n), or (0, n) where none are known. Directions v_r
-    in which no task moves are left out.
+    base (n,) and trimmed tau (T, n) in float64; `used` are the coefficients of the two parts; inputs (N, n), or
+    (0, n) where none are known. Directions v_r in which no task moves are left out.
     """
     parts = decompose(base[None], tau[:, None])
     orthogonal = orthogonal_parts(base[None], tau[None], parts.parallel)
@@ -160,8 +159,8 @@ def neuron(
         elected=vote.elected[0][alive].numpy(),
         alpha=vote.alpha[0].numpy(),
         tau_norm=tau.norm(dim=1).numpy(),
-        lambda_parallel=used.parallel,
-        lambda_orthogonal=used.orthogonal,
+        lambda_parallel=used[0],
+        lambda_orthogonal=used[1],
         along_base=along.numpy(),
         along_direction=(seen @ directions.T).numpy(),
         image_labels=labels,

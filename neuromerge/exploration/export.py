@@ -48,11 +48,9 @@ def notes(result: MergeResult) -> list[str]:
     lines = ["Run with: neuromerge merge recipe.yaml --out merged"]
     if result.sigma is not None:
         lines.append(f"sigma = {result.sigma:.6g} (largest share of a task vector's L1 norm that the trim removed)")
-    if result.lambda_parallel is not None and result.lambda_orthogonal is not None:
-        lines.append(
-            f"coefficients used: lambda_parallel = {result.lambda_parallel:.6g}, "
-            f"lambda_orthogonal = {result.lambda_orthogonal:.6g}"
-        )
+    if result.coefficients:
+        used = ", ".join(f"{name} = {value:.6g}" for name, value in result.coefficients.items())
+        lines.append(f"coefficients used: {used}")
     lines += [f"{name}: {source}" for name, source in result.sources.items()]
     return lines
 

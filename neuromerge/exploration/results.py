@@ -6,10 +6,12 @@ float64; NaN means "not applicable".
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
+
+from neuromerge.merging.measures import Measure
 
 SORTS = ("contested", "strength", "index")
 """Orders of the neurons of a layer."""
@@ -55,20 +57,6 @@ class AccuracyBoard:
 
 
 @dataclass(frozen=True)
-class MeasureInfo:
-    """One interference measure, as the menu explains it."""
-
-    key: str  # energy_share, cancellation, cosine, sign_conflict, retention, applied_change, election_margin
-    title: str
-    sentence: str  # one plain sentence
-    formula: str  # LaTeX
-    low: float
-    high: float | None  # None: unbounded above
-    signed: bool
-    moves_with_lambda: bool
-
-
-@dataclass(frozen=True)
 class Heatmap:
     """One measure over layers x matrices, for both subspaces, on one shared colour scale.
 
@@ -76,7 +64,7 @@ class Heatmap:
     `note_parallel` / `note_orthogonal` say why a whole panel is flat (e.g. lambda_1 = 0).
     """
 
-    measure: MeasureInfo
+    measure: Measure
     rows: tuple[str, ...]
     columns: tuple[str, ...]
     parallel: np.ndarray
@@ -160,18 +148,19 @@ class NeuronDetail:
 
 @dataclass(frozen=True)
 class MergeSummary:
-    """The numbers beside the sliders."""
+    """The numbers beside the sliders.
 
-    lambda_parallel: float
-    lambda_orthogonal: float
+    `coefficients` are those in use, by name of the hyperparameter: what Auto came to. `warnings` are sentences
+    about them.
+    """
+
+    coefficients: Mapping[str, float]
     sigma: float
     sigma_per_task: dict[str, float]
     kept_share: dict[str, float]
     ill_conditioned: int
     neurons: int
     warnings: tuple[str, ...] = ()
-    scale: float | None = None
-    """Coefficient of the whole change, of the methods that have one; says what Auto came to."""
 
 
 @dataclass(frozen=True)

@@ -22,12 +22,11 @@ import torch
 from neuromerge.engine.cache import BoundedCache, CacheStatistics, shared_cache
 from neuromerge.engine.executor import Turns, shared_turns
 from neuromerge.engine.models import BASE, Held, Models
-from neuromerge.engine.stages import NEUROMERGING, Stages, trim_ratio_of
+from neuromerge.engine.stages import Stages, pass_of
 from neuromerge.errors import AssetError, CheckpointError, SettingError, SourceUnavailableError
 from neuromerge.evaluation.accuracy import confusion_counts
 from neuromerge.evaluation.heads import zero_shot_head
 from neuromerge.exploration import close_ups, export
-from neuromerge.exploration.measures import MEASURES, measure
 from neuromerge.exploration.results import (
     GALLERY_FILTERS,
     Accuracy,
@@ -38,14 +37,13 @@ from neuromerge.exploration.results import (
     Heatmap,
     Landscape,
     LayerDetail,
-    MeasureInfo,
     MergeSummary,
     NeuronDetail,
     Prediction,
 )
-from neuromerge.merging.measures import measure as measured
-from neuromerge.merging.neuromerging import AUTO_WARNING
-from neuromerge.merging.registry import AUTO
+from neuromerge.merging import registry
+from neuromerge.merging.linear import Coefficients, Part
+from neuromerge.merging.measures import Cell, Measure, get_measure, measures
 from neuromerge.merging.staged import NeuronStatistics, PointwiseStatistics
 from neuromerge.progress import UNATTENDED, Job
 from neuromerge.search import landscape
@@ -124,26 +122,23 @@ class Workspace:
     def summary(self, setting: Setting, job: Job = UNATTENDED) -> MergeSummary:
         """The numbers beside the sliders: coefficients in use, sigma, what the trim kept, ill-conditioned neurons.
 
-        For other methods than NeuroMerging the coefficients are NaN; sigma belongs to their own trim ratio.
+        sigma belongs to the method's own trim; it is 0 where the method does not trim.
         """
         stages, _ = self._room(setting.family)
 
         def compute() -> MergeSummary:
-            ratio = trim_ratio_of(setting)
-            thresholds = stages.thresholds(setting.tasks, ratio, job)
-            first = stages.first_pass(setting.tasks, ratio, job)
+            wanted = pass_of(setting)
+            thresholds = stages.thresholds(wanted.tasks, wanted.ratio, job)
+            first = stages.first_pass(wanted, job)
             used = stages.coefficients(setting, job)
-            ours = setting.method == NEUROMERGING
             return MergeSummary(
-                lambda_parallel=used.parallel if ours else float("nan"),
-                lambda_orthogonal=used.orthogonal if ours else float("nan"),
+                coefficients=used.values,
                 sigma=thresholds.sigma,
                 sigma_per_task=dict(zip(setting.tasks, thresholds.removed_share.tolist(), strict=True)),
                 kept_share=dict(zip(setting.tasks, thresholds.kept_share.tolist(), strict=True)),
                 ill_conditioned=first.ill_conditioned,
                 neurons=first.neurons,
-                warnings=_warnings(setting, used.orthogonal),
-                scale=used.orthogonal if "scale" in dict(setting.hyperparameters) else None,
+                warnings=used.warnings,
             )
 
         return self._cache.get(("summary", setting), compute, job=job)
@@ -223,43 +218,32 @@ class Workspace:
 
     # ------------------------------------------------------------------------------------- interference
 
-    def measures(self) -> tuple[MeasureInfo, ...]:
+    def measures(self) -> tuple[Measure, ...]:
         """The measures of the menu, with sentence, formula and range."""
-        return MEASURES
+        return measures()
 
     def heatmap(self, setting: Setting, key: str, job: Job = UNATTENDED) -> Heatmap:
         """One measure over layers and matrices, in both subspaces. Reads no weights once the first pass is there."""
-        info = measure(key)
+        measure = get_measure(key)
         stages, _ = self._room(setting.family)
-        cells = stages.cells(setting, job, conflict=key == "sign_conflict")
+        cells = stages.cells(setting, job, count_signs=measure.counts_signs)
         used = stages.coefficients(setting, job)
         rows = tuple(dict.fromkeys(cell.layer for cell in cells))
         present = {cell.matrix for cell in cells}
         columns = tuple(name for name in _COLUMNS if name in present)
-        values = {name: np.full((len(rows), len(columns)), np.nan) for name in ("parallel", "orthogonal")}
+        parallel, orthogonal = (np.full((len(rows), len(columns)), np.nan) for _ in range(2))
         for cell in cells:
             place = rows.index(cell.layer), columns.index(cell.matrix)
-            values["parallel"][place] = measured(key, cell, "parallel", used)
-            values["orthogonal"][place] = measured(key, cell, "orthogonal", used)
-        notes = dict.fromkeys(values, "")
-        if info.moves_with_lambda:
-            for name, value, symbol in (
-                ("parallel", used.parallel, "lambda_1"),
-                ("orthogonal", used.orthogonal, "lambda_2"),
-            ):
-                if value == 0.0:
-                    cause = symbol if setting.method == NEUROMERGING else "the scale"
-                    notes[name] = f"All 0 because {cause} is 0: the merge takes nothing of the {name} part."
-        if len(setting.tasks) == 1 and key in ("cosine", "sign_conflict"):
-            notes = dict.fromkeys(notes, "Only one task is merged, so there is nothing to disagree with.")
+            parallel[place] = measure.of(cell, "parallel", used)
+            orthogonal[place] = measure.of(cell, "orthogonal", used)
         return Heatmap(
-            measure=info,
+            measure=measure,
             rows=rows,
             columns=columns,
-            parallel=values["parallel"],
-            orthogonal=values["orthogonal"],
-            note_parallel=notes["parallel"],
-            note_orthogonal=notes["orthogonal"],
+            parallel=parallel,
+            orthogonal=orthogonal,
+            note_parallel=_note(setting, measure, "parallel", used, cells),
+            note_orthogonal=_note(setting, measure, "orthogonal", used, cells),
         )
 
     def layer(
@@ -271,20 +255,20 @@ class Workspace:
         """
         close_ups.check_sort(sort)
         stages, _ = self._room(setting.family)
-        tasks, ratio = setting.tasks, trim_ratio_of(setting)
+        wanted = pass_of(setting)
 
         def compute() -> LayerDetail:
-            found = stages.in_cell(tasks, ratio, layer, matrix, job)
+            found = stages.in_cell(wanted, layer, matrix, job)
             maps = [s for s in found if isinstance(s, NeuronStatistics)]
             if maps:
-                return close_ups.layer_of_neurons(layer, matrix, tasks, maps, sort)
+                return close_ups.layer_of_neurons(layer, matrix, setting.tasks, maps, sort)
             pointwise = [s for s in found if isinstance(s, PointwiseStatistics)]
-            read = [stages.rows(tasks, ratio, s, 0, s.parameter.shape[0]) for s in pointwise]
+            read = [stages.rows(wanted, s, 0, s.parameter.shape[0]) for s in pointwise]
             base = torch.cat([part for part, _ in read]).numpy()
             tau = torch.cat([part for _, part in read], dim=1).numpy()
-            return close_ups.layer_of_entries(layer, matrix, tasks, pointwise, base, tau, sort)
+            return close_ups.layer_of_entries(layer, matrix, setting.tasks, pointwise, base, tau, sort)
 
-        key = ("layer", setting.family, tasks, ratio, layer, matrix, sort)
+        key = ("layer", setting.family, wanted, layer, matrix, sort)
         return self._cache.get(key, compute, job=job)
 
     def neuron(
@@ -303,8 +287,8 @@ class Workspace:
         cells without neurons (biases, norms, embeddings).
         """
         stages, models = self._room(setting.family)
-        tasks, ratio = setting.tasks, trim_ratio_of(setting)
-        found = stages.in_cell(tasks, ratio, layer, matrix, job)
+        wanted = pass_of(setting)
+        found = stages.in_cell(wanted, layer, matrix, job)
         maps = [s for s in found if isinstance(s, NeuronStatistics)]
         if not maps:
             raise SettingError(f"{matrix} in {layer} has no neurons: its entries are merged one by one.")
@@ -316,10 +300,12 @@ class Workspace:
             if row < chosen.parameter.shape[0]:
                 break
             row -= chosen.parameter.shape[0]
-        task = image_task or next((t for t in tasks if t in models.family.tasks), None)
+        resolved = stages.coefficients(setting, job)
+        used = resolved.of("parallel", chosen.parameter), resolved.of("orthogonal", chosen.parameter)
+        task = image_task or next((t for t in setting.tasks if t in models.family.tasks), None)
 
         def compute() -> NeuronDetail:
-            base, tau = stages.rows(tasks, ratio, chosen, row, row + 1)
+            base, tau = stages.rows(wanted, chosen, row, row + 1)
             inputs: np.ndarray = np.zeros((0, base.shape[1]))
             labels: tuple[str, ...] = ()
             if task is not None:
@@ -328,19 +314,18 @@ class Workspace:
                 layer,
                 matrix,
                 index,
-                tasks,
+                setting.tasks,
                 base[0],
                 tau[:, 0],
                 float(chosen.parallel_merged[row]),
-                stages.coefficients(setting, job),
+                used,
                 inputs,
                 labels,
             )
 
-        key = ("neuron", setting.family, tasks, ratio, layer, matrix, index, task)
+        key = ("neuron", setting.family, wanted, layer, matrix, index, task)
         detail = self._cache.get(key, compute, job=job)
-        used = stages.coefficients(setting, job)
-        return replace(detail, lambda_parallel=used.parallel, lambda_orthogonal=used.orthogonal)
+        return replace(detail, lambda_parallel=used[0], lambda_orthogonal=used[1])
 
     # ----------------------------------------------------------------------------------------- pictures
 
@@ -501,13 +486,15 @@ def shared_workspace() -> Workspace:
     return Workspace()
 
 
-def _warnings(setting: Setting, orthogonal: float) -> tuple[str, ...]:
-    if setting.method == NEUROMERGING and setting.value("lambda_orthogonal") == AUTO and orthogonal > AUTO_WARNING:
-        return (
-            f"Auto makes lambda_2 {orthogonal:.3g}: so much is trimmed that the little that is left is scaled up by "
-            "that much. Lower the trim ratio, or set lambda_2 by hand.",
-        )
-    return ()
+def _note(setting: Setting, measure: Measure, part: Part, used: Coefficients, cells: Sequence[Cell]) -> str:
+    """Why one panel of a heatmap is flat; empty where it is not."""
+    if len(setting.tasks) == 1 and measure.one_task:
+        return measure.one_task
+    if not measure.moves_with_lambda or any(used.of(part, cell) != 0.0 for cell in cells):
+        return ""
+    method = registry.get_method(setting.method)
+    label = next(spec.label for spec in method.hyperparameters if spec.name == used.name_of(part))
+    return f"All 0 because {label} is 0: the merge takes nothing of the {part} part."
 
 
 def _class_by_class(labels: np.ndarray) -> np.ndarray:

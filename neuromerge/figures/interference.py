@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from neuromerge.exploration.results import Heatmap, MeasureInfo
+from neuromerge.exploration.results import Heatmap
 from neuromerge.figures.figure import Figure, Trace, nice_ceiling, number, numbers, phrase, plain, wrapped
 from neuromerge.figures.theme import token
+from neuromerge.merging.measures import Measure
 
 MAIN = ("q", "k", "v", "out", "fc1", "fc2")
 """The matrices every block has; a gap sets them apart from what only some layers have."""
@@ -22,76 +23,10 @@ NO_PARALLEL = "not applicable: norms, biases and embeddings have no parallel par
 
 Words = list[list[Any]]
 
-# What a value means, by measure: [upper bound, phrase] in rising order, the last one open.
-_WORDS: dict[str, Words] = {
-    "energy_share": [
-        [0.05, "almost none of what the tasks change lies here"],
-        [0.5, "the smaller part of what the tasks change"],
-        [0.95, "the larger part of what the tasks change"],
-        [None, "nearly all of what the tasks change lies here"],
-    ],
-    "cosine": [
-        [-0.3, "the tasks pull in opposite directions"],
-        [-0.05, "the tasks pull slightly against each other"],
-        [0.05, "the tasks are unrelated here"],
-        [0.3, "the tasks pull slightly the same way"],
-        [None, "the tasks pull the same way"],
-    ],
-    "sign_conflict": [
-        [0.1, "the tasks nearly always agree on the sign"],
-        [0.4, "the tasks often agree on the sign"],
-        [0.7, "the tasks disagree on the sign in about half of the places"],
-        [None, "in most places some task wants up and another down"],
-    ],
-    "retention": [
-        [-0.05, "the merge works against the tasks’ own parts"],
-        [0.05, "the tasks keep almost nothing of their own part"],
-        [0.5, "the tasks keep less than half of their own part"],
-        [0.95, "the tasks keep most of their own part"],
-        [1.05, "the tasks keep their own part whole"],
-        [None, "the merge overshoots the tasks’ own parts"],
-    ],
-    "applied_change": [
-        [0.001, "the weights hardly move"],
-        [0.01, "a small change beside the weights"],
-        [0.05, "a clear change beside the weights"],
-        [None, "a large change beside the weights"],
-    ],
-    "election_margin": [
-        [0.05, "the vote is nearly tied"],
-        [0.3, "the vote is contested"],
-        [0.7, "the vote is clear"],
-        [None, "the vote is nearly unanimous"],
-    ],
-}
 
-# What the ends of the colour scale mean, where the measure is bounded.
-_ENDS: dict[str, dict[float, str]] = {
-    "energy_share": {0: "none", 1: "all"},
-    "cancellation": {0: "agree", 1: "cancel"},
-    "cosine": {-1: "opposed", 0: "unrelated", 1: "aligned"},
-    "sign_conflict": {0: "agree", 1: "conflict"},
-    "retention": {0: "lost", 1: "kept whole"},
-    "election_margin": {0: "tied", 1: "unanimous"},
-}
-
-
-def words(measure: MeasureInfo, tasks: int | None = None) -> Words:
-    """What values of `measure` mean, as pairs [upper bound, phrase]; [] when nothing is known about it.
-
-    `tasks` is the number of merged tasks T: independent ones of equal norm have a cancellation of 1 - 1/sqrt(T).
-    """
-    if measure.key != "cancellation":
-        return _WORDS.get(measure.key, [])
-    if not tasks or tasks < 2:
-        return [[0.1, "the tasks agree"], [0.9, "the tasks agree in part"], [None, "the tasks cancel each other"]]
-    chance = 1 - 1 / math.sqrt(tasks)
-    return [
-        [0.1, "the tasks agree: adding them loses almost nothing"],
-        [round(0.85 * chance, 4), "the tasks agree in part"],
-        [round(min(1.1 * chance, 0.99), 4), f"as for {tasks} independent tasks, which lose {chance:.2f}"],
-        [None, "the tasks work against each other"],
-    ]
+def words(measure: Measure, tasks: int | None = None) -> Words:
+    """What values of `measure` mean, as pairs [upper bound, phrase]; `tasks` is the number of merged tasks."""
+    return [[bound, phrase] for bound, phrase in measure.words(tasks or 0)]
 
 
 def limits(heatmap: Heatmap) -> tuple[float, float]:
@@ -311,11 +246,9 @@ def _reason(text: str, ref: dict[str, str]) -> dict[str, Any]:
     }
 
 
-def _bar_ticks(measure: MeasureInfo, low: float, high: float, tasks: int | None) -> dict[str, Any]:
+def _bar_ticks(measure: Measure, low: float, high: float, tasks: int | None) -> dict[str, Any]:
     """Ticks of the colour bar; bounded measures have their ends named."""
-    named = dict(_ENDS.get(measure.key, {}))
-    if measure.key == "cancellation" and tasks and tasks > 1:
-        named[1 - 1 / math.sqrt(tasks)] = "independent"
+    named = measure.ends(tasks or 0)
     ticks = sorted({low, high, (low + high) / 2, *(value for value in named if low <= value <= high)})
     # A named tick replaces a bare one that would stand too near.
     ticks = [t for t in ticks if t in named or all(abs(t - n) > 0.2 * (high - low) for n in named)]

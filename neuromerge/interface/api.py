@@ -52,7 +52,7 @@ def add_api(engine: Engine, families: Mapping[str, Family], limits: Limits) -> N
             family: which base model and experts; empty for the bundled family.
 
         Returns:
-            lambda_parallel, lambda_orthogonal, sigma, sigma and kept share per task, and warnings.
+            the coefficients in use by their names, sigma, sigma and kept share per task, and warnings.
         """
         setting = setting_of(tasks, method, parameters, seed, family)
         summary = engine.workspace().summary(setting)
@@ -62,8 +62,7 @@ def add_api(engine: Engine, families: Mapping[str, Family], limits: Limits) -> N
             "method": setting.method,
             "parameters": dict(setting.hyperparameters),
             "seed": setting.seed,
-            "lambda_parallel": _finite(summary.lambda_parallel),
-            "lambda_orthogonal": _finite(summary.lambda_orthogonal),
+            **{name: _finite(value) for name, value in summary.coefficients.items()},
             "sigma": _finite(summary.sigma),
             "sigma_per_task": {task: _finite(value) for task, value in summary.sigma_per_task.items()},
             "kept_share": {task: _finite(value) for task, value in summary.kept_share.items()},

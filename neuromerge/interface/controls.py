@@ -175,14 +175,7 @@ class Controls:
 
 def auto_value(spec: Hyperparameter, summary: MergeSummary | None) -> float | None:
     """What Auto came to for a parameter, as far as the summary says."""
-    if summary is None:
-        return None
-    value = {
-        "lambda_parallel": summary.lambda_parallel,
-        "lambda_orthogonal": summary.lambda_orthogonal,
-        "lambda_pointwise": summary.lambda_orthogonal,
-        "scale": summary.scale,
-    }.get(spec.name)
+    value = None if summary is None else summary.coefficients.get(spec.name)
     return value if value is not None and math.isfinite(value) else None
 
 

@@ -8,8 +8,7 @@ from typing import Any
 import gradio as gr
 
 from neuromerge.errors import SettingError
-from neuromerge.exploration.measures import MEASURES, measure
-from neuromerge.exploration.results import Heatmap, LayerDetail, MeasureInfo
+from neuromerge.exploration.results import Heatmap, LayerDetail
 from neuromerge.figures import layer as layer_figures
 from neuromerge.figures.figure import message
 from neuromerge.figures.interference import as_table, interference_heatmaps
@@ -17,6 +16,7 @@ from neuromerge.interface.page import Moment, Tab
 from neuromerge.interface.permalinks import SORTS, PageState
 from neuromerge.interface.plotly_view import PlotlyView, read_pick
 from neuromerge.interface.tables import neuron_table
+from neuromerge.merging.measures import Measure, get_measure, measures
 
 SORT_TITLES = {"contested": "Most contested first", "strength": "Strongest first", "index": "As stored"}
 NOTHING_OPEN = "Click a cell of the heatmap, or choose a layer and a matrix, to look inside it."
@@ -30,7 +30,7 @@ class InterferenceTab(Tab):
 
     def build(self) -> None:
         """Make the menu of measures, the heatmap, its table, and the open layer."""
-        first = MEASURES[0]
+        first = measures()[0]
         gr.HTML(
             "<div class='nm-head'><h2>Where tasks interfere</h2><p>Each cell is one matrix of one layer. What the "
             "experts want to change there is split in two: along a neuron's own weights (<b class='nm-parallel'>"
@@ -39,7 +39,7 @@ class InterferenceTab(Tab):
         )
         with gr.Row(elem_classes="nm-measure"):
             self.measure = gr.Dropdown(
-                [(menu_title(info), info.key) for info in MEASURES],
+                [(menu_title(info), info.key) for info in measures()],
                 value=first.key,
                 label="Measure",
                 elem_id="measure",
@@ -91,7 +91,7 @@ class InterferenceTab(Tab):
     # ------------------------------------------------------------------------------------------- drawing
     def draw(self, moment: Moment) -> list[Any]:
         """The heatmap, and the open layer where there is one."""
-        key, cell, sort = moment.own[self.key] if self.key in moment.own else (MEASURES[0].key, ("", ""), SORTS[0])
+        key, cell, sort = moment.own[self.key] if self.key in moment.own else (measures()[0].key, ("", ""), SORTS[0])
         heatmap = moment.workspace.heatmap(moment.setting, key)
         place = place_of(heatmap, cell)
         return [*self._map(moment, heatmap, place), *self._open(moment, heatmap, place, sort)]
@@ -138,7 +138,7 @@ class InterferenceTab(Tab):
         """Another measure in the same heatmap."""
         key, cell, _ = moment.own[self.key]
         heatmap = moment.workspace.heatmap(moment.setting, key)
-        return [explanation(measure(key)), *self._map(moment, heatmap, place_of(heatmap, cell))]
+        return [explanation(get_measure(key)), *self._map(moment, heatmap, place_of(heatmap, cell))]
 
     def click(self, moment: Moment) -> list[Any]:
         """Open the clicked cell."""
@@ -189,12 +189,12 @@ class InterferenceTab(Tab):
 LATEX = [{"left": "$$", "right": "$$", "display": True}, {"left": "$", "right": "$", "display": False}]
 
 
-def menu_title(info: MeasureInfo) -> str:
+def menu_title(info: Measure) -> str:
     """A measure in the menu; those that follow the lambdas say so."""
     return f"{info.title} (moves with λ)" if info.moves_with_lambda else info.title
 
 
-def explanation(info: MeasureInfo) -> str:
+def explanation(info: Measure) -> str:
     """What a measure means, its formula and its range, as Markdown."""
     high = "no upper limit" if info.high is None else f"{info.high:g}"
     low = "any negative number" if info.signed and info.low == 0 else f"{info.low:g}"

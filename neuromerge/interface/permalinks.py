@@ -32,9 +32,9 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, quote, unquote, urlencode
 
 from neuromerge.errors import NeuroMergeError, SettingError
-from neuromerge.exploration.measures import MEASURES
 from neuromerge.exploration.results import SORTS as SORTS
 from neuromerge.merging import registry
+from neuromerge.merging.measures import measures
 from neuromerge.settings.choices import DEFAULT_METHOD, check_seed, make_setting, order_tasks, quoted
 from neuromerge.settings.setting import Setting, Value
 
@@ -128,7 +128,7 @@ def decode(
             setting=setting,
             pinned=_pinned(family, setting, fields, messages),
             tab=_one_of("tab", TABS, fields, messages),
-            measure=_one_of("measure", tuple(info.key for info in MEASURES), fields, messages),
+            measure=_one_of("measure", tuple(info.key for info in measures()), fields, messages),
             layer=layer,
             matrix=matrix,
             neuron=_neuron(fields, messages),

@@ -7,54 +7,27 @@ behind the registry, so that it streams like every other method.
 
 from __future__ import annotations
 
-import warnings
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 import torch
 
 from neuromerge.checkpoints.roles import Parameter
 from neuromerge.merging import election
-from neuromerge.merging.registry import AUTO, Chunk, Hyperparameter, MergeMethod, Run, TaskVectors, register
-from neuromerge.merging.staged import merge_neurons
-from neuromerge.merging.trim import Thresholds, apply_trim, global_thresholds
+from neuromerge.merging.hyperparameters import AUTO, Hyperparameter
+from neuromerge.merging.linear import LAMBDAS, AlongBase, Coefficients, Components, combine
+from neuromerge.merging.method import Automatic, BrokenTies, Findings, FirstPassHook, MergeMethod, MergeReport, Run
+from neuromerge.merging.registry import register
+from neuromerge.merging.staged import PointwiseStatistics, Statistics, merge_neurons
+from neuromerge.merging.subspaces import Vote, orthogonal_vote
+from neuromerge.merging.trim import Thresholds, apply_trim
+from neuromerge.merging.vectors import Chunk, TaskVectors
 
 AUTO_WARNING = 10.0
 """The automatic lambda_2 above which a user is warned: the trim ratio is close to 1."""
-
-
-@dataclass(frozen=True)
-class Coefficients:
-    """lambda_1, lambda_2 and the coefficient of pointwise parameters, as numbers."""
-
-    parallel: float
-    orthogonal: float
-    pointwise: float
-
-
-def coefficients(values: Mapping[str, Any], thresholds: Thresholds) -> Coefficients:
-    """Replace "auto" by its value: lambda_1 = 0, lambda_2 = 1 / (1 - sigma), pointwise = lambda_2.
-
-    Warns (UserWarning) where the automatic lambda_2 exceeds 10.
-    """
-    parallel, orthogonal, pointwise = (
-        values[name] for name in ("lambda_parallel", "lambda_orthogonal", "lambda_pointwise")
-    )
-    if orthogonal == AUTO:
-        orthogonal = thresholds.auto_lambda
-        if orthogonal > AUTO_WARNING:
-            warnings.warn(
-                f"The automatic lambda_2 is {orthogonal:.4g}: at trim ratio {thresholds.ratio:g} little is kept, and "
-                "what is kept is scaled up by that much. Lower the trim ratio, or set lambda_orthogonal.",
-                stacklevel=2,
-            )
-    return Coefficients(
-        parallel=0.0 if parallel == AUTO else float(parallel),
-        orthogonal=float(orthogonal),
-        pointwise=float(orthogonal) if pointwise == AUTO else float(pointwise),
-    )
+PARALLEL, ORTHOGONAL, POINTWISE = LAMBDAS["parallel"], LAMBDAS["orthogonal"], LAMBDAS["pointwise"]
 
 
 @dataclass(frozen=True)
@@ -75,13 +48,48 @@ class _Votes:
 
 
 @dataclass
-class _Election:
-    thresholds: Thresholds
-    coefficients: Coefficients
-    task_names: tuple[str, ...]
+class _Tally:
+    """What the chunks of one run have left so far."""
+
     votes: dict[str, list[_Votes]] = field(default_factory=dict)
     ill_conditioned: Counter[str] = field(default_factory=Counter)
     neurons: int = 0
+
+
+class _FromFirstPass:
+    """Components from the first pass of interference, which merges neurons on its way: see `FirstPassHook`."""
+
+    def vote(self, values: Mapping[str, Any]) -> Vote:
+        """The published vote."""
+        return orthogonal_vote
+
+    def components(self, statistics: Statistics, merged: torch.Tensor) -> Components:
+        """P as c_bar, and O; or psi(tau) of a pointwise parameter."""
+        if isinstance(statistics, PointwiseStatistics):
+            return {POINTWISE: merged}
+        return {PARALLEL: AlongBase(statistics.parallel_merged), ORTHOGONAL: merged}
+
+    def merge_chunk(
+        self,
+        chunk: Chunk,
+        thresholds: Thresholds,
+        statistics: Statistics,
+        coefficients: Mapping[str, float],
+        out: torch.Tensor,
+    ) -> None:
+        """w = (1 + lambda_1 c_bar - lambda_2 <alpha, c>) w_0 + lambda_2 sum_t alpha_t tau_t (METHOD, section 4)."""
+        base, tau = chunk.base, apply_trim(chunk.tau, thresholds)
+        if isinstance(statistics, PointwiseStatistics):
+            combine(base, {POINTWISE: election.psi(tau)}, coefficients, out)
+            return
+        rows = slice(chunk.start, chunk.start + len(base))
+        alpha, orthogonal = statistics.alpha[rows], coefficients[ORTHOGONAL]
+        along = (alpha * statistics.parallel[rows]).sum(1)
+        scale = 1.0 + coefficients[PARALLEL] * statistics.parallel_merged[rows] - orthogonal * along
+        torch.mul(base, scale.to(base).unsqueeze(1), out=out)
+        weights = (alpha * orthogonal).to(base)
+        for task, vector in enumerate(tau):
+            out.addcmul_(vector, weights[:, task].unsqueeze(1))
 
 
 @register
@@ -95,7 +103,10 @@ class NeuroMerging(MergeMethod):
         "and merges the two separately."
     )
     citation: ClassVar[str] = "Fang et al., EMNLP 2025, arXiv:2503.05320"
+    coefficients: ClassVar[tuple[str, ...]] = (PARALLEL, ORTHOGONAL, POINTWISE)
+    trims: ClassVar[str | None] = "trim_ratio"
     by_rows: ClassVar[bool] = True
+    first_pass: ClassVar[FirstPassHook | None] = _FromFirstPass()
     hyperparameters: ClassVar[tuple[Hyperparameter, ...]] = (
         Hyperparameter(
             name="trim_ratio",
@@ -151,58 +162,61 @@ class NeuroMerging(MergeMethod):
         ),
     )
 
-    def prepare(self, vectors: TaskVectors, values: Mapping[str, Any], seed: int) -> _Election:
-        """The threshold passes, and the coefficients."""
-        thresholds = global_thresholds(vectors, values["trim_ratio"])
-        return _Election(thresholds, coefficients(values, thresholds), tuple(vectors.task_names))
+    def prepare(self, vectors: TaskVectors, values: Mapping[str, Any], seed: int, thresholds: Thresholds) -> _Tally:
+        """Nothing beyond the thresholds; a place for what the chunks leave."""
+        return _Tally()
 
-    def merge_chunk(self, chunk: Chunk, run: Run[_Election]) -> torch.Tensor:
-        """lambda_1 P + lambda_2 O of a chunk of neurons, or lambda psi(tau) of a pointwise parameter."""
-        used, base = run.prepared.coefficients, chunk.base
-        tau = apply_trim(chunk.tau, run.prepared.thresholds)
+    def automatic(self, name: str, found: Mapping[str, float], known: Findings) -> Automatic:
+        """lambda_1 = 0, lambda_2 = 1 / (1 - sigma), and lambda_2 for pointwise parameters."""
+        if name == PARALLEL:
+            return Automatic(0.0)
+        if name == POINTWISE:
+            return Automatic(found[ORTHOGONAL])
+        thresholds = known.thresholds()
+        value = thresholds.auto_lambda
+        if value <= AUTO_WARNING:
+            return Automatic(value)
+        return Automatic(
+            value,
+            f"The automatic lambda_2 is {value:.4g}: at trim ratio {thresholds.ratio:g} little is kept, and what is "
+            "kept is scaled up by that much. Lower the trim ratio, or set lambda_2 by hand.",
+        )
+
+    def components(self, chunk: Chunk, run: Run[_Tally]) -> Components:
+        """P as a multiple of the base weights, and O, of a chunk of neurons; psi(tau) of a pointwise parameter."""
+        tau = apply_trim(chunk.tau, run.thresholds)
         if chunk.parameter.kind == "pointwise":
-            return election.psi(tau).mul_(used.pointwise)
-        merged, delta = merge_neurons(base, tau)
-        delta.mul_(used.orthogonal)
+            return {POINTWISE: election.psi(tau)}
+        merged, orthogonal = merge_neurons(chunk.base, tau)
         parallel = merged.decomposition.parallel
         sign = election.elected_sign(parallel.T)
         tied = torch.nonzero((sign == 0) & (parallel != 0).any(1)).squeeze(1)
-        votes = _Votes(
-            len(base), int(merged.vote.ill_conditioned.sum()), float(sign.sum()), tied + chunk.start, parallel[tied]
-        )
+        ill_conditioned = int(merged.vote.ill_conditioned.sum())
+        votes = _Votes(len(chunk.base), ill_conditioned, float(sign.sum()), tied + chunk.start, parallel[tied])
         run.prepared.votes.setdefault(chunk.parameter.name, []).append(votes)
-        if used.parallel != 0.0:
-            scale = election.mean_of_elected(parallel.T, sign).mul_(used.parallel)
-            delta.addcmul_(scale.to(base.dtype).unsqueeze(1), base)
-        return delta
+        return {PARALLEL: AlongBase(election.mean_of_elected(parallel.T, sign)), ORTHOGONAL: orthogonal}
 
-    def settle(self, parameter: Parameter, run: Run[_Election]) -> tuple[torch.Tensor, torch.Tensor] | None:
+    def break_ties(self, parameter: Parameter, run: Run[_Tally]) -> BrokenTies | None:
         """Neurons whose parallel vote was tied take the sign of their layer's majority, or -1."""
-        prepared = run.prepared
-        found = prepared.votes.pop(parameter.name, [])
-        prepared.neurons += sum(chunk.neurons for chunk in found)
+        tally = run.prepared
+        found = tally.votes.pop(parameter.name, [])
+        tally.neurons += sum(chunk.neurons for chunk in found)
         ill = sum(chunk.ill_conditioned for chunk in found)
         if ill:
-            prepared.ill_conditioned[parameter.layer] += ill
+            tally.ill_conditioned[parameter.layer] += ill
         tied = torch.cat([chunk.tied for chunk in found]) if found else torch.empty(0)
-        if prepared.coefficients.parallel == 0.0 or not len(tied):
+        if not len(tied):
             return None
         votes = torch.cat([chunk.parallel for chunk in found]).T
         majority = sum(chunk.majority for chunk in found)
         sign = torch.full(votes.shape[1:], 1.0 if majority > 0 else -1.0).to(votes)
-        return tied, election.mean_of_elected(votes, sign) * prepared.coefficients.parallel
+        return BrokenTies(PARALLEL, tied, election.mean_of_elected(votes, sign))
 
-    def report(self, run: Run[_Election]) -> dict[str, Any]:
-        """sigma and kept share per task, the coefficients used, and the ill-conditioned neurons per layer."""
-        prepared = run.prepared
-        names, thresholds = prepared.task_names, prepared.thresholds
-        return {
-            "lambda_parallel": prepared.coefficients.parallel,
-            "lambda_orthogonal": prepared.coefficients.orthogonal,
-            "lambda_pointwise": prepared.coefficients.pointwise,
-            "sigma": thresholds.sigma,
-            "sigma_per_task": dict(zip(names, thresholds.removed_share.tolist(), strict=True)),
-            "kept_share": dict(zip(names, thresholds.kept_share.tolist(), strict=True)),
-            "ill_conditioned_per_layer": dict(prepared.ill_conditioned),
-            "neurons": prepared.neurons,
-        }
+    def report(self, run: Run[_Tally], coefficients: Coefficients) -> MergeReport:
+        """With the neurons decomposed, and those of each layer whose merge hangs on rounding."""
+        tally = run.prepared
+        return replace(
+            super().report(run, coefficients),
+            neurons=tally.neurons,
+            ill_conditioned_per_layer=dict(tally.ill_conditioned),
+        )

@@ -3,7 +3,7 @@
     thresholds (trim ratio) -> first pass -> statistics per neuron, merged parts -> lambda_1, lambda_2 -> weights
 
 The first pass reads every task vector once and keeps T + T^2 numbers per neuron and the merged orthogonal
-part. From there a change of lambda is one fused pass over the weights (`combine`), and nearly every measure
+part. From there a change of lambda is one fused pass over the weights (`linear.combine`), and nearly every measure
 of interference needs no weights at all.
 
 `merge_neurons` is the one place where neurons are merged; the streaming merge of `neuromerging` uses it too.
@@ -18,10 +18,10 @@ import torch
 
 from neuromerge.checkpoints.roles import Parameter
 from neuromerge.merging import election
-from neuromerge.merging.chunks import chunks, map_chunks, merge_units
-from neuromerge.merging.registry import TaskVectors
-from neuromerge.merging.subspaces import Decomposition, OrthogonalVote, decompose, orthogonal_vote
+from neuromerge.merging.chunks import map_chunks, merge_units
+from neuromerge.merging.subspaces import Decomposition, OrthogonalVote, Vote, decompose, orthogonal_vote
 from neuromerge.merging.trim import Thresholds, apply_trim
+from neuromerge.merging.vectors import TaskVectors
 from neuromerge.progress import UNATTENDED, Job
 
 
@@ -127,7 +127,7 @@ class MergedChunk:
 
 
 def merge_neurons(
-    base: torch.Tensor, tau: torch.Tensor, count_conflict: bool = False
+    base: torch.Tensor, tau: torch.Tensor, count_conflict: bool = False, by: Vote = orthogonal_vote
 ) -> tuple[MergedChunk, torch.Tensor]:
     """Decompose and merge the orthogonal parts of k neurons.
 
@@ -135,12 +135,13 @@ def merge_neurons(
         base: (k, n) base weights in the working dtype.
         tau: (T, k, n) trimmed task vectors in the working dtype.
         count_conflict: also count the sign conflicts of the orthogonal parts (costs about one more pass).
+        by: the rule that merges the orthogonal parts.
 
     Returns:
         The decomposition and the vote; and the merged orthogonal part (k, n) in the working dtype.
     """
     decomposition = decompose(base, tau)
-    vote = orthogonal_vote(decomposition.gram)
+    vote = by(decomposition.gram)
     alpha = vote.alpha.to(tau.device)
     merged = torch.bmm(alpha.to(tau.dtype).unsqueeze(1), tau.movedim(0, 1)).squeeze(1)
     along_base = (alpha * decomposition.parallel).sum(1, keepdim=True).to(tau.dtype)
@@ -155,6 +156,7 @@ def first_pass(
     *,
     keep_parts: bool = True,
     count_conflict: bool = True,
+    by: Vote = orthogonal_vote,
     job: Job = UNATTENDED,
 ) -> FirstPass:
     """Read every task vector once; keep the statistics of every neuron and the merged parts.
@@ -164,6 +166,7 @@ def first_pass(
         thresholds: of the global trim (`trim.MagnitudeSample.thresholds`).
         keep_parts: hold the merged orthogonal parts (d entries); without them only statistics are kept.
         count_conflict: count sign conflicts of the orthogonal parts.
+        by: the rule that merges the orthogonal parts.
         job: told how far it is; stops it.
     """
     total = sum(p.numel for p in vectors.parameters)
@@ -178,7 +181,7 @@ def first_pass(
         if parameter.kind == "pointwise":
             found, merged = _pointwise_pass(parameter, base, tau)
             return found, merged if keep_parts else None
-        chunk, merged = merge_neurons(base, tau, count_conflict)
+        chunk, merged = merge_neurons(base, tau, count_conflict, by)
         return chunk, merged if keep_parts else None
 
     def split(parameter: Parameter) -> Iterator[tuple[int, int]]:
@@ -201,37 +204,6 @@ def first_pass(
         done += parameter.numel
         job.report(done, total, "decomposing neurons")
     return FirstPass(tuple(vectors.task_names), thresholds, statistics, parts)
-
-
-def combine(
-    base: torch.Tensor,
-    statistics: Statistics,
-    orthogonal: torch.Tensor,
-    lambda_parallel: float,
-    lambda_orthogonal: float,
-    lambda_pointwise: float | None = None,
-    out: torch.Tensor | None = None,
-) -> torch.Tensor:
-    """theta_0 + lambda_1 P + lambda_2 O of one parameter, in one fused pass over cache-sized chunks.
-
-    Args:
-        base: (k, n) or (entries,) base weights.
-        statistics: of that parameter (holds c_bar).
-        orthogonal: merged orthogonal part, or psi(tau) for a pointwise parameter.
-        lambda_pointwise: own coefficient of pointwise parameters; lambda_orthogonal when None.
-        out: where to write; same shape as `base`. New memory when None.
-    """
-    out = torch.empty_like(base) if out is None else out
-    if isinstance(statistics, PointwiseStatistics):
-        value = lambda_orthogonal if lambda_pointwise is None else lambda_pointwise
-        return torch.add(base, orthogonal, alpha=value, out=out)
-    if lambda_parallel == 0.0:
-        return torch.add(base, orthogonal, alpha=lambda_orthogonal, out=out)
-    scale = (1.0 + lambda_parallel * statistics.parallel_merged).to(base).unsqueeze(1)
-    for start, stop in chunks(base.shape[0], base.shape[1]):
-        piece = torch.mul(base[start:stop], scale[start:stop], out=out[start:stop])
-        piece.add_(orthogonal[start:stop], alpha=lambda_orthogonal)
-    return out
 
 
 def _collect(parameter: Parameter, done: list[MergedChunk]) -> NeuronStatistics:

@@ -8,8 +8,8 @@ Nothing but one chunk of weights of every checkpoint is held, unless the result 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from threading import Lock
@@ -20,32 +20,28 @@ import torch
 from neuromerge.checkpoints import Aligned, Checkpoint, CheckpointWriter, align, load_checkpoint, save_checkpoint
 from neuromerge.checkpoints.roles import Parameter
 from neuromerge.errors import SettingError
-from neuromerge.merging.chunks import as_they_are, map_chunks, merge_units
-from neuromerge.merging.registry import MergeMethod, check_values, get_method, read_chunk
-from neuromerge.merging.vectors import AlignedVectors
+from neuromerge.merging.linear import LAMBDAS, SCALE
+from neuromerge.merging.method import MergeMethod, MergeReport
+from neuromerge.merging.passes import merged_weights
+from neuromerge.merging.registry import check_values, get_method
+from neuromerge.merging.vectors import AlignedVectors, WatchedVectors
 from neuromerge.progress import UNATTENDED, Job
 
 Source = str | Path | Mapping[str, torch.Tensor] | Checkpoint
 
 
-@dataclass
+@dataclass(frozen=True)
 class MergeResult:
     """A merged model and how it came about.
 
     Attributes:
         method: name of the merge method.
-        parameters: the method's parameters as given, defaults filled in.
+        parameters: the method's hyperparameters as given, defaults filled in.
         seed: the seed of whatever chance the method uses.
         task_names: names of the merged checkpoints.
         sources: where base and experts came from, with revision where one is known.
-        lambda_parallel, lambda_orthogonal, lambda_pointwise: coefficients used (neuromerging; else None).
-        scale: coefficient of the merged change (the methods that have one, ``"auto"`` resolved; else None).
-        sigma: largest share of L1 norm that the trim removed; `sigma_per_task` and `kept_share` by task name.
-        ill_conditioned: number of neurons whose merge hangs on rounding; `ill_conditioned_per_layer` splits it.
-        neurons: number of neurons decomposed.
         from_base: keys that were taken from the base unchanged, with the reason.
-        report: what else the method reports.
-        warnings: sentences that the user should see.
+        report: what the method found out: coefficients in use, what the trim removed, ill-conditioned neurons.
         path: where the result was written, if it was.
     """
 
@@ -55,25 +51,70 @@ class MergeResult:
     task_names: tuple[str, ...]
     sources: dict[str, str]
     from_base: dict[str, str]
-    lambda_parallel: float | None = None
-    lambda_orthogonal: float | None = None
-    lambda_pointwise: float | None = None
-    scale: float | None = None
-    sigma: float | None = None
-    sigma_per_task: dict[str, float] = field(default_factory=dict)
-    kept_share: dict[str, float] = field(default_factory=dict)
-    ill_conditioned_per_layer: dict[str, int] = field(default_factory=dict)
-    neurons: int = 0
-    report: dict[str, Any] = field(default_factory=dict)
-    warnings: tuple[str, ...] = ()
+    report: MergeReport
     path: Path | None = None
     _aligned: Aligned | None = field(default=None, repr=False)
-    _merged: dict[str, torch.Tensor] = field(default_factory=dict, repr=False)
+    _merged: Mapping[str, torch.Tensor] = field(default_factory=dict, repr=False)
+
+    @property
+    def coefficients(self) -> dict[str, float]:
+        """The coefficients used, by name: "auto" resolved."""
+        return self.report.coefficients
+
+    @property
+    def lambda_parallel(self) -> float | None:
+        """lambda_1 as used; None for a method without it."""
+        return self.coefficients.get(LAMBDAS["parallel"])
+
+    @property
+    def lambda_orthogonal(self) -> float | None:
+        """lambda_2 as used; None for a method without it."""
+        return self.coefficients.get(LAMBDAS["orthogonal"])
+
+    @property
+    def lambda_pointwise(self) -> float | None:
+        """Coefficient of biases and norms as used; None for a method without it."""
+        return self.coefficients.get(LAMBDAS["pointwise"])
+
+    @property
+    def scale(self) -> float | None:
+        """Coefficient of the whole change as used; None for a method without one."""
+        return self.coefficients.get(SCALE)
+
+    @property
+    def sigma(self) -> float | None:
+        """Largest share of a task vector's L1 norm that the trim removed; None where nothing was trimmed."""
+        return self.report.sigma
+
+    @property
+    def sigma_per_task(self) -> dict[str, float]:
+        """The share of L1 norm removed, by task name."""
+        return self.report.sigma_per_task
+
+    @property
+    def kept_share(self) -> dict[str, float]:
+        """The share of entries kept, by task name."""
+        return self.report.kept_share
+
+    @property
+    def neurons(self) -> int:
+        """Number of neurons decomposed."""
+        return self.report.neurons
+
+    @property
+    def ill_conditioned_per_layer(self) -> dict[str, int]:
+        """Number of neurons whose merge hangs on rounding, by layer."""
+        return self.report.ill_conditioned_per_layer
 
     @property
     def ill_conditioned(self) -> int:
         """Number of ill-conditioned neurons over all layers."""
         return sum(self.ill_conditioned_per_layer.values())
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """Sentences that the user should see."""
+        return self.report.warnings
 
     @cached_property
     def state_dict(self) -> dict[str, torch.Tensor]:
@@ -115,10 +156,19 @@ class MergeResult:
 
     def summary(self) -> dict[str, Any]:
         """Everything but the weights, as plain values for JSON."""
-        plain = {f.name: getattr(self, f.name) for f in fields(self) if not f.name.startswith("_")}
-        plain["path"] = str(self.path) if self.path else None
-        plain["ill_conditioned"] = self.ill_conditioned
-        return plain
+        report = asdict(self.report)
+        return {
+            "method": self.method,
+            "parameters": self.parameters,
+            "seed": self.seed,
+            "task_names": self.task_names,
+            "sources": self.sources,
+            "from_base": self.from_base,
+            **report.pop("coefficients"),
+            **report,
+            "ill_conditioned": self.ill_conditioned,
+            "path": str(self.path) if self.path else None,
+        }
 
 
 def merge(
@@ -159,49 +209,29 @@ def merge(
     chosen = get_method(method)
     values = check_values(chosen, parameters)
     aligned = aligned_sources(base, tasks)
-    merged: dict[str, torch.Tensor] = {}
-    result = MergeResult(
+    made = MergeResult(
         method=method,
         parameters=values,
         seed=seed,
         task_names=tuple(aligned.task_names),
         sources=_sources(aligned),
         from_base=dict(aligned.from_base),
-        _aligned=aligned,
-        _merged=merged,
+        report=MergeReport(),
+        path=None if out is None else Path(out),
     )
     if out is None:
-        _run(result, aligned, chosen, merged.__setitem__, device, job)
-        return result
-    names = tuple(p.name for p in aligned.parameters)
-    with CheckpointWriter(out, aligned.base, layout, dtype=dtype, force=force, expected=names) as writer:
-        _run(result, aligned, chosen, writer.write, device, job)
-        result.path = Path(out)
-        writer.record.update(result.summary())
+        merged: dict[str, torch.Tensor] = {}
+        report = merge_aligned(aligned, chosen, values, merged.__setitem__, seed, device, job)
+        result = replace(made, report=report, _aligned=aligned, _merged=merged)
+    else:
+        names = tuple(p.name for p in aligned.parameters)
+        with CheckpointWriter(out, aligned.base, layout, dtype=dtype, force=force, expected=names) as writer:
+            report = merge_aligned(aligned, chosen, values, writer.write, seed, device, job)
+            result = replace(made, report=report)
+            writer.record.update(result.summary())
+    for sentence in result.warnings:
+        warnings.warn(sentence, stacklevel=2)
     return result
-
-
-def _run(
-    result: MergeResult,
-    aligned: Aligned,
-    method: MergeMethod,
-    write: Callable[[str, torch.Tensor], None],
-    device: str,
-    job: Job,
-) -> None:
-    """Merge, and put what the method reports and warns of into `result`."""
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always", UserWarning)
-        report = merge_aligned(aligned, method, result.parameters, write, result.seed, device, job)
-    for warning in caught:
-        warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
-    result.warnings = tuple(str(w.message) for w in caught if issubclass(w.category, UserWarning))
-    known = {f.name for f in fields(result)}
-    for name, value in report.items():
-        if name in known:
-            setattr(result, name, value)
-        else:
-            result.report[name] = value
 
 
 def merge_aligned(
@@ -212,30 +242,18 @@ def merge_aligned(
     seed: int = 0,
     device: str = "cpu",
     job: Job = UNATTENDED,
-) -> dict[str, Any]:
-    """Merge parameter by parameter; `write(name, merged)` gets each in the base's dtype. Returns the report."""
-    vectors = _Reporting(AlignedVectors(aligned, device), job)
+) -> MergeReport:
+    """Merge parameter by parameter; `write(name, merged)` gets each in the base's dtype."""
+    vectors = _reporting(AlignedVectors(aligned, device), job)
     run = method.begin(vectors, values, seed)
-    begun: dict[str, torch.Tensor] = {}
+    coefficients = method.resolve(run.findings)
 
-    def split(parameter: Parameter) -> Iterator[tuple[int, int]]:
-        begun[parameter.name] = torch.empty(parameter.shape, dtype=aligned.base_tensor(parameter).dtype)
-        return merge_units(parameter, len(vectors.task_names), method.by_rows)
+    def target(parameter: Parameter) -> torch.Tensor:
+        return torch.empty(parameter.shape, dtype=aligned.base_tensor(parameter).dtype)
 
-    def work(parameter: Parameter, start: int, stop: int) -> None:
-        chunk = read_chunk(vectors, parameter, start, stop)
-        begun[parameter.name][start:stop] = method.merge_chunk(chunk, run).add_(chunk.base)
-
-    # What looks at whole matrices (singular values, say) wants all of torch's threads for one of them.
-    for parameter, _ in map_chunks(work, vectors.parameters, split, as_they_are, None if method.by_rows else 1):
-        out = begun.pop(parameter.name)
-        settled = method.settle(parameter, run)
-        if settled is not None:
-            rows_index, scale = (part.cpu() for part in settled)
-            rows = vectors.base(parameter).cpu()[rows_index]
-            out[rows_index] = (out[rows_index].to(rows.dtype) + scale.to(rows.dtype).unsqueeze(1) * rows).to(out.dtype)
-        write(parameter.name, out)
-    return method.report(run)
+    for parameter, merged in merged_weights(vectors, method, run, coefficients, target):
+        write(parameter.name, merged)
+    return method.report(run, coefficients)
 
 
 def assemble(aligned: Aligned, merged: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -260,26 +278,18 @@ def assemble(aligned: Aligned, merged: Mapping[str, torch.Tensor]) -> dict[str, 
     return result
 
 
-class _Reporting:
-    """Task vectors that report how far each pass over them has come, from whichever thread reads them."""
+def _reporting(vectors: AlignedVectors, job: Job) -> WatchedVectors:
+    """`vectors` that report how far each pass over them has come, from whichever thread reads them."""
+    done, turn = 0, Lock()
 
-    def __init__(self, vectors: AlignedVectors, job: Job):
-        self._vectors = vectors
-        self._job = job
-        self._done = 0
-        self._turn = Lock()
-        self.parameters = vectors.parameters
-        self.task_names = vectors.task_names
-        self.base = vectors.base
+    def read(entries: int) -> None:
+        nonlocal done
+        with turn:
+            done += entries
+            finished, within = divmod(done - 1, vectors.entries)
+            job.report(within + 1, vectors.entries, f"pass {finished + 1} over the weights")
 
-    def read(self, parameter: Parameter, start: int = 0, stop: int | None = None) -> tuple[torch.Tensor, torch.Tensor]:
-        base, tau = self._vectors.read(parameter, start, stop)
-        total = self._vectors.entries
-        with self._turn:
-            self._done += base.numel()
-            finished, done = divmod(self._done - 1, total)
-            self._job.report(done + 1, total, f"pass {finished + 1} over the weights")
-        return base, tau
+    return WatchedVectors(vectors, read)
 
 
 def aligned_sources(base: Source, tasks: Sequence[Source] | Mapping[str, Source]) -> Aligned:

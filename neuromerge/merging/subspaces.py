@@ -10,6 +10,7 @@ M M^T (METHOD, section 4). One small symmetric eigenproblem per neuron replaces 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -162,3 +163,7 @@ def orthogonal_vote(gram: torch.Tensor) -> OrthogonalVote:
         weight=torch.from_numpy(singular.sum(0)),
         ill_conditioned=torch.from_numpy(ill_conditioned),
     )
+
+
+Vote = Callable[[torch.Tensor], OrthogonalVote]
+"""A rule that merges orthogonal parts by their Gram matrices (k, T, T), such as `orthogonal_vote`."""

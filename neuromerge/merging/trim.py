@@ -26,7 +26,7 @@ import torch
 
 from neuromerge.checkpoints.roles import Parameter
 from neuromerge.merging.chunks import as_they_are, map_chunks, row_chunks
-from neuromerge.merging.registry import TaskVectors
+from neuromerge.merging.vectors import TaskVectors
 from neuromerge.progress import UNATTENDED, Job
 
 _SAMPLE_POINTS = 2048  # places of the model where a sample is drawn

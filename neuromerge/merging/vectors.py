@@ -1,14 +1,59 @@
-"""Task vectors read from aligned checkpoints, one chunk of rows at a time."""
+"""Task vectors: what a method reads, one chunk of rows at a time; those of aligned checkpoints, and views of them."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 import torch
 
 from neuromerge.checkpoints.roles import Parameter
 from neuromerge.merging.chunks import Scratch
+
+
+class TaskVectors(Protocol):
+    """What a method reads: parameters, their base values and their task vectors, one parameter at a time."""
+
+    @property
+    def parameters(self) -> Sequence[Parameter]:
+        """The merge units, in the base's order."""
+        ...
+
+    @property
+    def task_names(self) -> Sequence[str]:
+        """One name per task vector, in the order of `tau`'s first axis."""
+        ...
+
+    def read(self, parameter: Parameter, start: int = 0, stop: int | None = None) -> tuple[torch.Tensor, torch.Tensor]:
+        """(base (*shape), tau (T, *shape)) in the working dtype: float32, or float64 where the base is float64.
+
+        `start` and `stop` choose rows: neurons of a linear map, entries of a pointwise parameter. The base must
+        not be written to; tau is a scratch tensor that the caller may change and that the next `read` may reuse.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """What is merged at a time: some rows of a parameter, and what every task changed there.
+
+    Attributes:
+        parameter: whose rows these are.
+        base: (rows, ...) base weights; not to be written to.
+        tau: (T, rows, ...) task vectors, scratch that the method may change.
+        start: the first of the rows, counted in the whole parameter.
+    """
+
+    parameter: Parameter
+    base: torch.Tensor
+    tau: torch.Tensor
+    start: int = 0
+
+
+def read_chunk(vectors: TaskVectors, parameter: Parameter, start: int = 0, stop: int | None = None) -> Chunk:
+    """The chunk of rows `start` to `stop` of a parameter; the whole of it by default."""
+    return Chunk(parameter, *vectors.read(parameter, start, stop), start)
 
 
 class AlignedWeights(Protocol):
@@ -74,3 +119,26 @@ class AlignedVectors:
             else:
                 vector.copy_(expert[start:stop]).sub_(base)
         return base, tau
+
+
+class WatchedVectors:
+    """Task vectors that tell of every reading before it is made, from whichever thread reads: for progress and stops.
+
+    Args:
+        vectors: what is read.
+        before: called with the number of entries of the base that a reading covers; may raise to stop the pass.
+    """
+
+    def __init__(self, vectors: AlignedVectors, before: Callable[[int], None]):
+        self._vectors, self._before = vectors, before
+        self.parameters, self.task_names = vectors.parameters, vectors.task_names
+
+    def base(self, parameter: Parameter, start: int = 0, stop: int | None = None) -> torch.Tensor:
+        """See `AlignedVectors.base`."""
+        return self._vectors.base(parameter, start, stop)
+
+    def read(self, parameter: Parameter, start: int = 0, stop: int | None = None) -> tuple[torch.Tensor, torch.Tensor]:
+        """See `TaskVectors.read`."""
+        rows = len(range(*slice(start, stop).indices(parameter.shape[0])))
+        self._before(rows * (parameter.numel // max(1, parameter.shape[0])))
+        return self._vectors.read(parameter, start, stop)

@@ -12,7 +12,7 @@ import itertools
 import json
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -33,8 +33,11 @@ from neuromerge.evaluation.accuracy import (
 from neuromerge.evaluation.families import Family, get_family
 from neuromerge.evaluation.towers import TextModel, VisionModel
 from neuromerge.merging import methods
+from neuromerge.merging.linear import combine
+from neuromerge.merging.passes import components
 from neuromerge.merging.registry import AUTO, MergeMethod, check_values, get_method
 from neuromerge.merging.streaming import merge_aligned
+from neuromerge.merging.vectors import AlignedVectors
 from neuromerge.progress import UNATTENDED, Job
 
 BUDGET = 72
@@ -222,30 +225,20 @@ class _Bench:
         return best
 
     def _written(self, method: MergeMethod, settings: Sequence[Mapping[str, float]]) -> Iterator[Mapping[str, float]]:
-        """Each setting in turn, with its merge in the model.
-
-        Methods are linear in their scales, so the merge is run once for every other setting and the changes are
-        multiplied.
-        """
-        scales = [name for name in ("scale", "lambda_parallel", "lambda_orthogonal") if name in settings[0]]
-        kept: tuple[Any, list[dict[str, Tensor]]] = (None, [])
-        base = {p.name: self.exact.base_tensor(p).float() for p in self.exact.parameters}
+        """Each setting in turn, with its merge in the model: components are made once for all their coefficients."""
+        vectors = AlignedVectors(self.exact)
+        kept: tuple[Any, Any] = (None, None)
         for setting in settings:
-            fixed = {name: value for name, value in setting.items() if name not in scales}
-            if kept[0] != fixed:
-                kept = (fixed, [self._change(method, {**fixed, **_unit(scales, name)}, base) for name in scales])
-            for name, start in base.items():
-                weight = self.model.weights[name].copy_(start)
-                for scale, change in zip(scales, kept[1], strict=True):
-                    weight.add_(change[name], alpha=setting[scale])
+            values = check_values(method, setting)
+            structure = method.structure(values)
+            if kept[0] != structure:
+                run = method.begin(vectors, values, self.seed)
+                kept = structure, (run, dict(components(vectors, method, run)))
+            run, found = kept[1]
+            used = method.resolve(replace(run, values=values).findings)
+            for parameter, parts in found.items():
+                combine(vectors.base(parameter), parts, used.at(parameter), self.model.weights[parameter.name])
             yield setting
-
-    def _change(
-        self, method: MergeMethod, values: Mapping[str, float], base: Mapping[str, Tensor]
-    ) -> dict[str, Tensor]:
-        merged: dict[str, Tensor] = {}
-        merge_aligned(self.exact, method, check_values(method, values), merged.__setitem__, self.seed)
-        return {name: value.float() - base[name] for name, value in merged.items()}
 
     def _write(self, name: str, merged: Tensor) -> None:
         self.model.weights[name].copy_(merged)
@@ -263,11 +256,6 @@ class _Bench:
         return _row(
             name, title, kind, hyperparameters, accuracy_of(self.model, self.heads, self.final), validation, tried
         )
-
-
-def _unit(scales: Sequence[str], one: str) -> dict[str, float]:
-    """All coefficients 0 but `one`."""
-    return {name: 1.0 if name == one else 0.0 for name in scales}
 
 
 def _row(

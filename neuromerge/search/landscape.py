@@ -89,11 +89,7 @@ def _present(setting: Setting, used: MergeSummary, name: str) -> float | None:
     given = setting.value(name)
     if given != AUTO:
         return float(given)
-    return {
-        "lambda_parallel": used.lambda_parallel,
-        "lambda_orthogonal": used.lambda_orthogonal,
-        "lambda_pointwise": used.lambda_orthogonal,
-    }.get(name)
+    return used.coefficients.get(name)
 
 
 def _level(count: int) -> list[int]:

@@ -77,7 +77,7 @@ def axes_of(
     specs = {spec.name: spec for spec in registry.get_method(method).hyperparameters}
     ranges = dict(ranges or {})
     if names is None:
-        names = [name for name in _PREFERRED_AXES if name in specs and method == "neuromerging"] or list(specs)
+        names = list(_PREFERRED_AXES) if set(_PREFERRED_AXES) <= set(specs) else list(specs)
         names = list(dict.fromkeys([*names, *ranges]))
     if not names:
         raise SettingError(f"The method {method} has no parameter to search.")

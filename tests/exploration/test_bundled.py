@@ -26,7 +26,7 @@ def test_eight_experts_with_pictures(setting):
     for scores in (board.base, board.expert, board.merge, board.pinned):
         assert set(scores) == set(board.tasks)
         assert all(16 <= score.n < 40 for score in scores.values())
-    assert shared_workspace()._room("pictoclip")[0].keeps_parts(setting.tasks)
+    assert shared_workspace()._room("pictoclip")[0].keeps_components(setting.tasks)
 
 
 def test_heatmap_layer_and_neuron(setting):

@@ -19,9 +19,9 @@ from neuromerge.engine.models import Held
 from neuromerge.errors import Cancelled, SettingError
 from neuromerge.evaluation.accuracy import evaluate
 from neuromerge.evaluation.towers import VisionModel
-from neuromerge.exploration.measures import MEASURES
 from neuromerge.exploration.workspace import Workspace
 from neuromerge.merging import registry
+from neuromerge.merging.measures import measures
 from neuromerge.progress import Job
 from neuromerge.settings.choices import PRESETS, change, make_setting
 from neuromerge.settings.recipes import load_recipe, setting_of
@@ -67,7 +67,7 @@ def test_a_new_scale_needs_no_new_merge_and_is_right(tiny, workspace, method):
         expected = VisionModel.from_checkpoint(load_checkpoint(merged), base=load_checkpoint(tiny.base)).weights
         for name, weight in weights_of(workspace, setting).items():
             torch.testing.assert_close(weight, expected[name], rtol=1e-4, atol=2e-5)
-    kept = [key for key in workspace._cache._entries if key[0] == "changes"]
+    kept = [key for key in workspace._cache._entries if key[0] == "components"]
     assert len(kept) == 1
 
 
@@ -75,7 +75,7 @@ def test_a_new_scale_needs_no_new_merge_and_is_right(tiny, workspace, method):
 def test_parts_too_large_to_keep_give_the_same_merge(tiny, workspace, values):
     setting = make_setting(tiny, None, "neuromerging", values)
     small = Workspace({tiny.name: tiny}, cache=BoundedCache(60_000), turns=Turns(1))
-    assert not small._room(tiny.name)[0].keeps_parts(setting.tasks)
+    assert not small._room(tiny.name)[0].keeps_components(setting.tasks)
     expected = weights_of(workspace, setting)
     for name, weight in weights_of(small, setting).items():
         torch.testing.assert_close(weight, expected[name], rtol=1e-5, atol=1e-6)
@@ -133,19 +133,19 @@ def test_summary(tiny, workspace, setting):
     result = library_merge(tiny, setting)
     summary = workspace.summary(setting)
     assert summary.sigma == pytest.approx(result.sigma)
-    assert summary.lambda_orthogonal == pytest.approx(1 / (1 - result.sigma))
-    assert summary.lambda_parallel == 0.0
+    assert summary.coefficients["lambda_orthogonal"] == pytest.approx(1 / (1 - result.sigma))
+    assert summary.coefficients["lambda_parallel"] == 0.0
     assert summary.kept_share == pytest.approx(result.kept_share)
     assert summary.neurons == result.neurons
     assert summary.warnings == ()
     assert workspace.summary(change(setting, tiny, trim_ratio=0.995)).warnings
-    assert np.isnan(workspace.summary(make_setting(tiny, None, "average")).lambda_orthogonal)
+    assert workspace.summary(make_setting(tiny, None, "average")).coefficients == {}
 
 
 # ------------------------------------------------------------------------------------------ interference
 
 
-@pytest.mark.parametrize("key", [info.key for info in MEASURES])
+@pytest.mark.parametrize("key", [info.key for info in measures()])
 def test_heatmaps_are_the_library_table(tiny, workspace, key):
     setting = make_setting(tiny, None, "neuromerging", {"lambda_parallel": 0.4, "trim_ratio": 0.5})
     heatmap = workspace.heatmap(setting, key)
@@ -183,7 +183,7 @@ def test_heatmaps_of_other_methods_measure_their_own_merge(tiny, workspace):
 
 
 def test_notes_say_why_a_panel_is_flat(tiny, workspace, setting):
-    assert "lambda_1 is 0" in workspace.heatmap(setting, "retention").note_parallel
+    assert "lambda_1 (parallel) is 0" in workspace.heatmap(setting, "retention").note_parallel
     assert workspace.heatmap(setting, "retention").note_orthogonal == ""
     assert workspace.heatmap(setting, "cosine").note_parallel == ""
     alone = make_setting(tiny, ["signs"])
@@ -346,7 +346,7 @@ def test_landscape_grows_and_its_points_are_real(tiny, workspace, setting):
     assert last.value.shape == (3, 3)
     assert np.isfinite(last.value).all()
     assert last.images == 72
-    assert last.current == (pytest.approx(workspace.summary(setting).lambda_orthogonal), 0.0)
+    assert last.current == (pytest.approx(workspace.summary(setting).coefficients["lambda_orthogonal"]), 0.0)
     point = change(setting, tiny, lambda_orthogonal=float(last.x[1]), lambda_parallel=float(last.y[2]))
     scores = workspace.validation_scores(point)
     assert last.value[2, 1] == pytest.approx(sum(scores.values()) / 3)

@@ -10,7 +10,6 @@ import math
 
 import numpy as np
 
-from neuromerge.exploration.measures import measure
 from neuromerge.exploration.results import (
     Accuracy,
     AccuracyBoard,
@@ -22,6 +21,7 @@ from neuromerge.exploration.results import (
     NeuronDetail,
     Trial,
 )
+from neuromerge.merging.measures import get_measure
 
 TASKS = ("digits", "letters", "flags", "shapes", "icons", "colours", "textures", "faces")
 UNSEEN = ("clocks", "maps")
@@ -104,7 +104,7 @@ def board(
 def heatmap(key: str = "cancellation", *, note_parallel: str = "") -> Heatmap:
     """A ViT-B's cells; norms and biases have no parallel part, blocks have no patch matrix."""
     rng = np.random.default_rng(5)
-    info = measure(key)
+    info = get_measure(key)
     depth = np.linspace(0, 1, len(LAYERS))[:, None]
     shape = 0.35 + 0.3 * depth + 0.12 * rng.normal(size=(len(LAYERS), len(MATRICES)))
     scale = {"applied_change": 0.08, "cosine": 1.0}.get(key, 1.0)

@@ -13,9 +13,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from neuromerge.exploration.measures import MEASURES
 from neuromerge.figures import accuracy, confusion, interference, layer, neuron, theme, tuning
 from neuromerge.figures.figure import Figure, merge_patch, message, nice_ceiling, number, phrase, plain
+from neuromerge.merging.measures import measures
 from tests.figures import examples
 
 FIGURES = {
@@ -27,7 +27,7 @@ FIGURES = {
         f"heatmap of {info.key}": lambda key=info.key: interference.interference_heatmaps(
             examples.heatmap(key), tasks=8, selected=(3, 2)
         )
-        for info in MEASURES
+        for info in measures()
     },
     "flat heatmap": lambda: interference.interference_heatmaps(
         examples.heatmap("retention", note_parallel="λ₁ = 0: nothing is added")
@@ -160,7 +160,7 @@ def test_the_scale_of_a_bounded_measure_stays_put() -> None:
 
 
 def test_cancellation_is_told_relative_to_independent_tasks() -> None:
-    meaning = interference.words(next(m for m in MEASURES if m.key == "cancellation"), 8)
+    meaning = interference.words(next(m for m in measures() if m.key == "cancellation"), 8)
     assert "independent" in phrase(1 - 1 / np.sqrt(8), [*meaning, [None, ""]])
     assert "against" in phrase(0.95, [*meaning, [None, ""]])
 

@@ -8,7 +8,6 @@ import numpy as np
 
 from neuromerge.errors import SettingError
 from neuromerge.evaluation.families import Family, SampleSource, TaskSpec
-from neuromerge.exploration.measures import MEASURES, measure
 from neuromerge.exploration.results import (
     Accuracy,
     AccuracyBoard,
@@ -23,6 +22,7 @@ from neuromerge.exploration.results import (
     NeuronDetail,
     Prediction,
 )
+from neuromerge.merging.measures import get_measure, measures
 from neuromerge.settings.setting import Setting
 
 TASKS = ("digits", "letters", "flags", "animals", "food", "faces", "places", "objects")
@@ -82,7 +82,8 @@ class FakeWorkspace:
     def summary(self, setting: Setting) -> MergeSummary:
         parallel, orthogonal, sigma = _coefficients(setting)
         tasks = dict.fromkeys(setting.tasks, sigma)
-        return MergeSummary(parallel, orthogonal, sigma, tasks, dict.fromkeys(setting.tasks, 0.2), 12, 9000)
+        used = {"lambda_parallel": parallel, "lambda_orthogonal": orthogonal, "lambda_pointwise": orthogonal}
+        return MergeSummary(used, sigma, tasks, dict.fromkeys(setting.tasks, 0.2), 12, 9000)
 
     def _scores(self, setting: Setting, split: str) -> dict[str, Accuracy]:
         parallel, orthogonal, _ = _coefficients(setting)
@@ -107,10 +108,10 @@ class FakeWorkspace:
         )
 
     def measures(self):
-        return MEASURES
+        return measures()
 
     def heatmap(self, setting, key, job=None):
-        info = measure(key)
+        info = get_measure(key)
         parallel, orthogonal, _ = _coefficients(setting)
         values = _random(key, setting.tasks).random((2, len(ROWS), len(COLUMNS)))
         if info.moves_with_lambda:

@@ -74,7 +74,9 @@ def test_auto_shows_what_it_came_to(controls):
     setting = make_setting(FAMILY)
     summary = FakeWorkspace().summary(setting)
     shown = dict(zip(controls.auto_widgets, controls.resolved(setting, summary), strict=True))
-    assert shown[control(controls, "lambda_orthogonal").widget]["value"] == round(summary.lambda_orthogonal, 4)
+    assert shown[control(controls, "lambda_orthogonal").widget]["value"] == round(
+        summary.coefficients["lambda_orthogonal"], 4
+    )
 
 
 def test_a_value_beyond_the_slider_widens_it(controls):

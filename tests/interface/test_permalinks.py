@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from neuromerge.errors import SettingError
-from neuromerge.exploration.measures import MEASURES
 from neuromerge.interface import permalinks
 from neuromerge.interface.permalinks import SORTS, TABS, PageState, decode, encode
+from neuromerge.merging.measures import measures
 from neuromerge.settings.choices import PRESETS, change, make_setting
 
 TASKS = ("digits", "flags", "styles")
@@ -51,7 +51,7 @@ def test_an_empty_link_is_the_default_page(family, families):
     pinned=st.none() | st.sampled_from(PRESETS),
     trim=st.none() | st.floats(0, 1, exclude_max=True),
     tab=st.sampled_from(("", *TABS)),
-    measure=st.sampled_from(("", *(info.key for info in MEASURES))),
+    measure=st.sampled_from(("", *(info.key for info in measures()))),
     cell=st.sampled_from([("", ""), ("stem", "patch"), ("block 11", "fc2")]),
     neuron=st.none() | st.integers(0, 10**6),
     sort=st.sampled_from(("", *SORTS)),

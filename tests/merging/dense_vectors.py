@@ -8,7 +8,9 @@ from typing import Any, Literal
 import torch
 
 from neuromerge.checkpoints.roles import Parameter
-from neuromerge.merging.registry import check_values, get_method, read_chunk
+from neuromerge.merging.linear import Component
+from neuromerge.merging.registry import check_values, get_method
+from neuromerge.merging.vectors import read_chunk
 
 
 class DenseVectors:
@@ -97,24 +99,30 @@ def random_vectors(
 
 def run(vectors: DenseVectors, method: str, *, seed: int = 0, **given: Any) -> dict[str, torch.Tensor]:
     """The merged change of every parameter."""
-    chosen = get_method(method)
-    values = check_values(chosen, given)
-    begun = chosen.begin(vectors, values, seed)
-    return {p.name: chosen.merge_chunk(read_chunk(vectors, p), begun) for p in vectors.parameters}
+    return run_by_rows(vectors, method, None, seed=seed, **given)
 
 
-def run_by_rows(vectors: DenseVectors, method: str, rows: int, **given: Any) -> dict[str, torch.Tensor]:
+def run_by_rows(
+    vectors: DenseVectors, method: str, rows: int | None, *, seed: int = 0, **given: Any
+) -> dict[str, torch.Tensor]:
     """As `run`, with linear maps merged in chunks of `rows` neurons where the method allows it."""
     chosen = get_method(method)
     values = check_values(chosen, given)
-    begun = chosen.begin(vectors, values, 0)
+    begun = chosen.begin(vectors, values, seed)
+    used = chosen.resolve(begun.findings)
     merged = {}
     for p in vectors.parameters:
-        step = rows if chosen.by_rows and p.kind == "neurons" else p.shape[0]
-        merged[p.name] = torch.cat(
-            [
-                chosen.merge_chunk(read_chunk(vectors, p, start, start + step), begun)
-                for start in range(0, p.shape[0], step)
-            ]
-        )
+        step = rows if rows is not None and chosen.by_rows and p.kind == "neurons" else p.shape[0]
+        changes = []
+        for start in range(0, p.shape[0], step):
+            chunk = read_chunk(vectors, p, start, start + step)
+            components = chosen.components(chunk, begun).items()
+            changes.append(sum(used.at(p)[name] * _dense(component, chunk.base) for name, component in components))
+        merged[p.name] = torch.cat(changes)
     return merged
+
+
+def _dense(component: Component, base: torch.Tensor) -> torch.Tensor:
+    if isinstance(component, torch.Tensor):
+        return component
+    return component.factor.to(base).unsqueeze(1) * base

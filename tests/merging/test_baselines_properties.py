@@ -10,9 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from neuromerge.errors import SettingError
-from neuromerge.merging.baselines.scaled import ScaledMethod
 from neuromerge.merging.baselines.singular import leading_singular_triplets, polar_factor
-from neuromerge.merging.registry import AUTO, check_values, get_method, methods
+from neuromerge.merging.hyperparameters import AUTO
+from neuromerge.merging.linear import SCALE
+from neuromerge.merging.registry import check_values, get_method, methods
 from tests.merging.dense_vectors import DenseVectors, random_vectors, run
 
 BASELINES = ("average", "task_arithmetic", "ties", "dare", "pcb", "consensus", "tsv_m", "iso_c")
@@ -135,7 +136,7 @@ def test_inputs_are_left_alone(method: str) -> None:
         assert torch.equal(vectors.base[name], value)
 
 
-@pytest.mark.parametrize("method", [name for name, m in methods().items() if isinstance(m, ScaledMethod)])
+@pytest.mark.parametrize("method", [name for name, m in methods().items() if m.coefficients == (SCALE,)])
 def test_scale_merely_multiplies(method: str) -> None:
     vectors = random_vectors(4)
     unit = run(vectors, method, scale=1.0)
@@ -257,8 +258,9 @@ class TestParameters:
     def test_the_scale_used_is_reported(self, method: str, given_values: dict, scale: float) -> None:
         chosen, vectors = get_method(method), random_vectors(2)
         values = check_values(chosen, given_values)
-        report = chosen.report(chosen.begin(vectors, values, 0))
-        assert report["scale"] == scale
+        run = chosen.begin(vectors, values, 0)
+        report = chosen.report(run, chosen.resolve(run.findings))
+        assert report.coefficients == {"scale": scale}
         if method == "ties":
-            assert set(report["kept_share"]) == set(vectors.task_names)
-            assert all(share == pytest.approx(0.2, abs=0.01) for share in report["kept_share"].values())
+            assert set(report.kept_share) == set(vectors.task_names)
+            assert all(share == pytest.approx(0.2, abs=0.01) for share in report.kept_share.values())

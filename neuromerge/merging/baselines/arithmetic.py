@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-import torch
-
-from neuromerge.merging.baselines.scaled import ScaledMethod, scale_spec
-from neuromerge.merging.registry import Chunk, Hyperparameter, MergeMethod, Run, register
+from neuromerge.merging.baselines.scaled import scale_spec
+from neuromerge.merging.hyperparameters import Hyperparameter
+from neuromerge.merging.linear import SCALE, UNIT, Components
+from neuromerge.merging.method import MergeMethod, Run
+from neuromerge.merging.registry import register
+from neuromerge.merging.vectors import Chunk
 
 
 @register
@@ -19,15 +21,16 @@ class Average(MergeMethod):
     summary = "Takes the mean of the experts' weights."
     citation = "Wortsman et al., Model soups, ICML 2022, arXiv:2203.05482"
     hyperparameters: ClassVar[tuple[Hyperparameter, ...]] = ()
+    coefficients = ()
     by_rows = True
 
-    def merge_chunk(self, chunk: Chunk, run: Run[Any]) -> torch.Tensor:
+    def components(self, chunk: Chunk, run: Run[Any]) -> Components:
         """Mean over tasks."""
-        return chunk.tau.mean(0)
+        return {UNIT: chunk.tau.mean(0)}
 
 
 @register
-class TaskArithmetic(ScaledMethod):
+class TaskArithmetic(MergeMethod):
     """theta_0 + lambda * sum of tau."""
 
     name = "task_arithmetic"
@@ -44,6 +47,6 @@ class TaskArithmetic(ScaledMethod):
     )
     by_rows = True
 
-    def unit_change(self, chunk: Chunk, run: Run[Any]) -> torch.Tensor:
+    def components(self, chunk: Chunk, run: Run[Any]) -> Components:
         """Sum over tasks."""
-        return chunk.tau.sum(0)
+        return {SCALE: chunk.tau.sum(0)}

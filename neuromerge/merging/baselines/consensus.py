@@ -6,12 +6,16 @@ from typing import Any
 
 import torch
 
-from neuromerge.merging.baselines.scaled import ScaledMethod, scale_spec
-from neuromerge.merging.registry import Chunk, Hyperparameter, Run, register
+from neuromerge.merging.baselines.scaled import scale_spec
+from neuromerge.merging.hyperparameters import Hyperparameter
+from neuromerge.merging.linear import SCALE, Components
+from neuromerge.merging.method import MergeMethod, Run
+from neuromerge.merging.registry import register
+from neuromerge.merging.vectors import Chunk
 
 
 @register
-class Consensus(ScaledMethod):
+class Consensus(MergeMethod):
     """mask_t = |tau_t| > l |theta_MTL - theta_t| with theta_MTL = theta_0 + reference_scale * sum of tau.
 
     An entry is kept where at least `min_tasks` masks hold; with fewer tasks than that, where all of them do.
@@ -64,7 +68,7 @@ class Consensus(ScaledMethod):
     )
     by_rows = True
 
-    def unit_change(self, chunk: Chunk, run: Run[Any]) -> torch.Tensor:
+    def components(self, chunk: Chunk, run: Run[Any]) -> Components:
         """Sum over tasks, zero where too few tasks need the entry."""
         tau, values = chunk.tau, run.values
         total = tau.sum(0)
@@ -72,4 +76,4 @@ class Consensus(ScaledMethod):
         for task in tau:
             distance = torch.sub(task, total, alpha=values["reference_scale"]).abs_()
             needed += task.abs() > distance.mul_(values["threshold"])
-        return total.mul_(needed >= min(values["min_tasks"], len(tau)))
+        return {SCALE: total.mul_(needed >= min(values["min_tasks"], len(tau)))}

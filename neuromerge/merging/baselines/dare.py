@@ -10,10 +10,14 @@ from typing import Any
 import torch
 
 from neuromerge.checkpoints.roles import Parameter
-from neuromerge.merging.baselines.scaled import ScaledMethod, scale_spec, trim_ratio_spec
+from neuromerge.merging.baselines.scaled import scale_spec, trim_ratio_spec
 from neuromerge.merging.baselines.ties import Election, disjoint_mean, hold_election
-from neuromerge.merging.registry import AUTO, Chunk, Hyperparameter, Run, TaskVectors, register
-from neuromerge.merging.trim import apply_trim
+from neuromerge.merging.hyperparameters import AUTO, Hyperparameter
+from neuromerge.merging.linear import SCALE, Coefficients, Components
+from neuromerge.merging.method import Automatic, Findings, MergeMethod, MergeReport, Run
+from neuromerge.merging.registry import register
+from neuromerge.merging.trim import Thresholds, apply_trim, global_thresholds
+from neuromerge.merging.vectors import Chunk, TaskVectors
 
 _DRAW = 1 << 20  # random numbers drawn at a time; part of what a seed means, so never change it
 
@@ -92,7 +96,7 @@ class _Plan:
 
 
 @register
-class Dare(ScaledMethod):
+class Dare(MergeMethod):
     """DARE before task arithmetic or TIES.
 
     TIES trims what the drop left; a trim ratio up to the drop rate therefore removes nothing more.
@@ -137,29 +141,29 @@ class Dare(ScaledMethod):
     )
     stochastic = True
 
-    def factor(self, values: Mapping[str, Any]) -> float:
-        """The scale given; auto is 0.3 after task arithmetic and 1 after TIES."""
-        if values["scale"] != AUTO:
-            return float(values["scale"])
-        return 0.3 if values["after"] == "task_arithmetic" else 1.0
+    def automatic(self, name: str, found: Mapping[str, float], known: Findings) -> Automatic:
+        """0.3 after task arithmetic, 1 after TIES."""
+        return Automatic(0.3 if known.values["after"] == "task_arithmetic" else 1.0)
 
-    def prepare(self, vectors: TaskVectors, values: Mapping[str, Any], seed: int) -> _Plan:
+    def prepare(self, vectors: TaskVectors, values: Mapping[str, Any], seed: int, thresholds: Thresholds) -> _Plan:
         """For TIES: thresholds and majority of the thinned task vectors."""
         election = None
         if values["after"] == "ties":
-            election = hold_election(DroppedVectors(vectors, values["drop_rate"], seed), values["ties_trim_ratio"])
+            thinned = DroppedVectors(vectors, values["drop_rate"], seed)
+            election = hold_election(thinned, global_thresholds(thinned, values["ties_trim_ratio"]))
         return _Plan(distinct_names(vectors.task_names), election)
 
-    def unit_change(self, chunk: Chunk, run: Run[_Plan]) -> torch.Tensor:
+    def components(self, chunk: Chunk, run: Run[_Plan]) -> Components:
         """Drop, rescale, then sum or TIES."""
         rate, plan = run.values["drop_rate"], run.prepared
         survives = all_kept(chunk.parameter, plan.tasks, rate, run.seed)
         thinned = drop(chunk.tau, survives.to(chunk.tau.device), rate)
         if plan.election is None:
-            return thinned.sum(0)
-        return disjoint_mean(apply_trim(thinned, plan.election.thresholds), plan.election.majority)
+            return {SCALE: thinned.sum(0)}
+        trimmed = apply_trim(thinned, plan.election.thresholds)
+        return {SCALE: disjoint_mean(trimmed, plan.election.majority)}
 
-    def report(self, run: Run[_Plan]) -> dict[str, Any]:
-        """The coefficient used and, for TIES, what the trim removed of the thinned changes."""
-        election = run.prepared.election
-        return {**({} if election is None else election.report()), "scale": self.factor(run.values)}
+    def report(self, run: Run[_Plan], coefficients: Coefficients) -> MergeReport:
+        """For TIES with what the trim removed of the thinned changes."""
+        report, election = super().report(run, coefficients), run.prepared.election
+        return report if election is None else report.trimmed(run.task_names, election.thresholds)

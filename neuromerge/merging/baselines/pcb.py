@@ -16,8 +16,13 @@ import numpy as np
 import torch
 
 from neuromerge.merging.baselines.quantiles import order_statistics
-from neuromerge.merging.baselines.scaled import ScaledMethod, scale_spec, task_vector_chunks
-from neuromerge.merging.registry import Chunk, Hyperparameter, Run, TaskVectors, register
+from neuromerge.merging.baselines.scaled import scale_spec, task_vector_chunks
+from neuromerge.merging.hyperparameters import Hyperparameter
+from neuromerge.merging.linear import SCALE, Components
+from neuromerge.merging.method import MergeMethod, Run
+from neuromerge.merging.registry import register
+from neuromerge.merging.trim import Thresholds
+from neuromerge.merging.vectors import Chunk, TaskVectors
 
 _CLAMPED_SHARE = 0.01
 
@@ -98,7 +103,7 @@ def _rows(values: torch.Tensor) -> list[np.ndarray]:
 
 
 @register
-class Pcb(ScaledMethod):
+class Pcb(MergeMethod):
     """merged = scale * sum of weight * tau / sum of weight, 0 where no entry has weight."""
 
     name = "pcb"
@@ -124,15 +129,17 @@ class Pcb(ScaledMethod):
     )
     by_rows = True
 
-    def prepare(self, vectors: TaskVectors, values: Mapping[str, Any], seed: int) -> Competition:
+    def prepare(
+        self, vectors: TaskVectors, values: Mapping[str, Any], seed: int, thresholds: Thresholds
+    ) -> Competition:
         """The quantiles of magnitudes and scores."""
         return compete(vectors, values["ratio"])
 
-    def unit_change(self, chunk: Chunk, run: Run[Competition]) -> torch.Tensor:
+    def components(self, chunk: Chunk, run: Run[Competition]) -> Components:
         """Weighted mean over tasks of the clamped task vectors."""
         tau, found = chunk.tau, run.prepared
         score = scores(tau, found.low, found.high)
         weight = normalised(score, found.score_low, found.score_high).clamp_(min=0.0)
         total = weight.sum(0)
         merged = weight.mul_(clamped(tau, found.low, found.high)).mul_(tau.sign()).sum(0)
-        return merged.div_(torch.where(total > 0, total, torch.ones_like(total)))
+        return {SCALE: merged.div_(torch.where(total > 0, total, torch.ones_like(total)))}

@@ -16,8 +16,11 @@ from typing import Any
 import torch
 
 from neuromerge.checkpoints.roles import Parameter
-from neuromerge.merging.baselines.scaled import ScaledMethod, scale_spec
-from neuromerge.merging.registry import Chunk, Run, register
+from neuromerge.merging.baselines.scaled import scale_spec
+from neuromerge.merging.linear import SCALE, Components
+from neuromerge.merging.method import MergeMethod, Run
+from neuromerge.merging.registry import register
+from neuromerge.merging.vectors import Chunk
 
 _NULL = {torch.float32: 1e-6, torch.float64: 1e-13}
 """Singular values at most this share of the largest are none: their singular vectors are arbitrary."""
@@ -74,7 +77,7 @@ def polar_factor(matrix: torch.Tensor, precision: torch.dtype) -> torch.Tensor:
 
 
 @register
-class TsvM(ScaledMethod):
+class TsvM(MergeMethod):
     """TSV-M: floor(min(m, n) / T) leading triplets per task, decorrelated by polar factors, recombined.
 
     With more tasks than a matrix has rows or columns that is none, and the matrix stays as the base has it.
@@ -88,23 +91,23 @@ class TsvM(ScaledMethod):
         scale_spec(1.0, "How much of the merged change is added to the base model (the paper's alpha)."),
     )
 
-    def unit_change(self, chunk: Chunk, run: Run[Any]) -> torch.Tensor:
+    def components(self, chunk: Chunk, run: Run[Any]) -> Components:
         """Recombined singular triplets for a matrix, the mean over tasks elsewhere."""
         tau = chunk.tau
         if not is_matrix(chunk.parameter):
-            return tau.mean(0)
+            return {SCALE: tau.mean(0)}
         rank = min(tau.shape[1:]) // len(tau)
         triplets = [leading_singular_triplets(task, rank) for task in tau]
         u = torch.cat([u for u, _, _ in triplets], dim=1)
         s = torch.cat([s for _, s, _ in triplets])
         v = torch.cat([v for _, _, v in triplets], dim=1)
         if not len(s):
-            return torch.zeros_like(tau[0])
-        return (polar_factor(u, tau.dtype) * s @ polar_factor(v, tau.dtype).mT).to(tau.dtype)
+            return {SCALE: torch.zeros_like(tau[0])}
+        return {SCALE: (polar_factor(u, tau.dtype) * s @ polar_factor(v, tau.dtype).mT).to(tau.dtype)}
 
 
 @register
-class IsoC(ScaledMethod):
+class IsoC(MergeMethod):
     """Iso-C: the singular values of the summed task vectors all replaced by their mean."""
 
     name = "iso_c"
@@ -118,12 +121,12 @@ class IsoC(ScaledMethod):
         ),
     )
 
-    def unit_change(self, chunk: Chunk, run: Run[Any]) -> torch.Tensor:
+    def components(self, chunk: Chunk, run: Run[Any]) -> Components:
         """The evened-out sum for a matrix, the mean over tasks elsewhere."""
         if not is_matrix(chunk.parameter):
-            return chunk.tau.mean(0)
+            return {SCALE: chunk.tau.mean(0)}
         total = chunk.tau.sum(0)
         u, s, v = leading_singular_triplets(total)
         if not len(s):
-            return torch.zeros_like(total)
-        return (u @ v.mT).mul_(s.sum() / min(total.shape)).to(total.dtype)
+            return {SCALE: torch.zeros_like(total)}
+        return {SCALE: (u @ v.mT).mul_(s.sum() / min(total.shape)).to(total.dtype)}

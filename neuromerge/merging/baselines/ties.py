@@ -8,16 +8,14 @@ from typing import Any
 
 import torch
 
-from neuromerge.merging.baselines.scaled import (
-    ScaledMethod,
-    scale_spec,
-    task_vector_chunks,
-    trim_ratio_spec,
-    trim_report,
-)
+from neuromerge.merging.baselines.scaled import scale_spec, task_vector_chunks, trim_ratio_spec
 from neuromerge.merging.election import elected_sign, mean_of_elected
-from neuromerge.merging.registry import AUTO, Chunk, Hyperparameter, Run, TaskVectors, register
-from neuromerge.merging.trim import Thresholds, apply_trim, global_thresholds
+from neuromerge.merging.hyperparameters import AUTO, Hyperparameter
+from neuromerge.merging.linear import SCALE, Components
+from neuromerge.merging.method import Automatic, Findings, MergeMethod, Run
+from neuromerge.merging.registry import register
+from neuromerge.merging.trim import Thresholds, apply_trim
+from neuromerge.merging.vectors import Chunk, TaskVectors
 
 
 @dataclass(frozen=True)
@@ -27,48 +25,41 @@ class Election:
     Attributes:
         thresholds: of the global trim.
         majority: the sign, 1 or -1, of a coordinate whose vote is tied.
-        task_names: whose thresholds they are.
     """
 
     thresholds: Thresholds
     majority: int
-    task_names: tuple[str, ...]
-
-    def report(self) -> dict[str, Any]:
-        """What the trim removed, for the result."""
-        return trim_report(self.task_names, self.thresholds)
 
 
-def hold_election(vectors: TaskVectors, trim_ratio: float) -> Election:
-    """Find the thresholds of the trim, and the majority of the elected signs of all parameters.
+def hold_election(vectors: TaskVectors, thresholds: Thresholds) -> Election:
+    """Find the majority of the elected signs of all parameters after the trim: one pass.
 
-    Where that is tied too, the sign is -1, as in the authors' code. One pass beside those of the trim.
+    Where that is tied too, the sign is -1, as in the authors' code.
     """
-    thresholds = global_thresholds(vectors, trim_ratio)
     balance = 0
     for tau in task_vector_chunks(vectors):
         balance += int(elected_sign(apply_trim(tau, thresholds)).sum(dtype=torch.float64))
-    return Election(thresholds, 1 if balance > 0 else -1, tuple(vectors.task_names))
+    return Election(thresholds, 1 if balance > 0 else -1)
 
 
 def disjoint_mean(tau: torch.Tensor, majority: int) -> torch.Tensor:
     """Mean of the entries that carry the elected sign, zeros not counted. tau (T, ...) -> (...)."""
-    return mean_of_elected(tau, _settled_sign(tau, majority))
+    return mean_of_elected(tau, _sign_or_majority(tau, majority))
 
 
 def disjoint_sum(tau: torch.Tensor, majority: int) -> torch.Tensor:
     """Sum of the entries that carry the elected sign. tau (T, ...) -> (...)."""
-    sign = _settled_sign(tau, majority)
+    sign = _sign_or_majority(tau, majority)
     return sign * torch.relu(tau * sign).sum(0)
 
 
-def _settled_sign(tau: torch.Tensor, majority: int) -> torch.Tensor:
+def _sign_or_majority(tau: torch.Tensor, majority: int) -> torch.Tensor:
     sign = elected_sign(tau)
     return torch.where(sign == 0, torch.full_like(sign, majority), sign)
 
 
 @register
-class Ties(ScaledMethod):
+class Ties(MergeMethod):
     """TIES. The trim is global over all parameters, as in the paper (mergekit trims each tensor by itself)."""
 
     name = "ties"
@@ -94,24 +85,19 @@ class Ties(ScaledMethod):
             "0.3 for the sum.",
         ),
     )
+    trims = "trim_ratio"
     by_rows = True
 
-    def factor(self, values: Mapping[str, Any]) -> float:
-        """The scale given; auto is 1 for the mean and 0.3 for the sum."""
-        if values["scale"] != AUTO:
-            return float(values["scale"])
-        return 1.0 if values["combine"] == "mean" else 0.3
+    def automatic(self, name: str, found: Mapping[str, float], known: Findings) -> Automatic:
+        """1 for the mean, 0.3 for the sum."""
+        return Automatic(1.0 if known.values["combine"] == "mean" else 0.3)
 
-    def prepare(self, vectors: TaskVectors, values: Mapping[str, Any], seed: int) -> Election:
-        """Thresholds and the majority sign."""
-        return hold_election(vectors, values["trim_ratio"])
+    def prepare(self, vectors: TaskVectors, values: Mapping[str, Any], seed: int, thresholds: Thresholds) -> Election:
+        """The majority sign."""
+        return hold_election(vectors, thresholds)
 
-    def unit_change(self, chunk: Chunk, run: Run[Election]) -> torch.Tensor:
+    def components(self, chunk: Chunk, run: Run[Election]) -> Components:
         """Trim, elect, combine."""
         trimmed = apply_trim(chunk.tau, run.prepared.thresholds)
         combine = disjoint_mean if run.values["combine"] == "mean" else disjoint_sum
-        return combine(trimmed, run.prepared.majority)
-
-    def report(self, run: Run[Election]) -> dict[str, Any]:
-        """What the trim removed, and the coefficient used."""
-        return {**run.prepared.report(), "scale": self.factor(run.values)}
+        return {SCALE: combine(trimmed, run.prepared.majority)}

@@ -1,0 +1,258 @@
+"""The contract of a merge method.
+
+A method is linear in its coefficients: it gives the *components* of a change, and
+
+    merged = base + sum over c of coefficient_c * component_c
+
+is the same code for all of them (see `linear`). What a method has to say is therefore small:
+
+- its hyperparameters, and which of them are coefficients;
+- whether it trims the task vectors (`trims`), and what else it must know of all parameters first (`prepare`);
+- the components of one chunk (`components`), and, where votes of a whole layer matter, `break_ties`;
+- what "auto" comes to (`automatic`).
+
+Nothing here is told which checkpoints there are or where the result goes. A pass over a chunk can be fused by
+overriding `merge_chunk`; a method that merges neuron by neuron can take its components from the first pass of
+interference (`FirstPassHook`), so that the live merge and the heatmaps share one reading of the weights.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeVar
+
+import torch
+
+from neuromerge.checkpoints.roles import Parameter
+from neuromerge.errors import SettingError
+from neuromerge.merging.hyperparameters import AUTO, Hyperparameter
+from neuromerge.merging.linear import LAMBDAS, SCALE, Coefficients, Components, combine
+from neuromerge.merging.trim import Thresholds, global_thresholds
+from neuromerge.merging.vectors import Chunk, TaskVectors
+
+if TYPE_CHECKING:
+    from neuromerge.merging.staged import Statistics
+    from neuromerge.merging.subspaces import Vote
+
+Prepared = TypeVar("Prepared")
+
+
+@dataclass(frozen=True, slots=True)
+class Findings:
+    """What an automatic coefficient may follow from. Costly findings are looked up only when they are asked for.
+
+    Attributes:
+        values: the method's own hyperparameters, checked.
+        thresholds: gives the thresholds of the global trim.
+    """
+
+    values: Mapping[str, Any]
+    thresholds: Callable[[], Thresholds]
+
+
+@dataclass(frozen=True, slots=True)
+class Run(Generic[Prepared]):
+    """One merge by one method: what holds for all of its parameters.
+
+    Attributes:
+        values: the method's own hyperparameters, checked. Components depend on none of the coefficients in it.
+        seed: of everything drawn at random.
+        task_names: T names.
+        thresholds: of the global trim; they keep everything where the method does not trim.
+        prepared: what the method's `prepare` found out.
+    """
+
+    values: Mapping[str, Any]
+    seed: int
+    task_names: tuple[str, ...]
+    thresholds: Thresholds
+    prepared: Prepared
+
+    @property
+    def findings(self) -> Findings:
+        """What this run knows of its coefficients."""
+        return Findings(self.values, lambda: self.thresholds)
+
+
+@dataclass(frozen=True, slots=True)
+class Automatic:
+    """What "auto" came to, and a sentence for the user where the number needs one."""
+
+    value: float
+    warning: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class BrokenTies:
+    """Rows whose tied vote the whole layer has decided: their share of an `AlongBase` component.
+
+    Attributes:
+        coefficient: name of the component.
+        rows: (m,) rows of the parameter.
+        factor: (m,) what to add to the component's factors there (the tied rows voted 0).
+    """
+
+    coefficient: str
+    rows: torch.Tensor
+    factor: torch.Tensor
+
+
+@dataclass(frozen=True)
+class MergeReport:
+    """What a merge found out on its way.
+
+    Attributes:
+        coefficients: the numbers used, by name of the hyperparameter.
+        sigma: largest share of L1 norm that the trim removed, over tasks; None where nothing was trimmed by size.
+        sigma_per_task, kept_share: by task name, the shares of L1 norm removed and of entries kept.
+        neurons: number of neurons decomposed.
+        ill_conditioned_per_layer: number of neurons whose merge hangs on rounding.
+        warnings: sentences that the user should see.
+    """
+
+    coefficients: dict[str, float] = field(default_factory=dict)
+    sigma: float | None = None
+    sigma_per_task: dict[str, float] = field(default_factory=dict)
+    kept_share: dict[str, float] = field(default_factory=dict)
+    neurons: int = 0
+    ill_conditioned_per_layer: dict[str, int] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
+
+    def trimmed(self, task_names: Sequence[str], thresholds: Thresholds) -> MergeReport:
+        """The same, with what a trim did to each task."""
+        return replace(
+            self,
+            sigma=thresholds.sigma,
+            sigma_per_task=dict(zip(task_names, thresholds.removed_share.tolist(), strict=True)),
+            kept_share=dict(zip(task_names, thresholds.kept_share.tolist(), strict=True)),
+        )
+
+
+class FirstPassHook(Protocol):
+    """For a method whose components the first pass of interference finds on its way.
+
+    That pass decomposes every neuron, and keeps its statistics and one merged part of each parameter. A live merge
+    by such a method needs no pass of its own: a new trim ratio costs one reading, for weights and heatmaps alike.
+    """
+
+    def vote(self, values: Mapping[str, Any]) -> Vote:
+        """The rule by which the pass shall merge orthogonal parts; hashable, equal for equal values."""
+        ...
+
+    def components(self, statistics: Statistics, merged: torch.Tensor) -> Components:
+        """The components of a whole parameter, ties broken, from what the pass left of it."""
+        ...
+
+    def merge_chunk(
+        self,
+        chunk: Chunk,
+        thresholds: Thresholds,
+        statistics: Statistics,
+        coefficients: Mapping[str, float],
+        out: torch.Tensor,
+    ) -> None:
+        """Write the merged weights of a chunk into `out` where the statistics were kept, and the parts were not."""
+        ...
+
+
+class MergeMethod(ABC):
+    """One merge method. Stateless: what `prepare` finds out is returned and handed back in a `Run`."""
+
+    name: ClassVar[str]
+    title: ClassVar[str]
+    summary: ClassVar[str]  # one plain sentence
+    citation: ClassVar[str]
+    hyperparameters: ClassVar[tuple[Hyperparameter, ...]]
+    coefficients: ClassVar[tuple[str, ...]] = (SCALE,)
+    """Hyperparameters that merely multiply a component: ``("scale",)``, the three lambdas, or none (then 1)."""
+    trims: ClassVar[str | None] = None
+    """Name of the hyperparameter that is the ratio of a global trim of the task vectors; None without one."""
+    by_rows: ClassVar[bool] = False
+    """True where chunks of neurons can be merged apart: keeps memory bounded, the data in the cache, all cores busy."""
+    stochastic: ClassVar[bool] = False
+    """True where the seed changes the result."""
+    first_pass: ClassVar[FirstPassHook | None] = None
+    """How to take the components from the first pass of interference; None for a method with passes of its own."""
+
+    def begin(
+        self, vectors: TaskVectors, values: Mapping[str, Any], seed: int, thresholds: Thresholds | None = None
+    ) -> Run[Any]:
+        """Start a merge: make the global passes that the method needs.
+
+        `thresholds` are those of `trim_ratio(values)` where the caller has them already.
+        """
+        if thresholds is None:
+            thresholds = global_thresholds(vectors, self.trim_ratio(values))
+        prepared = self.prepare(vectors, values, seed, thresholds)
+        return Run(values, seed, tuple(vectors.task_names), thresholds, prepared)
+
+    def trim_ratio(self, values: Mapping[str, Any]) -> float:
+        """The share of each task vector that the global trim removes; 0 for a method that does not trim."""
+        return 0.0 if self.trims is None else float(values[self.trims])
+
+    def structure(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Those of the values that components depend on: all but the coefficients."""
+        return {name: value for name, value in values.items() if name not in self.coefficients}
+
+    def prepare(self, vectors: TaskVectors, values: Mapping[str, Any], seed: int, thresholds: Thresholds) -> Any:
+        """Global passes before any output, beyond the trim (vote totals, quantiles). None when it needs none."""
+        return None
+
+    @abstractmethod
+    def components(self, chunk: Chunk, run: Run[Any]) -> Components:
+        """The components of a chunk by the name of their coefficient (`UNIT` without any).
+
+        Tensors are the method's own (not views of `chunk.tau`), shaped as `chunk.base`, in its dtype. Task vectors
+        come as they are: a method that trims applies `run.thresholds`. A chunk is a whole parameter, unless
+        `by_rows` is set: then linear maps come in chunks of neurons, in any order, in several threads at once.
+        """
+
+    def break_ties(self, parameter: Parameter, run: Run[Any]) -> BrokenTies | None:
+        """After the last chunk of a parameter: what only the whole layer decides. None where there is nothing."""
+        return None
+
+    def automatic(self, name: str, found: Mapping[str, float], known: Findings) -> Automatic:
+        """What "auto" is for the coefficient `name`; `found` are the coefficients before it, in their order."""
+        raise SettingError(f"The method {self.name} has no automatic {name}.")
+
+    def resolve(self, known: Findings) -> Coefficients:
+        """The coefficients as numbers: the one place where "auto" becomes one."""
+        found: dict[str, float] = {}
+        warnings = []
+        for name in self.coefficients:
+            value = known.values[name]
+            if value != AUTO:
+                found[name] = float(value)
+                continue
+            automatic = self.automatic(name, found, known)
+            found[name] = automatic.value
+            if automatic.warning:
+                warnings.append(automatic.warning)
+        return Coefficients(found, tuple(warnings))
+
+    def merge_chunk(
+        self, chunk: Chunk, run: Run[Any], coefficients: Mapping[str, float], out: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """The merged weights of a chunk, shaped as its base; into `out` where it is given (any floating dtype).
+
+        A method may override this by a fused pass that forms no components.
+        """
+        return combine(chunk.base, self.components(chunk, run), coefficients, out)
+
+    def report(self, run: Run[Any], coefficients: Coefficients) -> MergeReport:
+        """What the result shall say of the merge."""
+        report = MergeReport(dict(coefficients.values), warnings=coefficients.warnings)
+        return report if self.trims is None else report.trimmed(run.task_names, run.thresholds)
+
+
+def check_contract(method: MergeMethod) -> None:
+    """Raises ValueError where a method's declaration contradicts itself."""
+    names = {spec.name for spec in method.hyperparameters}
+    legal = ((), (SCALE,), tuple(LAMBDAS.values()))
+    if method.coefficients not in legal:
+        raise ValueError(f"{method.name}: coefficients must be one of {legal}, not {method.coefficients}")
+    missing = [name for name in (*method.coefficients, method.trims) if name is not None and name not in names]
+    if missing:
+        raise ValueError(f"{method.name}: there is no hyperparameter {missing[0]!r}")
