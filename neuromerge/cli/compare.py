@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from neuromerge.cli.options import SPLITS, as_names, as_seed, family_options, json_option, quiet_option
+from neuromerge.cli.options import SPLITS, Names, as_names, as_seed, family_options, json_option, quiet_option
 from neuromerge.cli.printing import progress_bar
 
 SUMMARY = "compare methods on the tasks of a family"
@@ -21,7 +21,9 @@ validation pictures, with the same budget for each method.
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Declare the options of the command."""
     family_options(parser)
-    parser.add_argument("--methods", metavar="M1,M2", type=as_names, help="methods to compare (all)")
+    parser.add_argument(
+        "--methods", metavar="M1,M2", nargs="+", type=as_names, action=Names, help="methods to compare (all)"
+    )
     parser.add_argument(
         "--tuned", action=argparse.BooleanOptionalAction, default=True, help="a second row with coefficients tuned"
     )

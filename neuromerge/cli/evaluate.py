@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from neuromerge.cli.options import SPLITS, as_names, as_pair, json_option, quiet_option
+from neuromerge.cli.options import SPLITS, as_names, as_pair, as_path, json_option, quiet_option
 from neuromerge.cli.printing import progress_bar
 
 SUMMARY = "measure accuracy on every task"
@@ -44,7 +44,7 @@ def run(options: argparse.Namespace) -> int:
             SPLITS[options.split],
             options.family,
             experts=options.experts,
-            samples=dict(options.images) or None,
+            samples={task: as_path(folder) for task, folder in options.images} or None,
             job=job,
         )
     print(table.to_json() if options.json else table.to_text())

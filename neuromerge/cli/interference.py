@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import argparse
 
-from neuromerge.cli.options import checkpoint_options, json_option, quiet_option
-from neuromerge.cli.printing import print_json, progress_bar, write_text
+from neuromerge.cli.options import as_path, checkpoint_options, json_option, quiet_option
+from neuromerge.cli.printing import print_json, progress_bar, require_writable, write_text
 from neuromerge.errors import SettingError
 
 SUMMARY = "table where tasks interfere, layer by layer"
@@ -28,7 +28,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--lambda-parallel", default="0", metavar="X", help="lambda_1, a number or auto (0)")
     parser.add_argument("--lambda-orthogonal", default="auto", metavar="X", help="lambda_2, a number or auto (auto)")
     parser.add_argument("--measure", default="cancellation", metavar="NAME", help="measure to print (cancellation)")
-    parser.add_argument("--csv", metavar="FILE", help="write the whole table to this file (- for standard output)")
+    parser.add_argument(
+        "--csv", metavar="FILE", type=as_path, help="write the whole table to this file (- for standard output)"
+    )
     json_option(parser)
     quiet_option(parser)
 
@@ -37,6 +39,8 @@ def run(options: argparse.Namespace) -> int:
     """Run the command. Returns the exit code."""
     import neuromerge
 
+    if options.csv != "-":
+        require_writable(options.csv)
     if not options.base or not options.task:
         raise SettingError("Name a base and at least one expert: --base B --task T1 --task T2.")
     with progress_bar(options.quiet) as job:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from neuromerge.cli.options import as_seed, checkpoint_options, json_option, quiet_option
+from neuromerge.cli.options import as_path, as_seed, checkpoint_options, json_option, quiet_option
 from neuromerge.cli.printing import number, print_json, progress_bar
 from neuromerge.errors import SettingError
 
@@ -40,7 +40,9 @@ that the base came from; --layout changes a CLIP model to the other one.
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Declare the options of the command."""
-    parser.add_argument("recipe", nargs="?", metavar="RECIPE", help="a YAML recipe, instead of --base and --task")
+    parser.add_argument(
+        "recipe", nargs="?", type=as_path, metavar="RECIPE", help="a YAML recipe, instead of --base and --task"
+    )
     checkpoint_options(parser)
     parser.add_argument("--method", metavar="NAME", help="merge method (neuromerging); see `neuromerge methods`")
     parser.add_argument("--seed", type=as_seed, metavar="N", help="seed of methods that draw at random (0)")

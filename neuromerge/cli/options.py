@@ -6,6 +6,11 @@ A converter raises `argparse.ArgumentTypeError` with what it expected and what i
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from neuromerge.settings.setting import MAX_SEED
 
 SPLITS = {"val": "validation", "validation": "validation", "test": "test", "quick": "quick"}
 
@@ -23,14 +28,33 @@ def quiet_option(parser: argparse.ArgumentParser) -> None:
 def checkpoint_options(parser: argparse.ArgumentParser) -> None:
     """`--base`, `--task` and `--device`: which checkpoints, and where to compute."""
     parser.add_argument("--base", metavar="BASE", help="the model that all experts were fine-tuned from")
-    parser.add_argument("--task", metavar="EXPERT", action="append", default=[], help="one expert; give it for each")
+    parser.add_argument(
+        "--task", metavar="EXPERT", nargs="+", action="extend", default=[], help="the experts; may be given again"
+    )
     parser.add_argument("--device", default="cpu", metavar="D", help="where to compute: cpu (default) or cuda")
 
 
 def family_options(parser: argparse.ArgumentParser) -> None:
     """`--family` and `--tasks`: experts that a model family lists."""
     parser.add_argument("--family", default="pictoclip", metavar="NAME", help="model family (pictoclip)")
-    parser.add_argument("--tasks", metavar="T1,T2", type=as_names, help="tasks to merge (all of the family)")
+    parser.add_argument(
+        "--tasks", metavar="T1,T2", nargs="+", type=as_names, action=Names, help="tasks to merge (all of the family)"
+    )
+
+
+class Names(argparse.Action):
+    """Collects names that are separated by commas, by spaces, or given again. For `nargs="+"` and `as_names`."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: str | Sequence[Any] | None,
+        option_string: str | None = None,
+    ) -> None:
+        """Add the names to those that are there."""
+        named = [name for names in values or () for name in names]
+        setattr(namespace, self.dest, [*(getattr(namespace, self.dest) or ()), *named])
 
 
 def as_names(text: str) -> list[str]:
@@ -69,11 +93,16 @@ def _as_whole(text: str, low: int, high: int) -> int:
     return number
 
 
+def as_path(text: str) -> str:
+    """The path of a file; ``~`` is the home folder, also where no shell has put it in (``--csv=~/trials.csv``)."""
+    return str(Path(text).expanduser())
+
+
 def as_port(text: str) -> int:
     """A TCP port, 1 to 65535."""
     return _as_whole(text, 1, 65535)
 
 
 def as_seed(text: str) -> int:
-    """A seed, 0 to 2**63 - 1."""
-    return _as_whole(text, 0, 2**63 - 1)
+    """A seed, 0 to `MAX_SEED`."""
+    return _as_whole(text, 0, MAX_SEED)

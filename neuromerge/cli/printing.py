@@ -70,8 +70,15 @@ def number(value: Any) -> str:
 
 def require_writable(path: str | None) -> None:
     """Raise StorageError now rather than after an hour of searching."""
-    if path is not None and not Path(path).resolve().parent.is_dir():
+    if path is None:
+        return
+    target = Path(path).resolve()
+    if not target.parent.is_dir():
         raise StorageError(f"{path} cannot be written: its folder does not exist. Make it first.")
+    if target.is_dir():
+        raise StorageError(f"{path} cannot be written: it is a folder. Name a file in it.")
+    if not os.access(target.parent, os.W_OK):
+        raise StorageError(f"{path} cannot be written: its folder is closed to you. Choose another place.")
 
 
 def write_text(path: str, text: str) -> None:

@@ -3,13 +3,27 @@
 from __future__ import annotations
 
 import argparse
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
 
-from neuromerge.cli.options import as_names, as_pair, as_range, as_seed, family_options, json_option, quiet_option
+from neuromerge.cli.options import (
+    Names,
+    as_names,
+    as_pair,
+    as_path,
+    as_range,
+    as_seed,
+    family_options,
+    json_option,
+    quiet_option,
+)
 from neuromerge.cli.printing import number, print_json, progress_bar, require_writable, write_text
+from neuromerge.progress import Job
 
 if TYPE_CHECKING:
-    from neuromerge.exploration.results import Trial
+    from neuromerge.search.study import SweepResult
+    from neuromerge.search.trials import Trial
 
 SUMMARY = "search the best parameters on validation data"
 EPILOG = """\
@@ -20,7 +34,8 @@ examples
   neuromerge sweep --trials 200 --storage study.db
       run the same line on several machines (with a database URL) and they share the work; run it again to go on
 
-Settings are scored on validation pictures only. `neuromerge merge best.yaml --out merged` makes the best one.
+Settings are scored on validation pictures only. A parameter with --set is not searched.
+`neuromerge merge best.yaml --out merged` makes the best one.
 """
 
 
@@ -32,42 +47,53 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--sampler", choices=("tpe", "grid"), default="tpe", help="how to choose trials (tpe)")
     parser.add_argument("--storage", metavar="URL", help="database URL or SQLite file: resume the study, or share it")
     parser.add_argument("--study", metavar="NAME", help="name of the study in the storage")
-    parser.add_argument("--search", metavar="P1,P2", type=as_names, help="parameters to search")
+    parser.add_argument(
+        "--search", metavar="P1,P2", nargs="+", type=as_names, action=Names, help="parameters to search"
+    )
     parser.add_argument(
         "--range",
         metavar="P=LOW:HIGH",
+        nargs="+",
         type=as_range,
-        action="append",
+        action="extend",
         default=[],
         help="search a parameter within this",
     )
     parser.add_argument(
-        "--set", metavar="P=VALUE", type=as_pair, action="append", default=[], help="fix a parameter at this value"
+        "--set",
+        metavar="P=VALUE",
+        nargs="+",
+        type=as_pair,
+        action="extend",
+        default=[],
+        help="fix a parameter at this value instead of searching it",
     )
     parser.add_argument("--seed", type=as_seed, default=0, metavar="N", help="seed of the search (0)")
-    parser.add_argument("--csv", metavar="FILE", help="write every trial to this file")
-    parser.add_argument("--recipe", metavar="FILE", help="write the best setting to this recipe")
+    parser.add_argument("--csv", metavar="FILE", type=as_path, help="write every trial to this file")
+    parser.add_argument("--recipe", metavar="FILE", type=as_path, help="write the best setting to this recipe")
     json_option(parser)
     quiet_option(parser)
 
 
 def run(options: argparse.Namespace) -> int:
     """Run the command. Returns the exit code."""
-    from neuromerge.search.sweep import sweep, trials_to_csv
+    from neuromerge.exploration.workspace import Workspace
+    from neuromerge.search.sweep import sweep
+    from neuromerge.search.trials import trials_to_csv
+    from neuromerge.settings.choices import family_of, make_setting
     from neuromerge.settings.recipes import dump_recipe, recipe_of
 
     for path in (options.csv, options.recipe):
         require_writable(path)
+    family = family_of(options.family)
+    if options.recipe:  # what cannot be written down is said before the search, not after it
+        dump_recipe(recipe_of(make_setting(family, options.tasks, options.method, dict(options.set)), family))
     with progress_bar(options.quiet) as job:
-
-        def told(trial: Trial, total: int) -> None:
-            value = "failed" if trial.value is None else f"{100 * trial.value:.1f} %"
-            job.report(min(trial.number + 1, total), total, f"trial {trial.number}: {value}")
-
         found = sweep(
-            options.family,
+            family,
             options.tasks,
             options.method,
+            objective=Workspace({family.name: family}).validation_scores,
             trials=options.trials,
             sampler=options.sampler,
             storage=options.storage,
@@ -76,35 +102,57 @@ def run(options: argparse.Namespace) -> int:
             hyperparameters=dict(options.set),
             search=options.search,
             ranges=dict(options.range),
-            on_trial=told,
+            on_trial=_teller(job),
         )
+    # Printed before anything is written: a full disk must not cost the result.
+    if options.json:
+        print_json(_as_dict(found))
+    else:
+        print(_as_text(found))
     if options.csv:
         write_text(options.csv, trials_to_csv(found.trials))
     if options.recipe and found.best is not None:
-        value = f"mean validation accuracy {found.best_value:.4f}" if found.best_value is not None else ""
-        write_text(options.recipe, dump_recipe(recipe_of(found.best), notes=[value] if value else []))
-    if options.json:
-        best = found.best
-        print_json(
-            {
-                "best": None if best is None else {"method": best.method, "parameters": dict(best.hyperparameters)},
-                "best_value": found.best_value,
-                "importances": found.importances,
-                "trials": [vars(trial) for trial in found.trials],
-                "study_name": found.study_name,
-                "storage": found.storage,
-                "seed": found.seed,
-            }
-        )
-    elif found.best is None or found.best_value is None:
-        print(f"No trial of {found.study_name} is complete.")
-    else:
-        complete = sum(trial.state == "complete" for trial in found.trials)
-        print(f"Best of {complete} trials: {100 * found.best_value:.1f} % mean validation accuracy")
-        print("  " + ", ".join(f"{name} {number(value)}" for name, value in found.best.hyperparameters))
-        for name, share in sorted(found.importances.items(), key=lambda item: -item[1]):
-            print(f"  {name} explains {100 * share:.0f} % of the differences")
-        print(
-            f"  study {found.study_name}" + (f" in {found.storage}" if found.storage else "") + f", seed {found.seed}"
-        )
+        notes = [] if found.best_value is None else [f"mean validation accuracy {found.best_value:.4f}"]
+        write_text(options.recipe, dump_recipe(recipe_of(found.best, family), notes=notes))
     return 0
+
+
+def _teller(job: Job) -> Callable[[Trial, int], None]:
+    def told(trial: Trial, total: int) -> None:
+        value = "failed" if trial.value is None else f"{100 * trial.value:.1f} %"
+        job.report(min(trial.number + 1, total), total, f"trial {trial.number}: {value}")
+
+    return told
+
+
+def _as_dict(found: SweepResult) -> dict[str, Any]:
+    best = found.best
+    return {
+        "best": None if best is None else {"method": best.method, "parameters": dict(best.hyperparameters)},
+        "best_value": found.best_value,
+        "importances": found.importances,
+        "trials": [_trial_as_dict(trial) for trial in found.trials],
+        "study_name": found.study_name,
+        "storage": found.storage,
+        "seed": found.seed,
+    }
+
+
+def _trial_as_dict(trial: Trial) -> dict[str, Any]:
+    plain = asdict(trial)
+    return {"parameters": plain.pop("hyperparameters"), **plain}  # the word of recipes and of the other commands
+
+
+def _as_text(found: SweepResult) -> str:
+    if found.best is None or found.best_value is None:
+        return f"No trial of {found.study_name} is complete."
+    complete = sum(trial.state == "complete" for trial in found.trials)
+    lines = [
+        f"Best of {complete} trials: {100 * found.best_value:.1f} % mean validation accuracy",
+        "  " + ", ".join(f"{name} {number(value)}" for name, value in found.best.hyperparameters),
+    ]
+    for name, share in sorted(found.importances.items(), key=lambda item: -item[1]):
+        lines.append(f"  {name} explains {100 * share:.0f} % of the differences")
+    where = f" in {found.storage}" if found.storage else ""
+    lines.append(f"  study {found.study_name}{where}, seed {found.seed}")
+    return "\n".join(lines)

@@ -207,33 +207,3 @@ class Confusion:
     task: str
     classes: tuple[str, ...]
     counts: np.ndarray
-
-
-@dataclass(frozen=True)
-class Landscape:
-    """Mean validation accuracy over a grid: `value` (len(y), len(x)), NaN where not computed yet.
-
-    `images` is the number of validation images behind each value.
-    """
-
-    x_name: str
-    y_name: str
-    x: np.ndarray
-    y: np.ndarray
-    value: np.ndarray
-    current: tuple[float, float] | None = None
-    fixed: dict[str, float] = field(default_factory=dict)
-    images: int = 0
-
-
-@dataclass(frozen=True)
-class Trial:
-    """One visited setting of a search or of the user's own hand."""
-
-    number: int
-    origin: str  # "tpe" | "grid" | "hand"
-    hyperparameters: dict[str, float | str]
-    value: float | None  # mean validation accuracy
-    seconds: float
-    state: str  # complete | running | failed | pruned
-    per_task: dict[str, float] = field(default_factory=dict)  # validation accuracy of each merged task

@@ -35,7 +35,6 @@ from neuromerge.exploration.results import (
     GalleryItem,
     GalleryPage,
     Heatmap,
-    Landscape,
     LayerDetail,
     MergeSummary,
     NeuronDetail,
@@ -47,7 +46,8 @@ from neuromerge.merging.measures import Cell, Measure, get_measure, measures
 from neuromerge.merging.staged import NeuronStatistics, PointwiseStatistics
 from neuromerge.progress import UNATTENDED, Job
 from neuromerge.search import landscape
-from neuromerge.settings.choices import change, describe, quoted
+from neuromerge.search.landscape import Landscape
+from neuromerge.settings.choices import describe, quoted
 from neuromerge.settings.setting import Setting
 
 if TYPE_CHECKING:
@@ -455,13 +455,17 @@ class Workspace:
         tasks = self._measurable(setting, split)
         _, models = self._room(setting.family)
         images = sum(len(models.samples(task, split)) for task in tasks)
-        used = self.summary(setting, job)
-
-        def score(point: Mapping[str, float]) -> float:
-            scores = self._merged_scores(change(setting, models.family, **point), split, job)
-            return sum(scores.values()) / len(scores)
-
-        yield from landscape.grow(setting, used, x_name, y_name, points, score, images)
+        yield from landscape.grow(
+            lambda setting, job: self._merged_scores(setting, split, job),
+            setting,
+            x_name,
+            y_name,
+            points=points,
+            in_use=self.summary(setting, job).coefficients,
+            images=images,
+            family=models.family,
+            job=job,
+        )
 
     def export(
         self,

@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from neuromerge.exploration.results import Landscape, Trial
 from neuromerge.figures.figure import Figure, Trace, note, number, numbers, percents, plain
 from neuromerge.figures.theme import SMALL, token
+from neuromerge.search.landscape import Landscape
+from neuromerge.search.trials import Trial
 
 NAMES = {
     "lambda_parallel": "λ₁ parallel",

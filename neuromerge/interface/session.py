@@ -8,8 +8,7 @@ from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from neuromerge.exploration.results import Trial
-from neuromerge.search.sweep import hand_trial
+from neuromerge.search.trials import Trial, hand_trial
 from neuromerge.settings.choices import History, describe
 from neuromerge.settings.setting import Setting
 

@@ -12,13 +12,14 @@ import gradio as gr
 from neuromerge.deployment import deployment
 from neuromerge.errors import Cancelled, LimitError, SettingError
 from neuromerge.evaluation.families import Family
-from neuromerge.exploration.results import Landscape, Trial
 from neuromerge.figures import tuning
 from neuromerge.figures.figure import message
 from neuromerge.interface.page import Moment, Tab, applying
 from neuromerge.interface.plotly_view import PlotlyView, read_pick
 from neuromerge.progress import Job
-from neuromerge.search.sweep import Search, trials_to_csv
+from neuromerge.search.landscape import Landscape
+from neuromerge.search.study import Search
+from neuromerge.search.trials import Trial, trials_to_csv
 from neuromerge.settings.choices import change, short
 
 PAIRS = {

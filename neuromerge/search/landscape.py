@@ -1,4 +1,4 @@
-"""Landscapes: mean accuracy over a grid of two coefficients, measured from coarse to fine.
+"""Landscapes: mean accuracy over a grid of two hyperparameters, measured from coarse to fine.
 
 A grid costs a whole evaluation a point, so the order matters: the first dozen points already show where the
 hill is, and whoever watches can stop there. Points that share a trim ratio are measured together where the
@@ -8,16 +8,22 @@ trim ratio is an axis, because they share a first pass.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from neuromerge.errors import SettingError
-from neuromerge.exploration.results import Landscape, MergeSummary
 from neuromerge.merging.registry import AUTO
-from neuromerge.search.sweep import axes_of
-from neuromerge.settings.choices import quoted
+from neuromerge.progress import UNATTENDED, Job
+from neuromerge.search.axes import axes_of
+from neuromerge.search.objective import Objective, mean_score
+from neuromerge.settings.choices import change, quoted
 from neuromerge.settings.setting import Setting
+
+if TYPE_CHECKING:
+    from neuromerge.evaluation.families import Family
 
 POINTS = (9, 7)
 MAX_POINTS = 2_500
@@ -25,19 +31,49 @@ YIELD_SECONDS = 0.4
 _EXPENSIVE = "trim_ratio"
 
 
+@dataclass(frozen=True)
+class Landscape:
+    """Mean accuracy in [0, 1] over a grid: `value` (len(y), len(x)), NaN where not computed yet.
+
+    `current` is the setting's own place, `fixed` the numbers that the axes do not vary, `images` the number of
+    pictures behind each value.
+    """
+
+    x_name: str
+    y_name: str
+    x: np.ndarray
+    y: np.ndarray
+    value: np.ndarray
+    current: tuple[float, float] | None = None
+    fixed: dict[str, float] = field(default_factory=dict)
+    images: int = 0
+
+
 def grow(
+    objective: Objective,
     setting: Setting,
-    used: MergeSummary,
     x_name: str,
     y_name: str,
-    points: tuple[int, int],
-    score: Callable[[Mapping[str, float]], float],
-    images: int,
+    *,
+    points: tuple[int, int] = POINTS,
+    in_use: Mapping[str, float] | None = None,
+    images: int = 0,
+    family: Family | str | None = None,
+    job: Job = UNATTENDED,
 ) -> Iterator[Landscape]:
     """The landscape around `setting`, yielded every now and then while it fills, and once when complete.
 
-    `score` measures one point, given as {x_name: value, y_name: value}. Raises SettingError when an axis is no
-    numeric parameter of the method or the grid is too large.
+    Args:
+        objective: scores the setting of one point.
+        setting: gives everything that the axes do not.
+        x_name, y_name: two different numeric hyperparameters of the setting's method.
+        points: number of values on the x and on the y axis.
+        in_use: what the coefficients that are ``auto`` in `setting` came to.
+        images: number of pictures behind each value, for the reader.
+        family: the setting's family, where no registry knows it.
+        job: stops it.
+
+    Raises SettingError when an axis is no numeric hyperparameter of the method or the grid is too large.
     """
     x, y = _values(setting, x_name, points[0]), _values(setting, y_name, points[1])
     if x_name == y_name:
@@ -45,30 +81,17 @@ def grow(
     if len(x) * len(y) > MAX_POINTS:
         raise SettingError(f"A landscape can have at most {MAX_POINTS} points, not {len(x) * len(y)}.")
     value = np.full((len(y), len(x)), np.nan)
-    here = (_present(setting, used, x_name), _present(setting, used, y_name))
-    fixed = {
-        name: _present(setting, used, name)
-        for name, given in setting.hyperparameters
-        if name not in (x_name, y_name)
-        and not isinstance(given, bool)
-        and (given == AUTO or not isinstance(given, str))
-    }
+    numbers = _numbers(setting, in_use or {})
+    here = (numbers[x_name], numbers[y_name]) if x_name in numbers and y_name in numbers else None
+    fixed = {name: number for name, number in numbers.items() if name not in (x_name, y_name)}
 
     def picture() -> Landscape:
-        return Landscape(
-            x_name=x_name,
-            y_name=y_name,
-            x=x,
-            y=y,
-            value=value.copy(),
-            current=None if None in here else (here[0], here[1]),  # type: ignore[arg-type]
-            fixed={name: number for name, number in fixed.items() if number is not None},
-            images=images,
-        )
+        return Landscape(x_name, y_name, x, y, value.copy(), here, fixed, images)
 
     shown = time.monotonic()
     for row, column in _order(len(y), len(x), by_row=y_name == _EXPENSIVE, by_column=x_name == _EXPENSIVE):
-        value[row, column] = score({x_name: float(x[column]), y_name: float(y[row])})
+        point = {x_name: float(x[column]), y_name: float(y[row])}
+        value[row, column] = mean_score(objective(change(setting, family, **point), job))
         if time.monotonic() - shown >= YIELD_SECONDS:
             yield picture()
             shown = time.monotonic()
@@ -84,12 +107,14 @@ def _values(setting: Setting, name: str, points: int) -> np.ndarray:
     return np.array(axis.grid(points), dtype=np.float64)
 
 
-def _present(setting: Setting, used: MergeSummary, name: str) -> float | None:
-    """The value in use: what auto came to where the setting says auto; None where it is not known."""
-    given = setting.value(name)
-    if given != AUTO:
-        return float(given)
-    return used.coefficients.get(name)
+def _numbers(setting: Setting, in_use: Mapping[str, float]) -> dict[str, float]:
+    """The numeric hyperparameters; of those that are ``auto``, what they came to where that is known."""
+    given = {name: in_use.get(name) if value == AUTO else value for name, value in setting.hyperparameters}
+    return {
+        name: float(value)
+        for name, value in given.items()
+        if isinstance(value, int | float) and not isinstance(value, bool)
+    }
 
 
 def _level(count: int) -> list[int]:

@@ -13,13 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 from neuromerge.errors import SettingError
 from neuromerge.merging import registry
-from neuromerge.settings.setting import Setting, Value
+from neuromerge.settings.setting import MAX_SEED, Setting, Value
 
 if TYPE_CHECKING:
     from neuromerge.evaluation.families import Family
 
 DEFAULT_METHOD = "neuromerging"
-MAX_SEED = 2**32 - 1
 
 
 def family_of(family: Family | str) -> Family:

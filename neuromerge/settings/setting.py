@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+MAX_SEED = 2**32 - 1
 Value = float | int | bool | str
 
 

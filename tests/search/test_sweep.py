@@ -15,8 +15,10 @@ import pytest
 
 from neuromerge.errors import Cancelled, SettingError, StorageError
 from neuromerge.progress import UNATTENDED, Job
-from neuromerge.search import sweep as sweeps
-from neuromerge.search.sweep import Axis, Search, axes_of, hand_trial, sweep, trials_to_csv
+from neuromerge.search.axes import Axis, axes_of
+from neuromerge.search.study import Search
+from neuromerge.search.sweep import sweep
+from neuromerge.search.trials import hand_trial, trials_to_csv
 from neuromerge.settings.choices import make_setting
 
 
@@ -144,8 +146,9 @@ WORKER = """
 import sys, time
 sys.path.insert(0, {root!r})
 from dataclasses import dataclass, field
-from neuromerge.search import sweep as sweeps
-sweeps.HEARTBEAT_SECONDS, sweeps.GRACE_SECONDS = 1, 2
+from neuromerge.search import storage
+from neuromerge.search.sweep import sweep
+storage.HEARTBEAT_SECONDS, storage.GRACE_SECONDS = 1, 2
 
 @dataclass(frozen=True)
 class Family:
@@ -158,7 +161,7 @@ def slow(setting, job):
     return {{"digits": 1 - abs(setting.value("lambda_orthogonal") - 2) / 10}}
 
 print("started", flush=True)
-sweeps.sweep(Family(), ["digits"], objective=slow, trials=18, sampler={sampler!r}, storage={storage!r}, seed=5,
+sweep(Family(), ["digits"], objective=slow, trials=18, sampler={sampler!r}, storage={storage!r}, seed=5,
              search=["lambda_orthogonal", "lambda_parallel"],
              on_trial=lambda trial, total: print(trial.number, flush=True))
 """
@@ -167,7 +170,7 @@ sweeps.sweep(Family(), ["digits"], objective=slow, trials=18, sampler={sampler!r
 @pytest.mark.slow
 def test_two_processes_share_a_study_and_one_may_be_killed(tmp_path):
     storage = f"sqlite:///{tmp_path / 'study.db'}"
-    root = str(Path(sweeps.__file__).parents[2])
+    root = str(Path(__file__).parents[2])
     script = textwrap.dedent(WORKER).format(root=root, sampler="grid", storage=storage)
     command = [sys.executable, "-c", script]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
@@ -212,6 +215,24 @@ def test_axes():
     assert Axis("x", 0.0, 3.0, whole=True).grid(10) == [0, 1, 2, 3]
     assert Axis("x", choices=("a", "b")).grid(5) == ["a", "b"]
     assert Axis("x", 1.0, 1.0).grid(5) == [1.0]
+
+
+def test_a_fixed_hyperparameter_is_not_searched(family):
+    result = run(family, trials=4, ranges={"lambda_orthogonal": (0.5, 3)}, hyperparameters={"lambda_parallel": 0})
+    assert all(set(t.hyperparameters) == {"lambda_orthogonal", "trim_ratio"} for t in result.trials)
+    assert result.best.value("lambda_parallel") == 0
+
+
+@pytest.mark.parametrize("options", [{"search": ["trim_ratio"]}, {"ranges": {"trim_ratio": (0.1, 0.9)}}], ids=str)
+def test_searching_what_is_fixed_is_refused(family, options):
+    with pytest.raises(SettingError, match="trim_ratio is to be searched and has a fixed value too"):
+        run(family, trials=1, hyperparameters={"trim_ratio": 0.5}, **options)
+
+
+def test_where_everything_is_fixed_nothing_is_left_to_search(family):
+    fixed = {"lambda_parallel": 0, "lambda_orthogonal": 1, "trim_ratio": 0.8}
+    with pytest.raises(SettingError, match="Nothing is left to search"):
+        run(family, trials=1, hyperparameters=fixed)
 
 
 def test_csv(family):
