@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from neuromerge.atomic import replacing
 from neuromerge.errors import StorageError
 from neuromerge.progress import UNATTENDED, Job
 
@@ -82,12 +83,9 @@ def require_writable(path: str | None) -> None:
 
 
 def write_text(path: str, text: str) -> None:
-    """Write a small text file beside its target, then move it there."""
-    target = Path(path)
-    partial = target.with_name(f".{target.name}.partial-{os.getpid()}")
+    """Write a small text file, whole or not at all. Raises StorageError."""
     try:
-        partial.write_text(text, encoding="utf-8")
-        partial.replace(target)
+        with replacing(Path(path)) as beside:
+            beside.write_text(text, encoding="utf-8")
     except OSError as error:
-        partial.unlink(missing_ok=True)
         raise StorageError(f"{path} cannot be written: {error.strerror or error}. Choose another place.") from None

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import os
 import threading
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -19,6 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from neuromerge.atomic import replacing
 from neuromerge.deployment import deployment
 from neuromerge.errors import LimitError
 from neuromerge.evaluation.families import MAX_CLASSES, check_templates, check_texts
@@ -26,9 +26,69 @@ from neuromerge.evaluation.hub import DAMAGE
 from neuromerge.evaluation.towers import TextModel
 
 MAX_PROMPTS = 50_000
-_CACHE_BYTES = 32_000_000
+CACHE_BYTES = 32_000_000
+SLOW_PRODUCTS = 2_000_000_000
+"""Prompts times weights of a head that takes about a second of two cores."""
 _CHUNK_CLASSES = 256
-_SLOW = 2_000_000_000  # prompts times weights: about a second of two cores
+
+
+class Heads:
+    """Zero-shot heads that were made, least recently used first out. Thread-safe.
+
+    Args:
+        most_bytes: of all heads that are held; the last one is held whatever its size.
+        slow_products: a head of a fixed task that costs more products is also kept in the cache folder.
+    """
+
+    def __init__(self, most_bytes: int = CACHE_BYTES, slow_products: int = SLOW_PRODUCTS) -> None:
+        self._most_bytes, self._slow_products = most_bytes, slow_products
+        self._bytes = 0
+        self._held: OrderedDict[str, Tensor] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def head(
+        self, text_model: TextModel, class_names: Sequence[str], templates: Sequence[str], *, keep: bool = False
+    ) -> Tensor:
+        """See `zero_shot_head`."""
+        names = check_texts(class_names, "Class names", MAX_CLASSES)
+        prompts = check_templates(templates)
+        count = len(names) * len(prompts)
+        if count > MAX_PROMPTS:
+            raise LimitError(
+                f"{len(names)} classes with {len(prompts)} templates make {count:,} prompts; at most "
+                f"{MAX_PROMPTS:,} are encoded."
+            )
+        key = _key(text_model, names, prompts)
+        found = self._get(key)
+        if found is None:
+            slow = keep and count * text_model.size >= self._slow_products
+            path = deployment().cache / "heads" / f"{key}.npy" if slow else None
+            found = _read(path, (len(names), text_model.dimensions)) if path else None
+            if found is None:
+                found = _encode(text_model, names, prompts)
+                if path:
+                    _write(path, found)
+            self._put(key, found)
+        return found
+
+    def _get(self, key: str) -> Tensor | None:
+        with self._lock:
+            if key in self._held:
+                self._held.move_to_end(key)
+            return self._held.get(key)
+
+    def _put(self, key: str, head: Tensor) -> None:
+        with self._lock:
+            if key in self._held:
+                return
+            self._held[key] = head
+            self._bytes += head.nbytes
+            while self._bytes > self._most_bytes and len(self._held) > 1:
+                _, dropped = self._held.popitem(last=False)
+                self._bytes -= dropped.nbytes
+
+
+_shared = Heads()
 
 
 def zero_shot_head(
@@ -47,25 +107,7 @@ def zero_shot_head(
         SettingError: no class, no template, or a template without ``{}``.
         LimitError: too many or too long texts.
     """
-    names = check_texts(class_names, "Class names", MAX_CLASSES)
-    prompts = check_templates(templates)
-    if len(names) * len(prompts) > MAX_PROMPTS:
-        raise LimitError(
-            f"{len(names)} classes with {len(prompts)} templates make {len(names) * len(prompts):,} prompts; at most "
-            f"{MAX_PROMPTS:,} are encoded."
-        )
-    key = _key(text_model, names, prompts)
-    found = _heads.get(key)
-    if found is None:
-        slow = keep and len(names) * len(prompts) * text_model.size >= _SLOW
-        path = deployment().cache / "heads" / f"{key}.npy" if slow else None
-        found = _read(path, (len(names), text_model.dimensions)) if path else None
-        if found is None:
-            found = _encode(text_model, names, prompts)
-            if path:
-                _write(path, found)
-        _heads.put(key, found)
-    return found
+    return _shared.head(text_model, class_names, templates, keep=keep)
 
 
 def _encode(text_model: TextModel, names: Sequence[str], templates: Sequence[str]) -> Tensor:
@@ -90,15 +132,10 @@ def _read(path: Path, shape: tuple[int, int]) -> Tensor | None:
 
 def _write(path: Path, head: Tensor) -> None:
     """Keep a head; where the folder cannot be written it is simply made again next time."""
-    beside = path.with_name(f"{path.name}.{os.getpid()}.part")
-    try:
+    with contextlib.suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
-        with beside.open("wb") as file:
+        with replacing(path) as beside, beside.open("wb") as file:
             np.save(file, head.numpy())
-        beside.replace(path)
-    except OSError:
-        with contextlib.suppress(OSError):
-            beside.unlink(missing_ok=True)
 
 
 def _key(text_model: TextModel, names: Sequence[str], templates: Sequence[str]) -> str:
@@ -108,31 +145,3 @@ def _key(text_model: TextModel, names: Sequence[str], templates: Sequence[str]) 
         for text in group:
             mark.update(b"\x00" + text.encode())
     return mark.hexdigest()
-
-
-class _Cache:
-    """Least recently used heads first out, bounded by their bytes; safe between threads."""
-
-    def __init__(self, most: int) -> None:
-        self._most, self._bytes = most, 0
-        self._held: OrderedDict[str, Tensor] = OrderedDict()
-        self._lock = threading.Lock()
-
-    def get(self, key: str) -> Tensor | None:
-        with self._lock:
-            if key in self._held:
-                self._held.move_to_end(key)
-            return self._held.get(key)
-
-    def put(self, key: str, head: Tensor) -> None:
-        with self._lock:
-            if key in self._held:
-                return
-            self._held[key] = head
-            self._bytes += head.numel() * head.element_size()
-            while self._bytes > self._most and len(self._held) > 1:
-                _, dropped = self._held.popitem(last=False)
-                self._bytes -= dropped.numel() * dropped.element_size()
-
-
-_heads = _Cache(_CACHE_BYTES)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import io
 import json
-import os
 import threading
 import urllib.error
 import urllib.parse
@@ -23,6 +22,7 @@ from typing import Any
 
 import numpy as np
 
+from neuromerge.atomic import replacing
 from neuromerge.deployment import deployment
 from neuromerge.errors import SourceUnavailableError, StorageError
 from neuromerge.evaluation.families import SampleSource
@@ -199,10 +199,9 @@ def _read(path: Path) -> Packed | None:
 
 
 def _write(path: Path, packed: Packed) -> None:
-    beside = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with beside.open("wb") as file:
+        with replacing(path) as beside, beside.open("wb") as file:
             np.savez(
                 file,
                 content=np.frombuffer(b"".join(packed.encoded), np.uint8),
@@ -212,9 +211,7 @@ def _write(path: Path, packed: Packed) -> None:
                 ids=np.array(packed.ids),
                 revision=np.array(packed.revision),
             )
-        beside.replace(path)
     except OSError as error:
-        beside.unlink(missing_ok=True)
         raise StorageError(f"The fetched pictures cannot be kept in {path.parent}: {error.strerror}.") from None
 
 

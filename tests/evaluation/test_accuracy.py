@@ -12,8 +12,8 @@ from PIL import Image
 
 from neuromerge.checkpoints.checkpoint import load_checkpoint
 from neuromerge.errors import CheckpointError, LimitError, SettingError
-from neuromerge.evaluation import accuracy, heads
-from neuromerge.evaluation.heads import zero_shot_head
+from neuromerge.evaluation import accuracy
+from neuromerge.evaluation.heads import Heads, zero_shot_head
 from neuromerge.evaluation.samples import load_samples
 from neuromerge.evaluation.towers import TextModel, VisionModel
 
@@ -38,21 +38,29 @@ def test_head_is_the_normalised_mean_of_normalised_prompts(models):
 
 def test_slow_heads_of_fixed_tasks_are_kept_on_disk(models, monkeypatch, tmp_path):
     _, text = models
+    names, templates = ["dog", "cat"], ["{}"]
     monkeypatch.setenv("NEUROMERGE_CACHE", str(tmp_path))
-    monkeypatch.setattr(heads, "_SLOW", 1)
-    monkeypatch.setattr(heads, "_heads", heads._Cache(1))
-    first = zero_shot_head(text, ["dog", "cat"], ["{}"], keep=True)
-    zero_shot_head(text, ["typed", "by a visitor"], ["{}"])
+    before = Heads(slow_products=1)
+    first = before.head(text, names, templates, keep=True)
+    before.head(text, ["typed", "by a visitor"], templates)
     (kept,) = tmp_path.rglob("*.npy")
-    monkeypatch.setattr(heads, "_heads", heads._Cache(1))
-    monkeypatch.setattr(heads, "_encode", lambda *_: pytest.fail("read from the disk"))
-    assert torch.equal(zero_shot_head(text, ["dog", "cat"], ["{}"], keep=True), first)
-    monkeypatch.undo()
-    monkeypatch.setenv("NEUROMERGE_CACHE", str(tmp_path))
-    monkeypatch.setattr(heads, "_SLOW", 1)
-    monkeypatch.setattr(heads, "_heads", heads._Cache(1))
+    written = kept.stat().st_mtime_ns
+    with monkeypatch.context() as patch:
+        patch.setattr(text, "encode", lambda *_: pytest.fail("read from the disk"))
+        assert torch.equal(Heads(slow_products=1).head(text, names, templates, keep=True), first)
+    assert kept.stat().st_mtime_ns == written
     kept.write_bytes(kept.read_bytes()[:-3])
-    assert torch.equal(zero_shot_head(text, ["dog", "cat"], ["{}"], keep=True), first), "damaged: made again"
+    assert torch.equal(Heads(slow_products=1).head(text, names, templates, keep=True), first), "damaged: made again"
+    assert [path.name for path in kept.parent.iterdir()] == [kept.name]
+
+
+def test_heads_that_were_not_used_for_long_are_dropped(models):
+    _, text = models
+    heads = Heads(most_bytes=1)
+    first = heads.head(text, ["dog"], ["{}"])
+    assert heads.head(text, ["dog"], ["{}"]) is first, "one is held whatever its size"
+    heads.head(text, ["cat"], ["{}"])
+    assert heads.head(text, ["dog"], ["{}"]) is not first
 
 
 @pytest.mark.parametrize(

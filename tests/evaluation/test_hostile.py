@@ -34,12 +34,10 @@ def text_model(family):
 
 @given(names=st.lists(SURROGATES, max_size=4), templates=st.lists(SURROGATES | st.just("a {}."), max_size=3))
 def test_any_class_names_and_templates(text_model, names, templates):
-    try:
+    with contextlib.suppress(NeuroMergeError):
         head = zero_shot_head(text_model, names, templates)
-    except NeuroMergeError:
-        return
-    assert torch.isfinite(head).all()
-    torch.testing.assert_close(head.norm(dim=1), torch.ones(len(names)), atol=1e-4, rtol=0)
+        assert torch.isfinite(head).all()
+        torch.testing.assert_close(head.norm(dim=1), torch.ones(len(names)), atol=1e-4, rtol=0)
 
 
 @given(value=ANYTHING)

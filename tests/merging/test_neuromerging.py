@@ -127,28 +127,30 @@ def test_one_task_gives_the_expert_back(seed, tasks, neurons, inputs, dtype):
         torch.testing.assert_close(merged[name].double(), value.double(), atol=TOLERANCE[dtype], rtol=TOLERANCE[dtype])
 
 
+# Trimmed numbers are compared in float64 alone: in a narrower type the trim itself may fall on other entries.
+trims_and_dtypes = st.tuples(st.just(0.0), dtypes) | st.tuples(st.sampled_from([0.3, 0.8]), st.just(torch.float64))
+
+
 @settings(max_examples=40, deadline=None)
 @given(
     seed=st.integers(0, 10**6),
     tasks=st.integers(2, 20),
-    neurons=sizes,
-    inputs=sizes,
-    dtype=dtypes,
-    ratio=st.sampled_from([0.0, 0.3, 0.8]),
+    neurons=st.integers(1, 6),
+    inputs=st.integers(1, 8),
+    trim=trims_and_dtypes,
     data=st.data(),
 )
-def test_order_of_tasks_does_not_matter(seed, tasks, neurons, inputs, dtype, ratio, data):
+def test_order_of_tasks_does_not_matter(seed, tasks, neurons, inputs, trim, data):
+    ratio, dtype = trim
     base, experts = random_model(seed, tasks, neurons, inputs, dtype)
-    if ratio == 0.0:
-        assume(well_conditioned(base, experts))
-    elif dtype != torch.float64:
-        return  # after a trim, conditioning cannot be judged on the untrimmed numbers
-    order = data.draw(st.permutations(range(tasks)))
     values = {"trim_ratio": ratio, "lambda_parallel": 0.5, "lambda_orthogonal": 1.5}
     one = neuromerge.merge(base, experts, **values)
+    if ratio == 0.0:
+        assume(well_conditioned(base, experts))
+    else:
+        assume(not one.ill_conditioned)
+    order = data.draw(st.permutations(range(tasks)))
     other = neuromerge.merge(base, [experts[t] for t in order], **values)
-    if one.ill_conditioned and ratio:
-        return
     for name in base:
         torch.testing.assert_close(
             one.state_dict[name].double(), other.state_dict[name].double(), atol=TOLERANCE[dtype], rtol=TOLERANCE[dtype]
