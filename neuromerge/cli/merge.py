@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,6 +39,19 @@ that the base came from; --layout changes a CLIP model to the other one.
 """
 
 
+@dataclass(frozen=True)
+class _Asked:
+    """One merge as the user asked for it; `notes` say how a recipe was read."""
+
+    base: str
+    tasks: Sequence[str] | dict[str, str]
+    method: str
+    values: dict[str, Any]
+    seed: int
+    dtype: str | None = None
+    notes: tuple[str, ...] = ()
+
+
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Declare the options of the command."""
     parser.add_argument(
@@ -64,25 +78,27 @@ def run(options: argparse.Namespace) -> int:
         for name, value in vars(options).items()
         if name.startswith("parameter_") and value is not None
     }
-    base, tasks, method, values, seed = _what_to_merge(options, given)
+    asked = _asked(options, given)
     with progress_bar(options.quiet) as job:
         result = neuromerge.merge(
-            base,
-            tasks,
-            method,
-            seed=seed,
+            asked.base,
+            asked.tasks,
+            asked.method,
+            seed=asked.seed,
             out=options.out,
             layout=options.layout,
-            dtype=options.dtype,
+            dtype=options.dtype or asked.dtype,
             force=options.force,
             device=options.device,
             job=job,
-            **values,
+            **asked.values,
         )
     if options.json:
-        print_json(result.summary())
+        print_json({**result.summary(), "notes": list(asked.notes)})
     else:
         print(_merge_text(result))
+        for note in asked.notes:
+            print(f"  note: {note}")
     return 0
 
 
@@ -105,27 +121,27 @@ def _parameter_options(parser: argparse.ArgumentParser) -> None:
         )
 
 
-def _what_to_merge(
-    options: argparse.Namespace, given: Mapping[str, str]
-) -> tuple[str, Sequence[str] | dict[str, str], str, dict[str, Any], int]:
-    """Base, experts, method, parameters and seed: from the recipe where there is one, else from the options."""
+def _asked(options: argparse.Namespace, given: Mapping[str, str]) -> _Asked:
+    """What to merge: from the recipe where there is one, else from the options."""
     if options.recipe is None:
         if not options.base or not options.task:
             raise SettingError("Name a base and at least one expert (--base B --task T1 --task T2), or a recipe file.")
-        return options.base, options.task, options.method or "neuromerging", dict(given), options.seed or 0
+        return _Asked(options.base, options.task, options.method or "neuromerging", dict(given), options.seed or 0)
     if options.base or options.task:
         raise SettingError("Give a recipe or --base and --task, not both.")
     from neuromerge.settings.recipes import load_recipe
 
     recipe = load_recipe(Path(options.recipe))
-    method = options.method or recipe.method
-    own = dict(recipe.hyperparameters) if method == recipe.method else {}
+    method, own, notes = options.method or recipe.method, dict(recipe.hyperparameters), list(recipe.notes)
+    if method != recipe.method:
+        own = {}
+        notes.append(f"the recipe's parameters are those of {recipe.method} and are not used for {method}")
     names = [entry.name for entry in recipe.models]
     sources = [entry.model for entry in recipe.models]
     named = all(names) and len(set(names)) == len(names)
     tasks: Sequence[str] | dict[str, str] = dict(zip(names, sources, strict=True)) if named else sources
     seed = recipe.seed if options.seed is None else options.seed
-    return recipe.base, tasks, method, {**own, **given}, seed
+    return _Asked(recipe.base, tasks, method, {**own, **given}, seed, recipe.dtype, tuple(notes))
 
 
 def _merge_text(result: MergeResult) -> str:

@@ -1,6 +1,6 @@
 """Recipes: a merge written down as YAML, read by the command line and exported by the app.
 
-Keys follow mergekit where it has a word::
+Keys follow mergekit where it has a word (see `mergekit` for those that are translated)::
 
     merge_method: neuromerging
     base_model: bundled:pictoclip
@@ -21,8 +21,8 @@ built. Whatever is wrong comes back as one `RecipeError` that names the place.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +30,7 @@ import yaml
 
 from neuromerge.errors import RecipeError, SettingError
 from neuromerge.merging import registry
+from neuromerge.settings import mergekit
 from neuromerge.settings.choices import check_seed, family_of, make_setting, quoted
 from neuromerge.settings.setting import Setting, Value
 
@@ -57,7 +58,8 @@ class RecipeModel:
 class Recipe:
     """Everything a merge depends on, with sources of checkpoints instead of a family's task names.
 
-    `parameters` are sorted (name, value) pairs, checked and complete, as in `Setting`.
+    `hyperparameters` are sorted (name, value) pairs, checked and complete, as in `Setting`. `dtype` is what floats
+    are written in, None for the base's. `notes` say how mergekit's words were read.
     """
 
     method: str
@@ -65,6 +67,8 @@ class Recipe:
     models: tuple[RecipeModel, ...]
     hyperparameters: tuple[tuple[str, Value], ...]
     seed: int = 0
+    dtype: str | None = None
+    notes: tuple[str, ...] = field(default=(), compare=False)
 
 
 def load_recipe(path_or_text: str | Path) -> Recipe:
@@ -75,8 +79,10 @@ def load_recipe(path_or_text: str | Path) -> Recipe:
     """
     if isinstance(path_or_text, str) and ("\n" in path_or_text or path_or_text.lstrip().startswith("{")):
         return parse_recipe(path_or_text)
-    path = Path(path_or_text)
     try:
+        path = Path(path_or_text).expanduser()
+        if path.exists() and not path.is_file():  # reading a pipe could wait for ever
+            raise RecipeError(f"The recipe {str(path)!r} is not a file. Write the recipe into one.")
         with path.open("rb") as file:
             data = file.read(MAX_BYTES + 1)
     except FileNotFoundError:
@@ -95,14 +101,17 @@ def parse_recipe(text: str | bytes) -> Recipe:
     content = _read_yaml(text)
     if not isinstance(content, dict):
         raise RecipeError("A recipe is a list of keys with values, such as merge_method: neuromerging.")
-    method = _method(content)
+    translated = mergekit.translate(content, _hyperparameters_of)
+    content, problems = translated.content, translated.problems
+    method = _method(content, problems)
     known = {spec.name for spec in method.hyperparameters}
-    for key in content:
-        if key not in _TOP_KEYS and key not in known:
-            raise RecipeError(
-                f"The recipe has an unknown key {quoted(key)}. Known keys: {', '.join(_TOP_KEYS)}"
-                + (f"; hyperparameters of {method.name}: {', '.join(sorted(known))}." if known else ".")
-            )
+    unknown = [quoted(key) for key in content if key not in _TOP_KEYS and key not in known]
+    if unknown:
+        problems.append(
+            f"unknown key{'s' * (len(unknown) > 1)} {', '.join(unknown)}: known are {', '.join(_TOP_KEYS)}"
+            + (f", and of {method.name} {', '.join(sorted(known))}" if known else "")
+        )
+    _refuse(problems)
     base = _source(content, "base_model", "the recipe")
     try:
         hyperparameters = registry.check_values(method, _hyperparameters(content, known))
@@ -115,6 +124,8 @@ def parse_recipe(text: str | bytes) -> Recipe:
         models=_models(content, base),
         hyperparameters=tuple(sorted(hyperparameters.items())),
         seed=seed,
+        dtype=translated.dtype,
+        notes=tuple(translated.notes),
     )
 
 
@@ -131,6 +142,8 @@ def dump_recipe(recipe: Recipe, *, notes: Iterable[str] = ()) -> str:
     if recipe.hyperparameters:
         document["parameters"] = dict(recipe.hyperparameters)
     document["seed"] = recipe.seed
+    if recipe.dtype is not None:
+        document["dtype"] = recipe.dtype
     comments = "".join(f"# {line}\n" for note in notes for line in _printable(note).splitlines())
     return comments + yaml.safe_dump(document, sort_keys=False, allow_unicode=True, width=1000)
 
@@ -247,7 +260,23 @@ def _place(error: yaml.YAMLError) -> str:
 # -------------------------------------------------------------------------------------------------- fields
 
 
-def _method(content: Mapping[Any, Any]) -> registry.MergeMethod:
+def _hyperparameters_of(method: str) -> frozenset[str]:
+    """Names of a method's hyperparameters; none for a name that is no method here."""
+    known = registry.methods().get(method)
+    return frozenset(spec.name for spec in known.hyperparameters) if known else frozenset()
+
+
+def _refuse(problems: Sequence[str]) -> None:
+    """Raise RecipeError with all of the problems, where there are any."""
+    if len(problems) == 1:
+        raise RecipeError(f"In the recipe: {problems[0]}.")
+    if problems:
+        listed = "; ".join(f"({number}) {problem}" for number, problem in enumerate(problems, start=1))
+        raise RecipeError(f"The recipe holds {len(problems)} things that cannot be merged here: {listed}.")
+
+
+def _method(content: Mapping[Any, Any], problems: Sequence[str]) -> registry.MergeMethod:
+    """The method. Raises RecipeError, with the `problems` found so far, where it is none."""
     name = content.get("merge_method")
     known = ", ".join(registry.methods())
     if not name:
@@ -257,7 +286,13 @@ def _method(content: Mapping[Any, Any]) -> registry.MergeMethod:
     try:
         return registry.get_method(name)
     except SettingError:
-        raise RecipeError(f"The recipe asks for merge_method {quoted(name)}. Known methods: {known}.") from None
+        nearest = mergekit.nearest_method(name)
+        hint = f" What comes nearest is {nearest}." if nearest else ""
+        others = "".join(f"; {problem}" for problem in problems)
+        raise RecipeError(
+            f"The recipe asks for merge_method {quoted(name)}, which is not known here.{hint} Known methods: {known}; "
+            f"of mergekit also {', '.join(mergekit.METHODS)}{others}."
+        ) from None
 
 
 def _source(entry: Mapping[Any, Any], key: str, where: str) -> str:

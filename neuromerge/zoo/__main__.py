@@ -133,7 +133,7 @@ def _train(options: argparse.Namespace) -> None:
         model.save_expert(file, state)
         note.write_text(json.dumps(marker))
         log.info("%s: %.0f s, moved %.2f %%", name, time.monotonic() - started, 100 * train.movement(base, state))
-    _write_card(out, data, device, dataclasses.asdict(recipe))
+    write_card(out, data, device, dataclasses.asdict(recipe))
 
 
 def _expert_settings(recipe: Any) -> dict[str, Any]:
@@ -198,10 +198,11 @@ def _publish(options: argparse.Namespace) -> None:
     publish.write_samples(data, out)
     figures = out / "figures.json"
     recipe = json.loads(figures.read_text()).get("recipe", {}) if figures.exists() else {}
-    _write_card(out, data, _device(options), recipe)
+    write_card(out, data, _device(options), recipe)
 
 
-def _write_card(out: Path, data: Any, device: Any, recipe: dict[str, Any]) -> None:
+def write_card(out: Path, data: Any, device: Any, recipe: dict[str, Any]) -> None:
+    """Measure the models in `out` and write their manifest, figures and model card there."""
     from neuromerge.zoo import card, publish
 
     publish.write_manifest(data, out)

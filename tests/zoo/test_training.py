@@ -110,7 +110,7 @@ def test_expert_moves_only_the_vision_tower_and_publishes(data: DataSet, tokeniz
             assert key.startswith("visual.") or torch.equal(state[key], base[key])
         model.save_expert(tmp_path / "experts" / f"{name}.safetensors", state)
     publish.write_samples(data, tmp_path)
-    command._write_card(tmp_path, data, CPU, {"seed": 0})
+    command.write_card(tmp_path, data, CPU, {"seed": 0})
     figures = publish.measure(data, tmp_path, CPU)
     assert set(figures) == {"faces", "digits"}
     assert figures["faces"]["expert"]["test"]["n"] == 2
