@@ -11,12 +11,14 @@ from typing import Any
 import torch
 
 from neuromerge.checkpoints import layouts
+from neuromerge.checkpoints.adapters import AdapterConfig, AdapterStorage
+from neuromerge.checkpoints.parts import choose_clip, find_clips, plain_keys
 from neuromerge.checkpoints.roles import Parameter, Roles, resolve
-from neuromerge.checkpoints.sources import locate
+from neuromerge.checkpoints.sources import Located, locate
 from neuromerge.checkpoints.storage import MappingStorage, Storage, require_mergeable
 from neuromerge.checkpoints.text import shown
 from neuromerge.deployment import deployment
-from neuromerge.errors import CheckpointError
+from neuromerge.errors import CheckpointError, NeuroMergeError
 
 _SAMPLE = 64  # entries of each end of a tensor that go into the fingerprint
 
@@ -31,6 +33,8 @@ class Checkpoint:
         layout: ``open_clip``, ``transformers-clip``, ``transformers`` or ``state_dict``.
         config: the transformers configuration beside the weights ({} when there is none).
         config_files: name -> path of the files that belong with the weights (configuration, tokenizer, licence).
+        part: prefix of the CLIP model that was asked for among several, None where nothing was asked.
+        base: the model that a LoRA adapter was put into, None for other checkpoints.
     """
 
     def __init__(
@@ -42,6 +46,8 @@ class Checkpoint:
         revision: str | None = None,
         config: Mapping[str, Any] | None = None,
         config_files: Mapping[str, Path] | None = None,
+        part: str | None = None,
+        base: Checkpoint | None = None,
     ):
         require_mergeable(storage)
         self._storage = storage
@@ -51,8 +57,10 @@ class Checkpoint:
         self.revision = revision
         self.config = dict(config or {})
         self.config_files = dict(config_files or {})
+        self.part = part
+        self.base = base
         try:
-            self.roles: Roles = resolve(storage.entries, self.config)
+            self.roles: Roles = resolve(storage.entries, self.config, part, self._same)
         except CheckpointError as error:
             raise CheckpointError(f"{source}: {error}") from None
         self.layout = self.roles.layout
@@ -78,7 +86,36 @@ class Checkpoint:
         """The parameters, with fused tensors split as the configuration of `other` splits them."""
         if self.config == other.config:
             return self.parameters
-        return resolve(self._storage.entries, other.config).parameters
+        return resolve(self._storage.entries, other.config, self.part, self._same).parameters
+
+    @property
+    def left_out(self) -> dict[str, str]:
+        """What the file holds beside this model -> why it is not read: heads, copies, other state dicts."""
+        return {**self._storage.left_out, **self.roles.beside}
+
+    def clip_alone(self) -> Checkpoint:
+        """The CLIP model inside a larger one (a vision-language model, say), itself where it is one or holds none.
+
+        Raises CheckpointError where there are several.
+        """
+        if self.roles.layout in (layouts.OPEN_CLIP, layouts.TRANSFORMERS_CLIP):
+            return self
+        try:
+            parts = find_clips(plain_keys(self._storage.entries))
+            chosen = choose_clip(parts, self.part)
+        except CheckpointError as error:
+            raise CheckpointError(f"{self.source}: {error}") from None
+        if chosen is None:
+            return self
+        return Checkpoint(
+            self._storage,
+            name=self.name,
+            source=self.source,
+            revision=self.revision,
+            config=self.config,
+            config_files=self.config_files,
+            part=chosen.name,
+        )
 
     @property
     def fixed(self) -> dict[str, str]:
@@ -177,6 +214,7 @@ class Checkpoint:
         return []
 
     def _same(self, one: str, other: str) -> bool:
+        """Whether two tensors hold the same values."""
         if self._entry(one) != self._entry(other):
             return False
         a, b = self.tensor(one), self.tensor(other)
@@ -215,6 +253,8 @@ def load_checkpoint(
     source: str | Path | Mapping[str, torch.Tensor] | Checkpoint,
     *,
     name: str | None = None,
+    part: str | None = None,
+    base: Checkpoint | None = None,
     allow_pickle: bool | None = None,
 ) -> Checkpoint:
     """Open a checkpoint. Only headers are read here; weights are mapped and read when they are used.
@@ -222,14 +262,20 @@ def load_checkpoint(
     Args:
         source: one of
 
-            - a ``.safetensors`` file, or a PyTorch state dict (``.pt``, ``.pth``, ``.bin``, ``.ckpt``; read with
-              the restricted unpickler, so code in it is refused and never runs);
+            - a safetensors or PyTorch file, told by its content: a state dict, one inside a training state or a
+              Lightning checkpoint, a pickled module, a TorchScript archive. It is read as data; code in it never runs;
             - a folder: transformers (also sharded), open_clip, or one file of weights;
+            - a LoRA adapter as PEFT writes it, a folder or its file: its base with the adapter in it;
             - ``bundled:pictoclip`` (a bundled base) or ``bundled:pictoclip/flags`` (a bundled expert);
             - ``hub:organisation/name``, optionally ``@revision``, and ``/file.safetensors`` before that: fetched
-              once from the Hugging Face Hub (safetensors and configuration files only) and kept in its cache;
+              once from the Hugging Face Hub (safetensors and configuration files only) and kept in its cache. Also
+              ``hf-hub:...`` and addresses of the Hub's pages and files;
             - a state dict in memory; a Checkpoint is returned as it is.
+            ``#part`` after a file's name is `part`.
         name: short name to use instead of the one the source suggests.
+        part: which model is meant where a file holds several (a model and its teacher, say): the prefix of its keys
+            or the name of its container, such as ``teacher``; ``.`` for the one without a prefix.
+        base: what a LoRA adapter is put into; by default the base that its configuration names.
         allow_pickle: whether PyTorch files may be read; by default yes, unless the environment variable
             NEUROMERGE_SAFETENSORS_ONLY is set or this is a public deployment.
 
@@ -243,13 +289,15 @@ def load_checkpoint(
         return source
     if isinstance(source, Mapping):
         label = name or "state dict"
-        return Checkpoint(MappingStorage(source, label), name=label, source=label)
+        return Checkpoint(MappingStorage(source, label), name=label, source=label, part=part)
     if not isinstance(source, (str, Path)):
         raise CheckpointError(
             f"A checkpoint is named by a path or an address, or given as a state dict, not as {type(source).__name__}."
         )
     allowed = deployment().pickles_allowed if allow_pickle is None else allow_pickle
-    found = locate(source, allowed)
+    found = locate(source, allowed, part)
+    if found.adapter is not None:
+        return _adapted(found, found.adapter, name, base, allowed)
     return Checkpoint(
         found.storage,
         name=name or found.name,
@@ -257,4 +305,30 @@ def load_checkpoint(
         revision=found.revision,
         config=found.config,
         config_files=found.config_files,
+        part=found.part,
+    )
+
+
+def _adapted(
+    found: Located, adapter: AdapterConfig, name: str | None, base: Checkpoint | None, allow_pickle: bool
+) -> Checkpoint:
+    """The base of a LoRA adapter with the adapter in it."""
+    if base is None:
+        if adapter.base is None:
+            raise CheckpointError(
+                f"{found.source} is a LoRA adapter and names no base. Give the model that it was trained on as base."
+            )
+        try:
+            base = load_checkpoint(adapter.base, allow_pickle=allow_pickle)
+        except NeuroMergeError as error:
+            raise type(error)(f"{found.source} is a LoRA adapter of {adapter.base}: {error}") from None
+    return Checkpoint(
+        AdapterStorage(found.storage, adapter, base),
+        name=name or found.name,
+        source=found.source,
+        revision=found.revision,
+        config=base.config,
+        config_files=base.config_files,
+        part=base.part,
+        base=base,
     )

@@ -126,13 +126,48 @@ TRANSFORMERS_CLIP_TOP_WORDS = frozenset(
     ["vision_model", "text_model", "visual_projection", "text_projection", "logit_scale", "logit_bias"]
 )
 TRANSFORMERS_VISION_TOP_WORDS = frozenset(["embeddings", "encoder", "pre_layrnorm", "post_layernorm"])
+OPEN_CLIP_VISION_TOP_WORDS = frozenset(
+    ["conv1", "class_embedding", "positional_embedding", "ln_pre", "transformer", "ln_post", "proj", "attn_pool"]
+)
+CLIP_TOP_WORDS = {OPEN_CLIP: OPEN_CLIP_TOP_WORDS, TRANSFORMERS_CLIP: TRANSFORMERS_CLIP_TOP_WORDS}
+CLIP_TOWER_WORDS = {OPEN_CLIP: OPEN_CLIP_VISION_TOP_WORDS, TRANSFORMERS_CLIP: TRANSFORMERS_VISION_TOP_WORDS}
+
+# Keys that tell a CLIP vision transformer from any other network: one to look for, and what must stand beside it.
+CLIP_ANCHORS = {
+    OPEN_CLIP: ("ln_pre.weight", ("conv1.weight", "class_embedding", "positional_embedding")),
+    TRANSFORMERS_CLIP: (
+        "pre_layrnorm.weight",
+        ("embeddings.patch_embedding.weight", "embeddings.class_embedding", "embeddings.position_embedding.weight"),
+    ),
+}
+# Prefixes of a running average of the model that stands beside it.
+AVERAGED = re.compile(r"(?:^|[._])(?:ema|swa|averaged?)(?=[._]|$)", re.IGNORECASE)
+# A tensor of a head that a tower carries for one task (a linear probe on it), outside its blocks.
+HEAD = re.compile(r"(?:^|[._])(?:head|heads|classifier|fc|classification_head|score)(?=[._]|$)")
 
 # --------------------------------------------------------------------------------------------------------
 # Any model: classified by the words in its keys.
 # --------------------------------------------------------------------------------------------------------
 
+# Marks that torch.compile, activation checkpointing, FSDP and Lightning leave anywhere inside a key.
+INNER_WRAPPERS = re.compile(
+    r"(?<![^.])(?:_orig_mod|_checkpoint_wrapped_module|_fsdp_wrapped_module|_forward_module|_fpw_module)\."
+)
 # Wrappers that put a prefix before every key; removed while all keys share one.
-WRAPPERS = ("module.", "_orig_mod.", "model.", "clip.", "clip_model.", "image_encoder.", "network.")
+WRAPPERS = (
+    "module.",
+    "model.",
+    "base_model.",
+    "net.",
+    "network.",
+    "clip.",
+    "clip_model.",
+    "image_encoder.",
+    "student.",
+    "ema_model.",
+    "model_ema.",
+    "ema.",
+)
 
 # Trunk prefixes that a model with a head has and the bare model has not: dropped from names (not from keys), so
 # that `LlamaForCausalLM` and `LlamaModel` match.

@@ -12,7 +12,7 @@ network the same way for every layout, and knows how to view it inside the store
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, Literal
@@ -20,11 +20,15 @@ from typing import Any, Literal
 import torch
 
 from neuromerge.checkpoints import layouts
+from neuromerge.checkpoints.parts import ClipPart, Entry, choose_clip, find_clips, is_main_part, plain_keys
 from neuromerge.checkpoints.text import shown
 from neuromerge.errors import CheckpointError
 
 _TOWERS = ("vision", "encoder", "model", "decoder", "text")
 _TEXT_REASON = "text tower, taken from the base"
+
+
+SameValues = Callable[[str, str], bool]
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +92,9 @@ class Roles:
         fixed: stored key -> why it is taken from the base and not merged.
         text: the text tower and logit_scale of a CLIP model as parameters (not merged; needed to change layouts).
         prefix: what stands before every key, e.g. ``module.``.
-        clip_complete: every key is one of CLIP's own, so that the model can be written in the other layout.
+        clip_complete: every key of the model is one of CLIP's own, so that it can be written in the other layout.
+        beside: stored key -> why it is no part of the model: what stands beside a CLIP model in the same file. These
+            keys are in `fixed` too.
     """
 
     layout: str
@@ -97,37 +103,51 @@ class Roles:
     text: tuple[Parameter, ...] = ()
     prefix: str = ""
     clip_complete: bool = False
+    beside: dict[str, str] = field(default_factory=dict)
 
 
-Entry = tuple[tuple[int, ...], torch.dtype]
-"""Shape and dtype of one stored tensor."""
-
-
-def resolve(entries: Mapping[str, Entry], config: Mapping[str, Any] | None = None) -> Roles:
+def resolve(
+    entries: Mapping[str, Entry],
+    config: Mapping[str, Any] | None = None,
+    part: str | None = None,
+    same: SameValues = lambda one, other: False,
+) -> Roles:
     """The parameters held by tensors of these keys, shapes and dtypes.
+
+    A CLIP model is found under whatever prefix it has, and what stands beside it is left out, as long as CLIP is most
+    of what the keys hold.
 
     Args:
         entries: key -> (shape, dtype), in any order.
         config: the model's transformers configuration where there is one; tells the head counts of fused
             attention and that the model is a transformers one.
+        part: prefix of the CLIP model that is meant, without its last dot; ``.`` for none. Needed where there are two.
+        same: whether two tensors, named by their keys, hold the same values.
 
     Raises:
         CheckpointError: integer weight matrices (a quantised model), a fused tensor that is not what its name
-            says, or two tensors for the same part of the network.
+            says, two tensors for the same part of the network, or two CLIP models and no choice between them.
     """
-    prefix = _wrapper(entries)
-    relative = {key[len(prefix) :]: entry for key, entry in entries.items()}
-    clip = _clip_layout(relative)
+    stored_keys = plain_keys(entries)
+    plain = {key: entries[stored] for key, stored in stored_keys.items()}
+    parts = find_clips(plain)
+    chosen = _chosen_clip(plain, parts, part, lambda one, other: same(stored_keys[one], stored_keys[other]))
+    beside: dict[str, str] = {}
+    if chosen is not None:
+        beside = {stored_keys[key]: _beside_reason(key, parts) for key in plain if key not in chosen.keys}
+    prefix = _wrapper(plain) if chosen is None else chosen.prefix
+    relative = {key[len(prefix) :]: entry for key, entry in plain.items() if stored_keys[key] not in beside}
+    clip = _clip_layout(relative) if chosen is None else chosen.layout
     layout = clip or (layouts.TRANSFORMERS if config else layouts.STATE_DICT)
     table = _clip_table(clip, _bare(relative, clip)) if clip else {}
-    context = _Context(relative, dict(config or {}), prefix, vision_prefix=_vision_prefix(relative, clip))
+    context = _Context(relative, dict(config or {}), vision_prefix=_vision_prefix(relative, clip))
 
     ranked: list[tuple[tuple[int, ...], Parameter]] = []
     text: list[Parameter] = []
-    fixed: dict[str, str] = {}
+    fixed: dict[str, str] = dict(beside)
     complete = clip is not None
     for position, (key, (shape, dtype)) in enumerate(relative.items()):
-        stored = prefix + key
+        stored = stored_keys[prefix + key]
         if not dtype.is_floating_point:
             _refuse_quantised(stored, shape, dtype)
             fixed[stored] = "integer or boolean buffer, taken from the base"
@@ -148,11 +168,32 @@ def resolve(entries: Mapping[str, Entry], config: Mapping[str, Any] | None = Non
             if reason:
                 fixed[stored] = reason
             else:
-                ranked += [(_order(p, position), p) for p in _generic_parameters(key, shape, context)]
+                ranked += [(_order(p, position), p) for p in _generic_parameters(key, stored, shape, context)]
     ranked.sort(key=lambda pair: pair[0])
     parameters = tuple(parameter for _, parameter in ranked)
     _require_unique(parameters + tuple(text))
-    return Roles(layout, parameters, fixed, tuple(text), prefix, complete)
+    return Roles(layout, parameters, fixed, tuple(text), prefix, complete, beside)
+
+
+def _chosen_clip(
+    entries: Mapping[str, Entry], parts: Sequence[ClipPart], part: str | None, same: SameValues
+) -> ClipPart | None:
+    """The CLIP model that these keys are about; None where they are another model, even with a CLIP tower in it."""
+
+    def copies(one: ClipPart, other: ClipPart) -> bool:
+        pairs = [(key, other.prefix + key[len(one.prefix) :]) for key in one.keys]
+        return all(theirs in other.keys and same(ours, theirs) for ours, theirs in pairs)
+
+    if part is None and parts and not is_main_part(max(parts, key=lambda p: len(p.keys)), parts, entries):
+        return None
+    return choose_clip(parts, part, copies)
+
+
+def _beside_reason(key: str, parts: Sequence[ClipPart]) -> str:
+    owner = next((part for part in parts if key in part.keys), None)
+    if owner is None:
+        return "beside the CLIP model, left out"
+    return f"{'averaged copy' if owner.averaged else 'CLIP model'} under {owner.name}, left out (#{owner.name} takes it)"
 
 
 def _wrapper(entries: Mapping[str, Entry]) -> str:
@@ -219,6 +260,23 @@ def _clip_table(layout: str, bare: bool) -> _ClipTable:
     if bare and layout == layouts.OPEN_CLIP:
         table["proj"] = table.pop("visual.proj")
     return table
+
+
+def clip_places(parameters: Iterable[Parameter]) -> dict[str, tuple[tuple[Parameter, ...], int]]:
+    """Key in either CLIP layout, of a whole model or a tower alone -> the parameters it holds and their neurons' axis."""
+    named = {parameter.name: parameter for parameter in parameters}
+    blocks = sorted({parameter.block for parameter in named.values() if parameter.block is not None})
+    places: dict[str, tuple[tuple[Parameter, ...], int]] = {}
+    for layout in (layouts.TRANSFORMERS_CLIP, layouts.OPEN_CLIP):
+        for bare in (False, True):
+            for template, rows in _clip_table(layout, bare).items():
+                axis = 1 if layout == layouts.OPEN_CLIP and rows[0][2].columns else 0
+                for block in map(str, blocks) if "{i}" in template else ("",):
+                    names = [row.name if tower == "model" else f"{tower}.{row.name}" for _, tower, row in rows]
+                    found = [named.get(name.replace("{i}", block)) for name in names]
+                    if all(found):
+                        places.setdefault(template.replace("{i}", block), (tuple(p for p in found if p), axis))
+    return places
 
 
 def clip_key(row: layouts.ClipRow, layout: str) -> str:
@@ -314,7 +372,6 @@ class _Context:
 
     entries: Mapping[str, Entry]
     config: Mapping[str, Any]
-    prefix: str
     vision_prefix: str = ""
     conv1d: bool = field(init=False)
     towers: bool = field(init=False)
@@ -357,8 +414,8 @@ def _refuse_quantised(key: str, shape: tuple[int, ...], dtype: torch.dtype) -> N
         )
 
 
-def _generic_parameters(key: str, shape: tuple[int, ...], context: _Context) -> list[Parameter]:
-    """The parameters of one stored tensor, classified by its name."""
+def _generic_parameters(key: str, stored: str, shape: tuple[int, ...], context: _Context) -> list[Parameter]:
+    """The parameters of one tensor, stored under `stored`, classified by its name in the model."""
     path, _, leaf = key.rpartition(".")
     if leaf not in ("weight", "bias"):
         path = key
@@ -379,7 +436,7 @@ def _generic_parameters(key: str, shape: tuple[int, ...], context: _Context) -> 
             parameters.append(
                 _parameter(
                     name=_part_name(name, index, part),
-                    key=context.prefix + key,
+                    key=stored,
                     tower=tower,
                     layer=layer,
                     block=number,

@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from neuromerge.checkpoints import storage as stores
+from neuromerge.checkpoints.adapters import (
+    ADAPTER_CONFIG,
+    ADAPTER_WEIGHTS,
+    AdapterConfig,
+    is_adapter,
+    read_adapter_config,
+)
 from neuromerge.checkpoints.text import shown
 from neuromerge.deployment import deployment
 from neuromerge.errors import AssetError, CheckpointError, SourceUnavailableError
@@ -54,12 +61,37 @@ COMPANIONS = (
 )
 _REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}")
 _REVISION = re.compile(r"[A-Za-z0-9][\w./-]{0,120}")
+_HUB_PAGE = re.compile(
+    r"(?:https?://)?(?:www\.)?(?:huggingface\.co|hf\.co)/(?P<repository>[\w.-]+/[\w.-]+)/?"
+    r"(?:(?:tree|blob|resolve)/(?P<revision>[\w.-]+|refs/pr/\d+)/?(?P<inside>[\w./-]*?)/?(?:\?[\w=&]*)?)?"
+)
 _BUNDLED_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,60}")
+# Words of file and folder names that every training run has.
+_SAYS_NOTHING = frozenset(
+    "adapter best checkpoint checkpoints ckpt ckpts consolidated dict ema epoch epochs fine final finetuned ft "
+    "full global iter last latest lightning logs model models out output outputs pytorch run runs save saved "
+    "snapshots state step steps tuned version weights whole".split()
+)
+_LIBRARY_NAME = re.compile(r"open_clip_(?:pytorch_)?model")
+_WORD_BREAKS = re.compile(r"[-_.= ]+")
+_CACHED_REPOSITORY = re.compile(r"models--(?:.+?--)?(?P<name>[\w.-]+)")
+_COMMIT = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
+_LEVELS = 6
 
 
 @dataclass(frozen=True, slots=True)
 class Located:
-    """A source made concrete: its storage, a short name, its revision, configuration and companion files."""
+    """A source made concrete.
+
+    Attributes:
+        storage: its tensors; of an adapter, those of the adapter.
+        name: a short name, from the part of the path that says something.
+        source: what was asked for.
+        revision: commit of the Hub snapshot.
+        config, config_files: the transformers configuration and the files to copy with the weights.
+        part: prefix of the keys that was asked for among several models.
+        adapter: the configuration, where this is a LoRA adapter and no model.
+    """
 
     storage: stores.Storage
     name: str
@@ -67,52 +99,123 @@ class Located:
     revision: str | None = None
     config: dict[str, Any] = field(default_factory=dict)
     config_files: dict[str, Path] = field(default_factory=dict)
+    part: str | None = None
+    adapter: AdapterConfig | None = None
 
 
-def locate(source: str | Path, allow_pickle: bool) -> Located:
-    """The checkpoint that `source` names. Raises CheckpointError, AssetError or SourceUnavailableError."""
+def locate(source: str | Path, allow_pickle: bool, part: str | None = None) -> Located:
+    """The checkpoint that `source` names. Raises CheckpointError, AssetError or SourceUnavailableError.
+
+    `part` chooses among several models in one file; ``#part`` at the end of the source does the same.
+    """
     text = os.fspath(source)
     if text.startswith(BUNDLED):
         return _bundled(text, allow_pickle)
-    if text.startswith(HUB):
-        return _hub(text, allow_pickle)
+    text, part = _without_part(text, part)
+    if (address := hub_address(text)) is not None:
+        return _hub(address, allow_pickle, part)
     if not text.strip():
         raise CheckpointError(
             'A checkpoint needs a source: a file, a folder, "bundled:pictoclip" or "hub:organisation/name".'
         )
-    return _local(Path(text), text, allow_pickle)
+    return _local(expanded(text), text, allow_pickle, part)
 
 
-def _local(path: Path, source: str, allow_pickle: bool) -> Located:
+def expanded(path: str | Path) -> Path:
+    """The path with a leading ``~`` made the home folder (a shell leaves it alone in ``--task=~/x``)."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:  # a user that does not exist
+        return Path(path)
+
+
+def _without_part(source: str, part: str | None) -> tuple[str, str | None]:
+    """The source without its ``#part``, unless a file of that very name is there."""
+    plain, mark, asked = source.rpartition("#")
+    try:
+        literal = not mark or not asked or os.path.lexists(expanded(source))
+    except ValueError:
+        literal = True
+    if literal:
+        return source, part
+    if part is not None and part != asked:
+        raise CheckpointError(f"{shown(source)} asks for #{asked}, and part={part!r} for another. Give one of them.")
+    return plain, asked
+
+
+def hub_address(source: str) -> str | None:
+    """The source as ``hub:organisation/name[/path][@revision]`` where it names something on the Hub, else None.
+
+    Besides ``hub:``, open_clip's ``hf-hub:`` and the addresses of pages and files of the Hub are understood.
+    Raises CheckpointError for an address elsewhere.
+    """
+    if source.startswith(HUB):
+        return source
+    for prefix in ("hf-hub:", "hf://"):
+        if source.startswith(prefix):
+            return HUB + source.removeprefix(prefix)
+    match = _HUB_PAGE.fullmatch(source)
+    if match:
+        repository, revision, inside = match.group("repository", "revision", "inside")
+        return HUB + repository + (f"/{inside}" if inside else "") + (f"@{revision}" if revision else "")
+    if re.match(r"[a-z][a-z0-9+]*://", source):
+        raise CheckpointError(
+            f"{shown(source)}: only addresses of the Hugging Face Hub are fetched. Download the file and give its path."
+        )
+    return None
+
+
+def _local(path: Path, source: str, allow_pickle: bool, part: str | None = None) -> Located:
     try:
         is_folder, is_there = path.is_dir(), os.path.lexists(path)
     except (OSError, ValueError):
         is_folder, is_there = False, True  # refused, with the reason, when the file is opened
     if is_folder:
-        return _folder(path, source, allow_pickle)
+        return _file(_weights_in(path), path, source, allow_pickle, part)
     if not is_there and _REPOSITORY.fullmatch(source):
         raise CheckpointError(
             f"{source}: no such file or folder. If this is a repository of the Hugging Face Hub, write {HUB}{source}."
         )
-    storage = stores.open_file(path, allow_pickle)
-    companions: dict[str, Path] = {}
-    config: dict[str, Any] = {}
-    name = path.stem
-    if any(path.name == usual for usual, _ in _WEIGHTS):
-        config, companions = _companions(path.parent)
-        name = path.resolve().parent.name  # better than "model"
-    return Located(storage, name, source, None, config, companions)
+    return _file(path, path, source, allow_pickle, part)
 
 
-def _folder(path: Path, source: str, allow_pickle: bool) -> Located:
-    weights = _weights_in(path)
-    storage = (
-        stores.open_index(weights, allow_pickle)
-        if weights.name.endswith(".index.json")
-        else stores.open_file(weights, allow_pickle)
-    )
-    config, companions = _companions(path)
-    return Located(storage, path.resolve().name, source, None, config, companions)
+def _file(weights: Path, named: Path, source: str, allow_pickle: bool, part: str | None) -> Located:
+    """The file or index `weights`, found under the name of a file or folder."""
+    if weights.name.endswith(".index.json"):
+        storage, rest = stores.open_index(weights, allow_pickle), part
+    else:
+        storage, rest = stores.open_file(weights, allow_pickle, part)
+    name = meaningful_name(named)
+    if is_adapter(storage.entries):
+        return Located(storage, name, source, part=rest, adapter=read_adapter_config(weights.parent / ADAPTER_CONFIG))
+    usual = named != weights or any(weights.name == name for name, _ in _WEIGHTS)
+    config, companions = _companions(weights.parent) if usual else ({}, {})
+    return Located(storage, name, source, None, config, companions, rest)
+
+
+def meaningful_name(path: Path) -> str:
+    """The last part of a path that says what the checkpoint is: ``DTD/finetuned.pt`` is DTD.
+
+    Names that every training run has (``model``, ``checkpoint-500``, ``epoch_5``) and the folders of the Hub's cache
+    are passed over.
+    """
+    parts = [_stem(path), *(folder.name for folder in path.absolute().parents)][:_LEVELS]
+    for part in parts:
+        if cached := _CACHED_REPOSITORY.fullmatch(part):
+            return cached["name"]
+        words = [word for word in _WORD_BREAKS.split(part.lower()) if word]
+        says_nothing = _COMMIT.fullmatch(part) or _LIBRARY_NAME.fullmatch(part)
+        if not says_nothing and any(word not in _SAYS_NOTHING and not word.isdigit() for word in words):
+            return part
+    return parts[0]
+
+
+def _stem(path: Path) -> str:
+    """The name without the ending of a file of weights."""
+    name = path.name or path.absolute().name
+    lower = name.lower()
+    endings = sorted(stores.SAFETENSORS_SUFFIXES + stores.PICKLE_SUFFIXES, key=len, reverse=True)
+    return next((name[: -len(ending)] for ending in endings if lower.endswith(ending) and lower != ending), name)
 
 
 def _weights_in(folder: Path) -> Path:
@@ -122,10 +225,18 @@ def _weights_in(folder: Path) -> Path:
     except OSError as error:
         raise CheckpointError(f"{folder} cannot be read: {error.strerror}.") from None
     found = [(name, config in present) for name, config in _WEIGHTS if name in present]
+    adapters = [name for name in ADAPTER_WEIGHTS if name in present]
+    if found and adapters:
+        raise CheckpointError(
+            f"{folder} holds a model ({found[0][0]}) and a LoRA adapter ({adapters[0]}). Name the one you mean: "
+            f"{folder / found[0][0]} or {folder / adapters[0]}."
+        )
+    if adapters:
+        return folder / adapters[0]
     if found:
         return folder / next((name for name, configured in found if configured), found[0][0])
-    if "adapter_model.safetensors" in present or "adapter_config.json" in present:
-        raise CheckpointError(f"{folder} holds a LoRA adapter. Merge it into its base model first (merge_and_unload).")
+    if ADAPTER_CONFIG in present:
+        raise CheckpointError(f"{folder} holds the configuration of a LoRA adapter, but no {ADAPTER_WEIGHTS[0]}.")
     files = sorted(name for name in present if name.lower().endswith(stores.SAFETENSORS_SUFFIXES))
     files = files or sorted(name for name in present if name.lower().endswith(stores.PICKLE_SUFFIXES))
     if len(files) == 1:
@@ -158,16 +269,12 @@ def _bundled(source: str, allow_pickle: bool) -> Located:
             f"There is no bundled family {family!r} in {deployment().assets}. Bundled: {', '.join(known) or 'none'}."
         )
     if not task:
-        return _named(_folder(folder, source, allow_pickle=False), family)
+        return replace(_local(folder, source, allow_pickle=False), name=family)
     path = folder / "experts" / f"{task}.safetensors"
     if not path.is_file():
         known = sorted(p.stem for p in (folder / "experts").glob("*.safetensors"))
         raise AssetError(f"{source}: {family} has no expert {task!r}. It has: {', '.join(known) or 'none'}.")
-    return _named(_local(path, source, allow_pickle=False), task)
-
-
-def _named(located: Located, name: str) -> Located:
-    return Located(located.storage, name, located.source, located.revision, located.config, located.config_files)
+    return replace(_local(path, source, allow_pickle=False), name=task)
 
 
 def parse_hub(source: str) -> tuple[str, str, str | None]:
@@ -187,12 +294,12 @@ def parse_hub(source: str) -> tuple[str, str, str | None]:
     return repository, inside, revision or None
 
 
-def _hub(source: str, allow_pickle: bool) -> Located:
+def _hub(source: str, allow_pickle: bool, part: str | None) -> Located:
     """Fetch (or find in the cache) the safetensors and configuration files of a repository of the Hub."""
     repository, inside, revision = parse_hub(source)
     snapshot = _snapshot(repository, inside, revision)
     try:
-        located = _local(snapshot / inside if inside else snapshot, source, allow_pickle=False)
+        located = _local(snapshot / inside if inside else snapshot, source, allow_pickle=False, part=part)
     except CheckpointError as error:
         if not any(snapshot.rglob("*.safetensors")):
             raise SourceUnavailableError(
@@ -200,8 +307,8 @@ def _hub(source: str, allow_pickle: bool) -> Located:
                 f"that does (often {HUB}{repository}@refs/pr/1, the Hub's own conversion), or convert it yourself."
             ) from None
         raise CheckpointError(f"{source}: {error}") from None
-    name = Path(inside).stem if inside else repository.split("/")[1]
-    return Located(located.storage, name, source, snapshot.name, located.config, located.config_files)
+    name = meaningful_name(Path(repository.split("/")[1]) / inside) if inside else repository.split("/")[1]
+    return replace(located, name=name, source=source, revision=snapshot.name)
 
 
 def _snapshot(repository: str, inside: str, revision: str | None) -> Path:

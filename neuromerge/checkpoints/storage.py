@@ -7,26 +7,24 @@ memory, so a tensor costs no memory of its own until it is copied, and only the 
 from __future__ import annotations
 
 import json
-import pickle
 import stat
-import warnings
-import zipfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
 
+from neuromerge.checkpoints.filetypes import file_type
 from neuromerge.checkpoints.header import read_header
-from neuromerge.checkpoints.roles import Entry
+from neuromerge.checkpoints.parts import Entry
+from neuromerge.checkpoints.pytorch import PyTorchStorage
 from neuromerge.checkpoints.text import shown
 from neuromerge.errors import CheckpointError, LimitError
 
 SAFETENSORS_SUFFIXES = (".safetensors",)
-PICKLE_SUFFIXES = (".pt", ".pth", ".bin", ".ckpt")
+PICKLE_SUFFIXES = (".pt", ".pth", ".bin", ".ckpt", ".pth.tar", ".pt.tar", ".pkl")
 _MAX_INDEX_BYTES = 64 * 1024 * 1024
 _MERGEABLE = {torch.float64, torch.float32, torch.float16, torch.bfloat16}
-_CONTAINERS = ("state_dict", "model_state_dict", "model", "module")
 
 
 class Storage(Protocol):
@@ -46,6 +44,11 @@ class Storage(Protocol):
         """The tensor, not to be written to: it may be the mapped file itself."""
         ...
 
+    @property
+    def left_out(self) -> Mapping[str, str]:
+        """What the files hold beside these tensors -> why it is left out."""
+        ...
+
     def where(self, key: str) -> str:
         """The file that holds the key, for messages."""
         ...
@@ -61,6 +64,7 @@ class MappingStorage:
     def __init__(self, tensors: Mapping[str, torch.Tensor], origin: str, paths: tuple[Path, ...] = ()):
         self._tensors: dict[str, torch.Tensor] = {}
         self._origin = origin
+        self.left_out: Mapping[str, str] = {}
         self.paths = paths
         for key, value in tensors.items():
             if not isinstance(key, str) or not isinstance(value, torch.Tensor):
@@ -92,6 +96,7 @@ class SafetensorsStorage:
 
     def __init__(self, path: Path):
         self.paths: tuple[Path, ...] = (path,)
+        self.left_out: Mapping[str, str] = {}
         self._path = path
         header = read_header(path)
         self.metadata = header.metadata
@@ -124,8 +129,10 @@ class ShardedStorage:
         self._part: dict[str, Storage] = {}
         self.entries: dict[str, Entry] = {}
         self.paths: tuple[Path, ...] = ()
+        self.left_out: dict[str, str] = {}
         for part in parts:
             self.paths += part.paths
+            self.left_out.update(part.left_out)
             for key, entry in part.entries.items():
                 if key in self._part:
                     raise CheckpointError(
@@ -144,25 +151,26 @@ class ShardedStorage:
         return self._part[key].where(key)
 
 
-def open_file(path: Path, allow_pickle: bool) -> Storage:
-    """The storage of one file of weights, by its ending.
+def open_file(path: Path, allow_pickle: bool, part: str | None = None) -> tuple[Storage, str | None]:
+    """The storage of one file of weights, by its content, and what is left of `part`.
+
+    Args:
+        path: the file.
+        allow_pickle: whether PyTorch files may be read.
+        part: the container or the prefix that is meant, where a file holds several models.
 
     Raises:
         CheckpointError: not a regular file, an unknown format, or damaged.
-        LimitError: a PyTorch pickle where those are not allowed.
+        LimitError: a PyTorch file where those are not allowed.
     """
     require_regular(path)
-    suffix = path.suffix.lower()
-    if suffix in SAFETENSORS_SUFFIXES:
-        return SafetensorsStorage(path)
-    if suffix in PICKLE_SUFFIXES:
-        if not allow_pickle:
-            raise LimitError(f"{path.name} is a PyTorch pickle; only .safetensors is read here. Convert it first.")
-        return MappingStorage(_torch_load(path), str(path), (path,))
-    raise CheckpointError(
-        f"{path} has an unknown format {suffix!r}. Known: "
-        f"{', '.join(SAFETENSORS_SUFFIXES + PICKLE_SUFFIXES)}, or a folder that holds such files."
-    )
+    kind = file_type(path)
+    if not kind.pickled:
+        return SafetensorsStorage(path), part
+    if not allow_pickle:
+        raise LimitError(f"{path.name} is a {kind.value}; only .safetensors is read here. Convert it first.")
+    storage = PyTorchStorage(path, kind, part)
+    return storage, storage.part
 
 
 def require_regular(path: Path) -> None:
@@ -177,51 +185,6 @@ def require_regular(path: Path) -> None:
         raise CheckpointError(f"{shown(str(path))} cannot be opened: {getattr(error, 'strerror', error)}.") from None
     if not stat.S_ISREG(mode):
         raise CheckpointError(f"{path} is no regular file. Give a file of weights or a folder that holds one.")
-
-
-def _torch_load(path: Path) -> Mapping[str, torch.Tensor]:
-    """The state dict in a PyTorch file, through the restricted unpickler: code in it is refused, never run."""
-    if path.stat().st_size == 0:
-        raise CheckpointError(f"{path} is empty (0 bytes). Download or export the file again.")
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
-    except pickle.UnpicklingError:
-        raise CheckpointError(
-            f"{path} holds Python objects other than tensors, or is damaged. It was not executed. Save the model's "
-            "state_dict() as safetensors, on a machine where you trust the file."
-        ) from None
-    except Exception as error:  # noqa: BLE001  a damaged or hostile pickle can make the unpickler raise anything
-        reason = shown((str(error).splitlines() or [type(error).__name__])[0])
-        raise CheckpointError(
-            f"{path} cannot be read as a PyTorch state dict ({reason}). Download or export the file again; "
-            "safetensors is the safer format."
-        ) from None
-    state = _state_dict(content, path)
-    for key, tensor in state.items():
-        if not isinstance(tensor, torch.Tensor) or tensor.layout != torch.strided:
-            continue  # refused by MappingStorage with its own message
-        if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
-            raise CheckpointError(
-                f"{path}: {shown(key)} claims shape {shown(tuple(tensor.shape))}, more than the file holds. "
-                "Save the model's state_dict() again."
-            )
-    return state
-
-
-def _state_dict(content: Any, path: Path) -> Mapping[str, torch.Tensor]:
-    """The state dict inside what was loaded; trainers wrap it in a dict of their own."""
-    for _ in range(3):
-        if not isinstance(content, Mapping):
-            break
-        inner = next((content[name] for name in _CONTAINERS if isinstance(content.get(name), Mapping)), None)
-        if inner is None:
-            return content
-        content = inner
-    raise CheckpointError(
-        f"{path} holds no state dict (found {type(content).__name__}). Save the model's state_dict() as safetensors."
-    )
 
 
 def open_index(index: Path, allow_pickle: bool) -> Storage:
@@ -243,7 +206,7 @@ def open_index(index: Path, allow_pickle: bool) -> Storage:
     for name in names:
         if not (index.parent / name).exists():
             raise CheckpointError(f"{index.parent}: the shard {shown(name)} is missing. Download the folder again.")
-    storage = ShardedStorage([open_file(index.parent / name, allow_pickle) for name in names], index.parent)
+    storage = ShardedStorage([open_file(index.parent / name, allow_pickle)[0] for name in names], index.parent)
     for key, name in weight_map.items():
         if key not in storage.entries:
             raise CheckpointError(f"{index.parent}: {shown(key)} should be in {name} but is not. Download it again.")
