@@ -229,7 +229,9 @@ class AdapterStorage:
             if match["embedding"]:
                 found["embedding"] = key
         if len(names) > 1:
-            raise CheckpointError(f"{where} holds {len(names)} adapters ({', '.join(sorted(names))}). Save one of them.")
+            raise CheckpointError(
+                f"{where} holds {len(names)} adapters ({', '.join(sorted(names))}). Save one of them."
+            )
         for module, found in factors.items():
             if "A" not in found or "B" not in found:
                 raise CheckpointError(f"{where}: {shown(module)} has only one of lora_A and lora_B. Save it again.")
@@ -303,7 +305,11 @@ class AdapterStorage:
     def _apply(self, change: _Change, view: torch.Tensor) -> None:
         if change.whole:
             values = self._adapter.read(change.whole)
-            view.copy_(values.reshape(-1) if values.ndim < 2 else values.movedim(change.axis, 0)[change.rows].reshape(view.shape))
+            view.copy_(
+                values.reshape(-1)
+                if values.ndim < 2
+                else values.movedim(change.axis, 0)[change.rows].reshape(view.shape)
+            )
             return
         down = self._adapter.read(change.down).to(view.dtype).flatten(1)
         up = self._adapter.read(change.up).to(view.dtype).flatten(1)

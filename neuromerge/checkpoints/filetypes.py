@@ -31,9 +31,21 @@ class FileType(Enum):
 # Beginnings that tell another kind of file: what it is, and the remedy.
 _DOWNLOAD = "Download the weights themselves and try again."
 _OTHERS = (
-    ((b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"7z\xbc\xaf", b"\x28\xb5\x2f\xfd", b"Rar!"), "a compressed archive", "Unpack it and name the file of weights inside."),
-    ((b"\x89HDF",), "an HDF5 file (Keras or TensorFlow)", "Load it with its own library and save a PyTorch state dict as safetensors."),
-    ((b"GGUF", b"ggml", b"lmgg"), "a GGUF file (llama.cpp)", "Its weights are quantised or packed. Use the PyTorch or safetensors checkpoint that it was made from."),
+    (
+        (b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"7z\xbc\xaf", b"\x28\xb5\x2f\xfd", b"Rar!"),
+        "a compressed archive",
+        "Unpack it and name the file of weights inside.",
+    ),
+    (
+        (b"\x89HDF",),
+        "an HDF5 file (Keras or TensorFlow)",
+        "Load it with its own library and save a PyTorch state dict as safetensors.",
+    ),
+    (
+        (b"GGUF", b"ggml", b"lmgg"),
+        "a GGUF file (llama.cpp)",
+        "Its weights are quantised or packed. Use the PyTorch or safetensors checkpoint that it was made from.",
+    ),
     ((b"\x93NUMPY",), "a NumPy array", "Save the model's state dict as safetensors."),
     ((b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"RIFF"), "a picture", _DOWNLOAD),
     ((b"%PDF",), "a PDF document", _DOWNLOAD),
@@ -58,11 +70,21 @@ def file_type(path: Path) -> FileType:
     if head[8:9] == b"{" and int.from_bytes(head[:8], "little") < 2**32:
         return FileType.SAFETENSORS
     _refuse_texts(path, head)
-    if head.startswith(b"PK\x03\x04"):
-        return _pickled(_zip_type(path), path, named)
-    if head[:1] == b"\x80" and len(head) > 2 and 1 < head[1] <= 5:
+    zipped, pickled = (
+        head.startswith(b"PK\x03\x04"),
+        head[:1] == b"\x80" and head[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05"),
+    )
+    if named and (zipped or pickled):
+        # Who names a file .safetensors promises that no pickle is in it.
+        raise CheckpointError(
+            f"{path} is a PyTorch pickle, not a safetensors file. Convert it to safetensors, or give it its own "
+            "ending (.pt or .bin)."
+        )
+    if zipped:
+        return _zip_type(path)
+    if pickled:
         legacy = _LEGACY_MAGIC in head[:32]
-        return _pickled(FileType.TORCH_LEGACY if legacy else FileType.PICKLE, path, named)
+        return FileType.TORCH_LEGACY if legacy else FileType.PICKLE
     for beginnings, what, remedy in _OTHERS:
         if head.startswith(beginnings):
             raise CheckpointError(f"{path} is {what}, not a checkpoint. {remedy}")
@@ -117,16 +139,6 @@ def _zip_type(path: Path) -> FileType:
         f"{path} is a zip archive (of {shown(inside, 60)} ...), not a PyTorch file. Unpack it and name the file of "
         "weights inside."
     )
-
-
-def _pickled(kind: FileType, path: Path, named_safetensors: bool) -> FileType:
-    # Who names a file .safetensors promises that no pickle is in it.
-    if named_safetensors:
-        raise CheckpointError(
-            f"{path} is a PyTorch pickle, not a safetensors file. Convert it to safetensors, or give it its own "
-            "ending (.pt or .bin)."
-        )
-    return kind
 
 
 def _is_text(head: bytes) -> bool:

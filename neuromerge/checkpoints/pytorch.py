@@ -89,7 +89,9 @@ class PyTorchStorage:
         try:
             raw = self._bytes(ref.storage)
         except (OSError, ValueError, zipfile.BadZipFile) as error:
-            raise CheckpointError(f"{self._path}: {shown(key)} cannot be read ({shown(str(error))}). {_AGAIN}") from None
+            raise CheckpointError(
+                f"{self._path}: {shown(key)} cannot be read ({shown(str(error))}). {_AGAIN}"
+            ) from None
         return raw.view(ref.dtype).as_strided(ref.shape, ref.stride, ref.offset)
 
     def _bytes(self, storage: StorageRef) -> torch.Tensor:

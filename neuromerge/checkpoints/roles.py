@@ -193,7 +193,9 @@ def _beside_reason(key: str, parts: Sequence[ClipPart]) -> str:
     owner = next((part for part in parts if key in part.keys), None)
     if owner is None:
         return "beside the CLIP model, left out"
-    return f"{'averaged copy' if owner.averaged else 'CLIP model'} under {owner.name}, left out (#{owner.name} takes it)"
+    return (
+        f"{'averaged copy' if owner.averaged else 'CLIP model'} under {owner.name}, left out (#{owner.name} takes it)"
+    )
 
 
 def _wrapper(entries: Mapping[str, Entry]) -> str:
