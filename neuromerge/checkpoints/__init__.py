@@ -10,6 +10,7 @@ The first room of the package: it knows files and formats, and nothing of mergin
 
 from neuromerge.checkpoints.align import Aligned, align
 from neuromerge.checkpoints.checkpoint import Checkpoint, load_checkpoint
+from neuromerge.checkpoints.notices import notices
 from neuromerge.checkpoints.roles import Parameter, Roles, resolve
 from neuromerge.checkpoints.writer import CheckpointWriter, save_checkpoint
 
@@ -21,6 +22,7 @@ __all__ = [
     "Roles",
     "align",
     "load_checkpoint",
+    "notices",
     "resolve",
     "save_checkpoint",
 ]

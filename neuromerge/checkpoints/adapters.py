@@ -56,13 +56,37 @@ _WRAPPERS = re.compile(r"^(?:base_model\.model\.|base_model\.|module\.)+")
 
 # Fields of adapter_config.json that say nothing about the change itself, or are read below.
 _PLAIN_FIELDS = frozenset(
-    "peft_type r lora_alpha rank_pattern alpha_pattern use_rslora fan_in_fan_out base_model_name_or_path revision "
-    "target_modules exclude_modules layers_to_transform layers_pattern modules_to_save bias lora_dropout task_type "
-    "inference_mode auto_mapping peft_version init_lora_weights runtime_config ephemeral_gpu_offload "
-    "megatron_core ensure_weight_tying eva_config".split()
+    [
+        "peft_type",
+        "r",
+        "lora_alpha",
+        "rank_pattern",
+        "alpha_pattern",
+        "use_rslora",
+        "fan_in_fan_out",
+        "base_model_name_or_path",
+        "revision",
+        "target_modules",
+        "exclude_modules",
+        "layers_to_transform",
+        "layers_pattern",
+        "modules_to_save",
+        "bias",
+        "lora_dropout",
+        "task_type",
+        "inference_mode",
+        "auto_mapping",
+        "peft_version",
+        "init_lora_weights",
+        "runtime_config",
+        "ephemeral_gpu_offload",
+        "megatron_core",
+        "ensure_weight_tying",
+        "eva_config",
+    ]
 )
 # Starting points that change nothing in the base. Others (PiSSA, OLoRA, CorDA, LoftQ) train beside a changed base.
-_PLAIN_STARTS = (True, False, None, "gaussian", "eva", "orthogonal", "lora_ga_none")
+_PLAIN_STARTS = (True, False, None, "gaussian", "eva", "orthogonal")
 _NEUTRAL_FIELDS: Mapping[str, tuple[Any, ...]] = {"qalora_group_size": (16,)}
 
 
@@ -277,8 +301,9 @@ class AdapterStorage:
         fits = fits and all(p.numel == (p.stop - p.start) * columns for p in place.parameters)
         if not fits or _product(up[2:]) != 1:
             raise AlignmentError(
-                f"{where}: {shown(module)} has factors of shape {down} and {up}, which do not fit the base's "
-                f"{shown(first.key)} of shape {self._base.shape(first.key)}. Give the base that the adapter was trained on."
+                f"{where}: {shown(module)} has factors of shape {down} and {up}, which do not fit "
+                f"{shown(first.key)} of shape {self._base.shape(first.key)} in the base. Give the base that the "
+                "adapter was trained on."
             )
         scale = config.scale(module, down[0])
         for parameter, rows in _with_rows(place):

@@ -81,11 +81,11 @@ def choose_state_dict(content: Any, part: str | None = None) -> Chosen:
         if other is not chosen:
             left_out[other.name] = f"{len(other.tensors)} tensors in another state dict (#{other.name} takes it)"
     if isinstance(content, Mapping):
-        used = chosen.path[:1]
-        for name in content:
-            if isinstance(name, str) and (name,) != used and used and name not in left_out:
-                if not any(other.path[:1] == (name,) for other in found):
-                    left_out[name] = "part of the training state, left out"
+        # What stands beside the container; a bare state dict has told its own.
+        roots = {other.path[0] for other in found if other.path}
+        for name in content if chosen.path else ():
+            if isinstance(name, str) and name not in roots:
+                left_out.setdefault(name, "part of the training state, left out")
     return Chosen(chosen.tensors, rest, left_out)
 
 

@@ -95,26 +95,27 @@ def file_type(path: Path) -> FileType:
     if _is_text(head):
         raise CheckpointError(f"{path} is a text that begins {shown(_beginning(head), 60)}, not weights. {_DOWNLOAD}")
     raise CheckpointError(
-        f"{path} has an unknown format. Known are safetensors files and PyTorch files (.pt, .pth, .bin, .ckpt), told by "
-        "their content, and folders that hold such files."
+        f"{path} has an unknown format. Known are safetensors files and PyTorch files (.pt, .pth, .bin, .ckpt), told "
+        "by their content, and folders that hold such files."
     )
 
 
 def _refuse_texts(path: Path, head: bytes) -> None:
     """Raise for what a download gives instead of the file."""
     start = head.removeprefix(b"\xef\xbb\xbf").lstrip().lower()
-    if start.startswith(b"version https://git-lfs") or start.startswith(b"version "):
+    if start.startswith(b"version "):
         raise CheckpointError(
             f"{path} is a Git LFS pointer, not the weights themselves. Run `git lfs pull` in its folder."
         )
     if start.startswith((b"<!doctype html", b"<html", b"<head", b"<body")):
         raise CheckpointError(
-            f"{path} is an HTML page, not weights: the link led to a page about the file (a sign-in, a virus warning, a "
-            "preview). Open it in a browser and save the file itself; on the Hub take /resolve/ in the place of /blob/."
+            f"{path} is an HTML page, not weights: the link led to a page about the file (a sign-in, a virus warning, "
+            "a preview). Open it in a browser and save the file itself; on the Hub take /resolve/, not /blob/."
         )
     if start.startswith((b"<?xml", b"<error")):
         raise CheckpointError(
-            f"{path} is an XML text, probably a server's error ({shown(_beginning(head), 60)}), not weights. {_DOWNLOAD}"
+            f"{path} is an XML text, probably a server's error ({shown(_beginning(head), 60)}), not weights. "
+            + _DOWNLOAD
         )
 
 

@@ -240,6 +240,12 @@ STEM = re.compile(
 # Integer matrices under these names are quantised weights: merging round them would leave out most of the model.
 QUANTISED = re.compile(r"(?:^|\.)(?:qweight|qzeros|weight|weight_packed)$")
 
+# Names of parameters with a row (or an entry) for each token of the vocabulary.
+VOCABULARY = re.compile(
+    r"(?:^|\.)(?:embed_tokens|wte|word_embeddings|shared|token_embedding|tok_embeddings|embed_in|lm_head|embed_out|"
+    r"cls\.predictions\.decoder|cls\.predictions)(?:\.weight|\.bias)?$"
+)
+
 # Tensors that a model may tie (store once, or several times with the same values): copy -> where the original is.
 TIED = (
     (

@@ -6,7 +6,6 @@ prefix; the keys after it that are CLIP's own are the part, and all others stand
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -123,8 +122,8 @@ def choose_clip(
         return largest
     names = [part.name for part in parts]
     raise CheckpointError(
-        f"it holds {len(names)} CLIP models, under {_listed(names)}. Choose one: write #{names[0]} or #{names[1]} after "
-        f'the file\'s name, or load_checkpoint(..., part="{names[0]}") in Python.'
+        f"it holds {len(names)} CLIP models, under {_listed(names)}. Choose one: write #{names[0]} or #{names[1]} "
+        f'after the file\'s name, or load_checkpoint(..., part="{names[0]}") in Python.'
     )
 
 

@@ -134,7 +134,9 @@ def _converted_entries(base: Checkpoint, layout: str) -> dict[str, Entry]:
     for parameter in base.parameters + base.roles.text:
         prefix, row = rows[parameter.name.replace(f".{parameter.block}.", ".{i}.", 1)]
         key = prefix + clip_key(row, layout).replace("{i}", str(parameter.block))
-        shape = _row_shape(base.shape(parameter.key), parameter)
+        # Both libraries read one number without an axis; open_clip can also store it as (1,).
+        scalar = parameter.tower == "model" and parameter.numel == 1
+        shape = () if scalar else _row_shape(base.shape(parameter.key), parameter)
         if ours and row.third is not None:
             shape = (3 * shape[0], *shape[1:]) if shape else shape
         if ours and row.columns:

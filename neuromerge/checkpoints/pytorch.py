@@ -141,7 +141,7 @@ def _read_zip(path: Path) -> tuple[Any, dict[str, _Span]]:
 
 
 def _require_little_endian(archive: zipfile.ZipFile, members: Mapping[str, zipfile.ZipInfo], name: str) -> None:
-    if name in members and archive.open(name).read(16).strip() != b"little" or sys.byteorder != "little":
+    if (name in members and archive.open(name).read(16).strip() != b"little") or sys.byteorder != "little":
         raise PickleError("holds numbers in another byte order: save it again on a little-endian machine")
 
 

@@ -265,7 +265,7 @@ def _clip_table(layout: str, bare: bool) -> _ClipTable:
 
 
 def clip_places(parameters: Iterable[Parameter]) -> dict[str, tuple[tuple[Parameter, ...], int]]:
-    """Key in either CLIP layout, of a whole model or a tower alone -> the parameters it holds and their neurons' axis."""
+    """Key in either CLIP layout, of a whole model or a tower -> the parameters it holds, and their neurons' axis."""
     named = {parameter.name: parameter for parameter in parameters}
     blocks = sorted({parameter.block for parameter in named.values() if parameter.block is not None})
     places: dict[str, tuple[tuple[Parameter, ...], int]] = {}

@@ -68,9 +68,48 @@ _HUB_PAGE = re.compile(
 _BUNDLED_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,60}")
 # Words of file and folder names that every training run has.
 _SAYS_NOTHING = frozenset(
-    "adapter best checkpoint checkpoints ckpt ckpts consolidated dict ema epoch epochs fine final finetuned ft "
-    "full global iter last latest lightning logs model models out output outputs pytorch run runs save saved "
-    "snapshots state step steps tuned version weights whole".split()
+    [
+        "adapter",
+        "best",
+        "checkpoint",
+        "checkpoints",
+        "ckpt",
+        "ckpts",
+        "consolidated",
+        "dict",
+        "ema",
+        "epoch",
+        "epochs",
+        "fine",
+        "final",
+        "finetuned",
+        "ft",
+        "full",
+        "global",
+        "iter",
+        "last",
+        "latest",
+        "lightning",
+        "logs",
+        "model",
+        "models",
+        "out",
+        "output",
+        "outputs",
+        "pytorch",
+        "run",
+        "runs",
+        "save",
+        "saved",
+        "snapshots",
+        "state",
+        "step",
+        "steps",
+        "tuned",
+        "version",
+        "weights",
+        "whole",
+    ]
 )
 _LIBRARY_NAME = re.compile(r"open_clip_(?:pytorch_)?model")
 _WORD_BREAKS = re.compile(r"[-_.= ]+")

@@ -22,7 +22,7 @@ from neuromerge.checkpoints.text import shown
 from neuromerge.errors import CheckpointError, LimitError
 
 SAFETENSORS_SUFFIXES = (".safetensors",)
-PICKLE_SUFFIXES = (".pt", ".pth", ".bin", ".ckpt", ".pth.tar", ".pt.tar", ".pkl")
+PICKLE_SUFFIXES = (".pth.tar", ".pt.tar", ".pt", ".pth", ".bin", ".ckpt", ".pkl")
 _MAX_INDEX_BYTES = 64 * 1024 * 1024
 _MERGEABLE = {torch.float64, torch.float32, torch.float16, torch.bfloat16}
 

@@ -26,11 +26,15 @@ from neuromerge.checkpoints.checkpoint import Checkpoint, load_checkpoint
 from neuromerge.checkpoints.header import DTYPE_NAMES
 from neuromerge.checkpoints.plan import Plan, Target, check_dtype, make_plan
 from neuromerge.checkpoints.roles import Parameter
+from neuromerge.checkpoints.sources import expanded
+from neuromerge.checkpoints.storage import PICKLE_SUFFIXES
 from neuromerge.checkpoints.text import shown
 from neuromerge.errors import CheckpointError, StorageError
 
 RECORD = "neuromerge.json"
 SHARD_BYTES = 5_000_000_000
+# Endings of files that people may expect; a folder of such a name would surprise them.
+_OTHER_ENDINGS = (*PICKLE_SUFFIXES, ".h5", ".gguf", ".onnx", ".npz", ".zip", ".tar", ".msgpack", ".json")
 _RESERVE = 16 * 1024 * 1024  # room for configurations and the file system's own books
 _PARTIAL = re.compile(r"^\.(?P<name>.+)\.partial-(?P<pid>\d+)-[0-9a-f]{8}$")
 
@@ -93,7 +97,7 @@ class CheckpointWriter:
         record: Mapping[str, Any] | None = None,
         shard_bytes: int = SHARD_BYTES,
     ):
-        self.out = Path(out)
+        self.out = expanded(out)
         self.base = base
         self.record: dict[str, Any] = dict(record or {})
         self.files: tuple[Path, ...] = ()
@@ -301,6 +305,13 @@ class CheckpointWriter:
         out = self.out
         if not out.name or out.name in (".", ".."):
             raise StorageError(f"{str(out)!r} is no name for a result. Name a new folder or a .safetensors file.")
+        ending = next((e for e in _OTHER_ENDINGS if out.name.lower().endswith(e) and not out.is_dir()), None)
+        if ending is not None:
+            better = out.with_name(out.name[: -len(ending)] + ".safetensors")
+            raise StorageError(
+                f"{out}: results are written as safetensors, not as {ending}. Name {better}, or a folder "
+                f"({better.with_suffix('')})."
+            )
         try:
             if self._single:
                 if out.is_dir():

@@ -17,8 +17,19 @@ from typing import Any
 
 import torch
 
-from neuromerge.checkpoints import Aligned, Checkpoint, CheckpointWriter, align, load_checkpoint, save_checkpoint
+from neuromerge.checkpoints import (
+    Aligned,
+    Checkpoint,
+    CheckpointWriter,
+    align,
+    load_checkpoint,
+    notices,
+    save_checkpoint,
+)
+from neuromerge.checkpoints.align import Towers, Vocabulary
+from neuromerge.checkpoints.notices import weights_left_out
 from neuromerge.checkpoints.roles import Parameter
+from neuromerge.checkpoints.sources import expanded
 from neuromerge.errors import SettingError
 from neuromerge.merging.linear import LAMBDAS, SCALE
 from neuromerge.merging.method import MergeMethod, MergeReport
@@ -41,6 +52,9 @@ class MergeResult:
         task_names: names of the merged checkpoints.
         sources: where base and experts came from, with revision where one is known.
         from_base: keys that were taken from the base unchanged, with the reason.
+        left_out: by checkpoint, the keys of weights beside the model that were not read, with the reason.
+        towers: what was merged of a CLIP model, ``vision`` or ``both``.
+        notices: sentences about the checkpoints that the user should see.
         report: what the method found out: coefficients in use, what the trim removed, ill-conditioned neurons.
         path: where the result was written, if it was.
     """
@@ -52,6 +66,9 @@ class MergeResult:
     sources: dict[str, str]
     from_base: dict[str, str]
     report: MergeReport
+    left_out: dict[str, dict[str, str]] = field(default_factory=dict)
+    towers: Towers = "vision"
+    notices: tuple[str, ...] = ()
     path: Path | None = None
     _aligned: Aligned | None = field(default=None, repr=False)
     _merged: Mapping[str, torch.Tensor] = field(default_factory=dict, repr=False)
@@ -114,7 +131,7 @@ class MergeResult:
     @property
     def warnings(self) -> tuple[str, ...]:
         """Sentences that the user should see."""
-        return self.report.warnings
+        return self.notices + self.report.warnings
 
     @cached_property
     def state_dict(self) -> dict[str, torch.Tensor]:
@@ -144,7 +161,7 @@ class MergeResult:
         """
         if self.path is not None:
             save_checkpoint(self.path, path, layout, dtype=dtype, force=force)
-            return Path(path)
+            return expanded(path)
         assert self._aligned is not None
         base, record = self._aligned.base, self.summary()
         with CheckpointWriter(
@@ -152,7 +169,7 @@ class MergeResult:
         ) as writer:
             for name, merged in self._merged.items():
                 writer.write(name, merged)
-        return Path(path)
+        return writer.out
 
     def summary(self) -> dict[str, Any]:
         """Everything but the weights, as plain values for JSON."""
@@ -164,15 +181,18 @@ class MergeResult:
             "task_names": self.task_names,
             "sources": self.sources,
             "from_base": self.from_base,
+            "left_out": self.left_out,
+            "towers": self.towers,
             **report.pop("coefficients"),
             **report,
+            "warnings": self.warnings,
             "ill_conditioned": self.ill_conditioned,
             "path": str(self.path) if self.path else None,
         }
 
 
 def merge(
-    base: Source,
+    base: Source | None,
     tasks: Sequence[Source] | Mapping[str, Source],
     method: str = "neuromerging",
     *,
@@ -182,19 +202,24 @@ def merge(
     dtype: str | torch.dtype | None = None,
     force: bool = False,
     device: str = "cpu",
+    towers: Towers = "vision",
+    vocabulary: Vocabulary = "equal",
     job: Job = UNATTENDED,
     **parameters: Any,
 ) -> MergeResult:
     """Merge fine-tuned checkpoints of one base model into a single model.
 
     Args:
-        base: the base model: a source that `load_checkpoint` takes, a `Checkpoint`, or a plain state dict.
+        base: the base model: a source that `load_checkpoint` takes, a `Checkpoint`, or a plain state dict. None takes
+            the base that the experts' LoRA adapters name.
         tasks: the fine-tuned checkpoints, in any order; a mapping gives them names.
         method: one of `neuromerge.methods()`.
         seed: for methods that draw at random (dare).
         out: write the result into this folder as it is made, holding one parameter at a time in memory.
         layout, dtype, force: as in `MergeResult.save`.
         device: where to compute, e.g. ``cpu`` or ``cuda``.
+        towers: ``both`` merges the text tower of a whole CLIP model too; by default it is the base's.
+        vocabulary: ``shared`` merges the tokens that base and experts have in common where experts added some.
         job: told how far it is; stops it.
         **parameters: the method's own parameters, see `neuromerge.methods()`.
 
@@ -208,7 +233,7 @@ def merge(
     """
     chosen = get_method(method)
     values = check_values(chosen, parameters)
-    aligned = aligned_sources(base, tasks)
+    aligned = aligned_sources(base, tasks, towers, vocabulary)
     made = MergeResult(
         method=method,
         parameters=values,
@@ -217,7 +242,10 @@ def merge(
         sources=_sources(aligned),
         from_base=dict(aligned.from_base),
         report=MergeReport(),
-        path=None if out is None else Path(out),
+        left_out=_left_out(aligned),
+        towers=aligned.towers,
+        notices=notices(aligned),
+        path=None if out is None else expanded(out),
     )
     if out is None:
         merged: dict[str, torch.Tensor] = {}
@@ -292,13 +320,22 @@ def _reporting(vectors: AlignedVectors, job: Job) -> WatchedVectors:
     return WatchedVectors(vectors, read)
 
 
-def aligned_sources(base: Source, tasks: Sequence[Source] | Mapping[str, Source]) -> Aligned:
+def aligned_sources(
+    base: Source | None,
+    tasks: Sequence[Source] | Mapping[str, Source],
+    towers: Towers = "vision",
+    vocabulary: Vocabulary = "equal",
+) -> Aligned:
     """Load base and experts and match their parameters. Raises SettingError without any task."""
     if isinstance(tasks, str | Path) or not tasks:
         raise SettingError("A merge needs at least one task checkpoint: give a list of them.")
-    if isinstance(tasks, Mapping):
-        tasks = [load_checkpoint(source, name=name) for name, source in tasks.items()]
-    return align(base, tasks)
+    return align(base, tasks, towers=towers, vocabulary=vocabulary)
+
+
+def _left_out(aligned: Aligned) -> dict[str, dict[str, str]]:
+    named = {"base": aligned.base, **dict(zip(aligned.task_names, aligned.experts, strict=True))}
+    found = {name: dict(weights_left_out(checkpoint, aligned)) for name, checkpoint in named.items()}
+    return {name: keys for name, keys in found.items() if keys}
 
 
 def _sources(aligned: Aligned) -> dict[str, str]:
