@@ -113,11 +113,21 @@ def is_adapter(keys: Collection[str]) -> bool:
     return any(_FACTOR.match(key) or any(pattern.search(key) for pattern, _ in _VARIANTS) for key in keys)
 
 
-def read_adapter_config(path: Path) -> AdapterConfig:
-    """The configuration of an adapter.
+def read_adapter(keys: Collection[str], path: Path) -> AdapterConfig:
+    """The configuration that goes with the adapter of these keys in the file `path`.
 
-    Raises CheckpointError where it is missing or asks for more than plain LoRA, naming what.
+    Raises CheckpointError where it is missing or asks for more than plain LoRA, and where the keys are those of a whole
+    model that still wears its adapter, naming what.
     """
+    if any(".base_layer.weight" in key for key in keys):
+        raise CheckpointError(
+            f"{path} is a whole model with a LoRA adapter that was not merged into it. Call merge_and_unload() before "
+            "saving, or save the adapter alone with save_pretrained()."
+        )
+    return _read_config(path.parent / ADAPTER_CONFIG)
+
+
+def _read_config(path: Path) -> AdapterConfig:
     from neuromerge.checkpoints.storage import read_json
 
     if not path.is_file():
@@ -247,7 +257,7 @@ class AdapterStorage:
                 self._replace(key, places, where)
                 continue
             names.add(match["adapter"] or "default")
-            module = _WRAPPERS.sub("", match["module"])
+            module = _WRAPPERS.sub("", match["module"]).replace(".base_layer", "")
             found = factors.setdefault(module, {})
             found[match["side"]] = key
             if match["embedding"]:

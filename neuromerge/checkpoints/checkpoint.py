@@ -172,7 +172,7 @@ class Checkpoint:
         self._entry(key)
         tensor = self._storage.read(key)
         if key not in self._finite:
-            if tensor.is_floating_point() and not _all_finite(tensor):
+            if tensor.is_floating_point() and not layouts.MASK.search(key) and not _all_finite(tensor):
                 raise CheckpointError(
                     f"{self.where(key)}: {shown(key)} holds NaN or infinite values (expected finite numbers). The "
                     "training run probably diverged; use an earlier checkpoint, or leave this one out."

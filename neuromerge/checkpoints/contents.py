@@ -103,10 +103,12 @@ def _state_dicts(value: Any, path: tuple[str, ...], depth: int, seen: set[int]) 
             plain = {key: item for key, item in value.items if isinstance(key, str)}
             yield from _state_dicts(plain, path, depth + 1, seen)
         return
+    if isinstance(value, (list, tuple)):  # (model, optimizer) and the like
+        value = {str(number): item for number, item in enumerate(value[:_MAX_STATE_DICTS]) if not _is_tensor(item)}
     if not isinstance(value, Mapping):
         return
     tensors = {key: item for key, item in value.items() if isinstance(key, str) and _is_tensor(item)}
-    nested = [(k, v) for k, v in value.items() if isinstance(k, str) and isinstance(v, (Mapping, Call))]
+    nested = [(k, v) for k, v in value.items() if isinstance(k, str) and isinstance(v, (Mapping, Call, list, tuple))]
     if tensors and (any("." in key for key in tensors) or not any(_holds_more(v) for _, v in nested)):
         others = tuple(key for key in value if isinstance(key, str) and key not in tensors and key != "_metadata")
         yield Found(path, tensors, others)

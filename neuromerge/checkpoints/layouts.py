@@ -184,6 +184,8 @@ FIXED = (
     (re.compile(r"(?:^|\.)(?:attn|attention)\.masked_bias$"), "attention mask, taken from the base"),
     (re.compile(r"(?:^|\.)attn_mask$"), "attention mask, taken from the base"),
 )
+# Masks hold minus infinity on purpose.
+MASK = re.compile(r"(?:^|\.)(?:attn_mask|causal_mask|masked_bias|mask)$")
 # GPT-2's causal mask shares its name with a bias, but has four axes.
 CAUSAL_MASK = re.compile(r"(?:^|\.)(?:attn|attention)\.bias$")
 

@@ -114,6 +114,9 @@ _DTYPES = {
 }
 _DICTS = {"collections.OrderedDict", "collections.defaultdict", "collections.Counter", "builtins.dict"}
 _DICTS |= {"__builtin__.dict"}
+_LISTS = {
+    f"{module}.{kind}" for module in ("builtins", "__builtin__") for kind in ("list", "tuple", "set", "frozenset")
+}
 _NEW_OBJECT = {"copyreg.__newobj__", "copy_reg.__newobj__", "copyreg._reconstructor", "copy_reg._reconstructor"}
 _ODD = {
     "torch._utils._rebuild_sparse_tensor": "sparse",
@@ -127,8 +130,10 @@ _ODD = {
 }
 
 
-def _tensor(storage: Any, dtype: torch.dtype | None, offset: Any, shape: Any, stride: Any) -> TensorRef:
+def _tensor(storage: Any, dtype: torch.dtype | None, offset: Any, shape: Any, stride: Any) -> TensorRef | OddTensor:
     """A tensor, its place inside the storage checked."""
+    if isinstance(storage, Call) and str(storage) == "torch.storage._load_from_bytes":
+        return OddTensor("of pickle.dump (use torch.save, or better safetensors)")
     sizes = _sizes(shape)
     steps = _sizes(stride)
     if not isinstance(storage, StorageRef) or sizes is None or steps is None or len(sizes) != len(steps):
@@ -199,6 +204,8 @@ def _call(function: Any, arguments: tuple[Any, ...]) -> Any:
     name = str(function)
     if name in _DICTS:
         return _as_dict(arguments)
+    if name in _LISTS:
+        return list(arguments[0]) if arguments and isinstance(arguments[0], (list, tuple)) else []
     if name in _ODD:
         return OddTensor(_ODD[name])
     if name in _NEW_OBJECT and arguments:

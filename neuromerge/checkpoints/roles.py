@@ -181,8 +181,9 @@ def _chosen_clip(
     """The CLIP model that these keys are about; None where they are another model, even with a CLIP tower in it."""
 
     def copies(one: ClipPart, other: ClipPart) -> bool:
-        pairs = [(key, other.prefix + key[len(one.prefix) :]) for key in one.keys]
-        return all(theirs in other.keys and same(ours, theirs) for ours, theirs in pairs)
+        tower = layouts.CLIP_PREFIX[one.layout]["vision"] if one.bare and not other.bare else ""
+        pairs = [(key, other.prefix + tower + key[len(one.prefix) :]) for key in one.keys]
+        return one.layout == other.layout and all(theirs in other.keys and same(ours, theirs) for ours, theirs in pairs)
 
     if part is None and parts and not is_main_part(max(parts, key=lambda p: len(p.keys)), parts, entries):
         return None

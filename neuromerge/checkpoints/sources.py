@@ -14,7 +14,7 @@ from neuromerge.checkpoints.adapters import (
     ADAPTER_WEIGHTS,
     AdapterConfig,
     is_adapter,
-    read_adapter_config,
+    read_adapter,
 )
 from neuromerge.checkpoints.text import shown
 from neuromerge.deployment import deployment
@@ -226,7 +226,7 @@ def _file(weights: Path, named: Path, source: str, allow_pickle: bool, part: str
         storage, rest = stores.open_file(weights, allow_pickle, part)
     name = meaningful_name(named)
     if is_adapter(storage.entries):
-        return Located(storage, name, source, part=rest, adapter=read_adapter_config(weights.parent / ADAPTER_CONFIG))
+        return Located(storage, name, source, part=rest, adapter=read_adapter(storage.entries, weights))
     usual = named != weights or any(weights.name == name for name, _ in _WEIGHTS)
     config, companions = _companions(weights.parent) if usual else ({}, {})
     return Located(storage, name, source, None, config, companions, rest)
