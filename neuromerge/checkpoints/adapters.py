@@ -119,7 +119,11 @@ def read_adapter(keys: Collection[str], path: Path) -> AdapterConfig:
     Raises CheckpointError where it is missing or asks for more than plain LoRA, and where the keys are those of a whole
     model that still wears its adapter, naming what.
     """
-    if any(".base_layer.weight" in key for key in keys):
+    modules = {match["module"] for key in keys if (match := _FACTOR.match(key))}
+    worn = {key.removesuffix(".base_layer.weight") for key in keys if key.endswith(".base_layer.weight")}
+    # An adapter of an embedding carries the embedding itself; a whole model carries every map, and norms besides.
+    plain = [key for key in keys if not _FACTOR.match(key) and ".base_layer." not in key]
+    if worn and worn >= modules and plain:
         raise CheckpointError(
             f"{path} is a whole model with a LoRA adapter that was not merged into it. Call merge_and_unload() before "
             "saving, or save the adapter alone with save_pretrained()."
