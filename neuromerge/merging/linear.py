@@ -7,12 +7,13 @@ fused pass over the weights. Streaming merge, live merge, landscapes and compari
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 import torch
 
 from neuromerge.merging.chunks import chunks
+from neuromerge.merging.profile import Factors
 
 Part = Literal["parallel", "orthogonal", "pointwise"]
 """Where a change lies: along a neuron's base weights, across them, or in a parameter without neurons."""
@@ -63,14 +64,18 @@ class Coefficients:
     Attributes:
         values: by name of the hyperparameter; empty where the method has none.
         warnings: sentences that whoever reads the numbers should see.
+        factors: of a profile, by (layer, matrix) and name of the coefficient; 1 where nothing is said.
     """
 
     values: Mapping[str, float]
     warnings: tuple[str, ...] = ()
+    factors: Factors = field(default_factory=dict)
 
     def at(self, place: Place) -> Mapping[str, float]:
         """What the components of one parameter are multiplied by, by the components' names."""
-        return {UNIT: 1.0, **self.values}
+        values = {UNIT: 1.0, **self.values}
+        here = self.factors.get((place.layer, place.matrix))
+        return values if here is None else {name: value * here.get(name, 1.0) for name, value in values.items()}
 
     def of(self, part: Part, place: Place) -> float:
         """The coefficient of one part of the change at a place; the whole change's own where parts are not apart."""

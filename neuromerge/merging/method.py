@@ -28,7 +28,8 @@ import torch
 from neuromerge.checkpoints.roles import Parameter
 from neuromerge.errors import SettingError
 from neuromerge.merging.hyperparameters import AUTO, Hyperparameter
-from neuromerge.merging.linear import LAMBDAS, SCALE, Coefficients, Components, combine
+from neuromerge.merging.linear import LAMBDAS, SCALE, UNIT, Coefficients, Components, combine
+from neuromerge.merging.profile import Factors
 from neuromerge.merging.trim import Thresholds, global_thresholds
 from neuromerge.merging.vectors import Chunk, TaskVectors
 
@@ -46,10 +47,12 @@ class Findings:
     Attributes:
         values: the method's own hyperparameters, checked.
         thresholds: gives the thresholds of the global trim.
+        factors: of the profile that will shape the coefficients.
     """
 
     values: Mapping[str, Any]
     thresholds: Callable[[], Thresholds]
+    factors: Factors = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,10 +73,9 @@ class Run(Generic[Prepared]):
     thresholds: Thresholds
     prepared: Prepared
 
-    @property
-    def findings(self) -> Findings:
-        """What this run knows of its coefficients."""
-        return Findings(self.values, lambda: self.thresholds)
+    def findings(self, factors: Factors | None = None) -> Findings:
+        """What this run knows of its coefficients, which the `factors` of a profile will shape."""
+        return Findings(self.values, lambda: self.thresholds, factors or {})
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,6 +178,11 @@ class MergeMethod(ABC):
     first_pass: ClassVar[FirstPassHook | None] = None
     """How to take the components from the first pass of interference; None for a method with passes of its own."""
 
+    @property
+    def component_names(self) -> tuple[str, ...]:
+        """What its components are called: by their coefficients, or `UNIT`."""
+        return self.coefficients or (UNIT,)
+
     def begin(
         self, vectors: TaskVectors, values: Mapping[str, Any], seed: int, thresholds: Thresholds | None = None
     ) -> Run[Any]:
@@ -230,7 +237,7 @@ class MergeMethod(ABC):
             found[name] = automatic.value
             if automatic.warning:
                 warnings.append(automatic.warning)
-        return Coefficients(found, tuple(warnings))
+        return Coefficients(found, tuple(warnings), known.factors)
 
     def merge_chunk(
         self, chunk: Chunk, run: Run[Any], coefficients: Mapping[str, float], out: torch.Tensor | None = None

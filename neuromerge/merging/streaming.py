@@ -34,6 +34,7 @@ from neuromerge.errors import SettingError
 from neuromerge.merging.linear import LAMBDAS, SCALE
 from neuromerge.merging.method import MergeMethod, MergeReport
 from neuromerge.merging.passes import merged_weights
+from neuromerge.merging.profile import Profile, TaskWeights, as_mapping, factors, make_profile, make_task_weights
 from neuromerge.merging.registry import check_values, get_method
 from neuromerge.merging.vectors import AlignedVectors, WatchedVectors
 from neuromerge.progress import UNATTENDED, Job
@@ -50,6 +51,8 @@ class MergeResult:
         parameters: the method's hyperparameters as given, defaults filled in.
         seed: the seed of whatever chance the method uses.
         task_names: names of the merged checkpoints.
+        task_weights: what multiplied each task vector, in the same order; empty where all are 1.
+        profile: factors on the coefficients by part of the model.
         sources: where base and experts came from, with revision where one is known.
         from_base: keys that were taken from the base unchanged, with the reason.
         left_out: by checkpoint, the keys of weights beside the model that were not read, with the reason.
@@ -69,6 +72,8 @@ class MergeResult:
     left_out: dict[str, dict[str, str]] = field(default_factory=dict)
     towers: Towers = "vision"
     notices: tuple[str, ...] = ()
+    profile: Profile = ()
+    task_weights: TaskWeights = ()
     path: Path | None = None
     _aligned: Aligned | None = field(default=None, repr=False)
     _merged: Mapping[str, torch.Tensor] = field(default_factory=dict, repr=False)
@@ -179,6 +184,8 @@ class MergeResult:
             "parameters": self.parameters,
             "seed": self.seed,
             "task_names": self.task_names,
+            "task_weights": dict(zip(self.task_names, self.task_weights, strict=False)),
+            "profile": as_mapping(self.profile),
             "sources": self.sources,
             "from_base": self.from_base,
             "left_out": self.left_out,
@@ -196,6 +203,8 @@ def merge(
     tasks: Sequence[Source] | Mapping[str, Source],
     method: str = "neuromerging",
     *,
+    profile: Mapping[str, Any] | Profile | None = None,
+    task_weights: Mapping[str, float] | Sequence[float] | None = None,
     seed: int = 0,
     out: str | Path | None = None,
     layout: str | None = None,
@@ -214,6 +223,10 @@ def merge(
             the base that the experts' LoRA adapters name.
         tasks: the fine-tuned checkpoints, in any order; a mapping gives them names.
         method: one of `neuromerge.methods()`.
+        profile: factors on the coefficients by part of the model, such as ``{"fc1": [0.5, 1.0, 1.5], "block 3": 0.0}``:
+            matrices, layers or cells to numbers, or to curves over depth; see `neuromerge.merging.profile`.
+        task_weights: what multiplies task vectors before all else (the trim included): task names to numbers, or one
+            number a task. 1 where nothing is said.
         seed: for methods that draw at random (dare).
         out: write the result into this folder as it is made, holding one parameter at a time in memory.
         layout, dtype, force: as in `MergeResult.save`.
@@ -232,8 +245,9 @@ def merge(
         StorageError: the result cannot be written.
     """
     chosen = get_method(method)
-    values = check_values(chosen, parameters)
+    values, shape = check_values(chosen, parameters), make_profile(profile)
     aligned = aligned_sources(base, tasks, towers, vocabulary)
+    weights = make_task_weights(task_weights, aligned.task_names)
     made = MergeResult(
         method=method,
         parameters=values,
@@ -246,15 +260,17 @@ def merge(
         towers=aligned.towers,
         notices=notices(aligned),
         path=None if out is None else expanded(out),
+        profile=shape,
+        task_weights=weights,
     )
     if out is None:
         merged: dict[str, torch.Tensor] = {}
-        report = merge_aligned(aligned, chosen, values, merged.__setitem__, seed, device, job)
+        report = merge_aligned(aligned, chosen, values, merged.__setitem__, seed, device, job, shape, weights)
         result = replace(made, report=report, _aligned=aligned, _merged=merged)
     else:
         names = tuple(p.name for p in aligned.parameters)
         with CheckpointWriter(out, aligned.base, layout, dtype=dtype, force=force, expected=names) as writer:
-            report = merge_aligned(aligned, chosen, values, writer.write, seed, device, job)
+            report = merge_aligned(aligned, chosen, values, writer.write, seed, device, job, shape, weights)
             result = replace(made, report=report)
             writer.record.update(result.summary())
     for sentence in result.warnings:
@@ -270,11 +286,14 @@ def merge_aligned(
     seed: int = 0,
     device: str = "cpu",
     job: Job = UNATTENDED,
+    profile: Profile = (),
+    task_weights: TaskWeights = (),
 ) -> MergeReport:
     """Merge parameter by parameter; `write(name, merged)` gets each in the base's dtype."""
-    vectors = _reporting(AlignedVectors(aligned, device), job)
+    vectors = _reporting(AlignedVectors(aligned, device, task_weights), job)
+    shape = factors(profile, vectors.parameters, method.component_names)
     run = method.begin(vectors, values, seed)
-    coefficients = method.resolve(run.findings)
+    coefficients = method.resolve(run.findings(shape))
 
     def target(parameter: Parameter) -> torch.Tensor:
         return torch.empty(parameter.shape, dtype=aligned.base_tensor(parameter).dtype)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from neuromerge.merging.linear import Coefficients
 from neuromerge.merging.measures import SUBSPACES, cells, cosines, measures, retention
 from neuromerge.merging.method import Findings
 from neuromerge.merging.neuromerging import NeuroMerging
+from neuromerge.merging.profile import Profile, factors, make_profile, make_task_weights
 from neuromerge.merging.registry import check_values
 from neuromerge.merging.staged import FirstPass, first_pass
 from neuromerge.merging.streaming import Source, aligned_sources
@@ -29,6 +30,8 @@ def interference(
     lambda_parallel: float | str = 0.0,
     lambda_orthogonal: float | str = "auto",
     lambda_pointwise: float | str = "auto",
+    profile: Mapping[str, Any] | Profile | None = None,
+    task_weights: Mapping[str, float] | Sequence[float] | None = None,
     device: str = "cpu",
     job: Job = UNATTENDED,
 ) -> pd.DataFrame:
@@ -37,7 +40,8 @@ def interference(
     Args:
         base, tasks: as in `neuromerge.merge`.
         trim_ratio: r in [0, 1).
-        lambda_parallel, lambda_orthogonal, lambda_pointwise: for the measures that move with them.
+        lambda_parallel, lambda_orthogonal, lambda_pointwise, profile: for the measures that move with them.
+        task_weights: as in `neuromerge.merge`.
 
     Returns:
         DataFrame with the columns layer, matrix, subspace, measure, value. NaN is "not applicable". Beside the
@@ -47,9 +51,12 @@ def interference(
     """
     import pandas as pd
 
-    first, used = _first_pass(
-        base, tasks, trim_ratio, lambda_parallel, lambda_orthogonal, lambda_pointwise, device, job
-    )
+    lambdas = {
+        "lambda_parallel": lambda_parallel,
+        "lambda_orthogonal": lambda_orthogonal,
+        "lambda_pointwise": lambda_pointwise,
+    }
+    first, used = _first_pass(base, tasks, {"trim_ratio": trim_ratio, **lambdas}, profile, task_weights, device, job)
     columns = ["layer", "matrix", "subspace", "measure", "value"]
     return pd.DataFrame(list(_rows(first, used)), columns=columns)
 
@@ -69,7 +76,7 @@ def task_cosines(
     """
     import pandas as pd
 
-    first, used = _first_pass(base, tasks, trim_ratio, 0.0, "auto", "auto", device, job)
+    first, used = _first_pass(base, tasks, {"trim_ratio": trim_ratio}, None, None, device, job)
     rows = []
     for cell in cells(first):
         for subspace in SUBSPACES:
@@ -86,26 +93,19 @@ def task_cosines(
 def _first_pass(
     base: Source,
     tasks: Sequence[Source] | Mapping[str, Source],
-    trim_ratio: float,
-    lambda_parallel: float | str,
-    lambda_orthogonal: float | str,
-    lambda_pointwise: float | str,
+    given: Mapping[str, Any],
+    profile: Mapping[str, Any] | Profile | None,
+    task_weights: Mapping[str, float] | Sequence[float] | None,
     device: str,
     job: Job,
 ) -> tuple[FirstPass, Coefficients]:
     method = NeuroMerging()
-    values = check_values(
-        method,
-        {
-            "trim_ratio": trim_ratio,
-            "lambda_parallel": lambda_parallel,
-            "lambda_orthogonal": lambda_orthogonal,
-            "lambda_pointwise": lambda_pointwise,
-        },
-    )
-    vectors = AlignedVectors(aligned_sources(base, tasks), device)
+    values, shape = check_values(method, given), make_profile(profile)
+    aligned = aligned_sources(base, tasks)
+    vectors = AlignedVectors(aligned, device, make_task_weights(task_weights, aligned.task_names))
+    reached = factors(shape, vectors.parameters, method.component_names)
     thresholds = global_thresholds(vectors, method.trim_ratio(values), job)
-    used = method.resolve(Findings(values, lambda: thresholds))
+    used = method.resolve(Findings(values, lambda: thresholds, reached))
     for sentence in used.warnings:
         warnings.warn(sentence, stacklevel=3)
     return first_pass(vectors, thresholds, keep_parts=False, job=job), used

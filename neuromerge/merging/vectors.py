@@ -10,6 +10,7 @@ import torch
 
 from neuromerge.checkpoints.roles import Parameter
 from neuromerge.merging.chunks import Scratch
+from neuromerge.merging.profile import TaskWeights
 
 
 class TaskVectors(Protocol):
@@ -83,10 +84,16 @@ class AlignedVectors:
 
     The working dtype is float32, or float64 where the base holds float64. Safe to read from several threads
     at once.
+
+    Args:
+        aligned: base and experts.
+        device: where task vectors are computed.
+        weights: of the tasks, which multiply their vectors; all 1 when empty.
     """
 
-    def __init__(self, aligned: AlignedWeights, device: str | torch.device = "cpu"):
+    def __init__(self, aligned: AlignedWeights, device: str | torch.device = "cpu", weights: TaskWeights = ()):
         self._aligned = aligned
+        self.weights = weights
         self.device = torch.device(device)
         self.parameters: tuple[Parameter, ...] = tuple(aligned.parameters)
         self.task_names: tuple[str, ...] = tuple(aligned.task_names)
@@ -118,7 +125,14 @@ class AlignedVectors:
                 torch.sub(expert[start:stop], base, out=vector)
             else:
                 vector.copy_(expert[start:stop]).sub_(base)
-        return base, tau
+        return base, self.weighted(tau)
+
+    def weighted(self, tau: torch.Tensor) -> torch.Tensor:
+        """tau (T, ...) times the weights of the tasks; in place, returns tau."""
+        for vector, weight in zip(tau, self.weights, strict=False):
+            if weight != 1.0:
+                vector.mul_(weight)
+        return tau
 
 
 class WatchedVectors:

@@ -235,7 +235,7 @@ class _Bench:
                 run = method.begin(vectors, values, self.seed)
                 kept = structure, (run, dict(components(vectors, method, run)))
             run, found = kept[1]
-            used = method.resolve(replace(run, values=values).findings)
+            used = method.resolve(replace(run, values=values).findings())
             for parameter, parts in found.items():
                 combine(vectors.base(parameter), parts, used.at(parameter), self.model.weights[parameter.name])
             yield setting

@@ -17,12 +17,13 @@ from typing import TYPE_CHECKING, Any
 
 from neuromerge.errors import SettingError, StorageError
 from neuromerge.merging import registry
+from neuromerge.merging.profile import as_mapping
 from neuromerge.progress import UNATTENDED, Job
 from neuromerge.search.axes import Axis, axes_of
 from neuromerge.search.objective import Objective, mean_score
 from neuromerge.search.storage import open_storage, storage_errors
 from neuromerge.search.trials import Trial
-from neuromerge.settings.choices import check_seed, make_setting, quoted
+from neuromerge.settings.choices import change, check_seed, quoted
 from neuromerge.settings.setting import Setting, Value
 
 if TYPE_CHECKING:
@@ -222,6 +223,8 @@ class Search:
             "seed": self._start.seed if registry.get_method(self._start.method).stochastic else 0,
             "searched": sorted(searched),
             "fixed": {name: value for name, value in self._start.hyperparameters if name not in searched},
+            **({"profile": as_mapping(self._start.profile)} if self._start.profile else {}),
+            **({"task_weights": list(self._start.task_weights)} if self._start.task_weights else {}),
         }
 
     def _exhausted(self) -> bool:
@@ -238,8 +241,7 @@ class Search:
         return mean_score(scores)
 
     def _setting(self, searched: Mapping[str, Any]) -> Setting:
-        values = {**dict(self._start.hyperparameters), **searched}
-        return make_setting(self._family, self._start.tasks, self._start.method, values, self._start.seed)
+        return change(self._start, self._family, **searched)
 
     def _row(self, frozen: Any) -> Trial:
         started, ended = frozen.datetime_start, frozen.datetime_complete

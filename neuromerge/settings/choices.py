@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from neuromerge.errors import SettingError
 from neuromerge.merging import registry
+from neuromerge.merging.profile import Profile, make_profile, make_task_weights
 from neuromerge.settings.setting import MAX_SEED, Setting, Value
 
 if TYPE_CHECKING:
@@ -76,37 +77,55 @@ def make_setting(
     method: str = DEFAULT_METHOD,
     hyperparameters: Mapping[str, Any] | None = None,
     seed: Any = 0,
+    *,
+    profile: Mapping[str, Any] | Profile | None = None,
+    task_weights: Mapping[str, Any] | None = None,
 ) -> Setting:
     """A complete, legal setting: hyperparameters checked, defaults filled in, tasks in the family's order.
 
-    `tasks` None means every task of the family. Raises SettingError saying what is not legal, and what is.
+    `tasks` None means every task of the family. Raises SettingError saying what is not legal, and what is. Whether
+    the parts of `profile` exist is known where the model is read.
     """
     family = family_of(family)
     if hyperparameters is not None and not isinstance(hyperparameters, Mapping):
         raise SettingError(f"Parameters must be names with values, not {quoted(hyperparameters)}.")
     chosen = registry.get_method(method)
     values = registry.check_values(chosen, hyperparameters or {})
+    ordered = order_tasks(family, tasks)
+    if task_weights is not None and not isinstance(task_weights, Mapping):
+        raise SettingError(f"Task weights must be names with numbers, not {quoted(task_weights)}.")
     return Setting(
         family=family.name,
-        tasks=order_tasks(family, tasks),
+        tasks=ordered,
         method=chosen.name,
         hyperparameters=tuple(sorted(values.items())),
         seed=check_seed(seed),
+        profile=check_profile(chosen, profile),
+        task_weights=make_task_weights(task_weights, ordered),
     )
+
+
+def check_profile(method: registry.MergeMethod, given: Mapping[str, Any] | Profile | None) -> Profile:
+    """The profile of a merge by `method`. Raises SettingError for a coefficient that the method does not have."""
+    profile = make_profile(given)
+    for factor in profile:
+        if factor.coefficient and factor.coefficient not in method.component_names:
+            raise SettingError(
+                f"The profile names {quoted(factor.coefficient)} at {quoted(factor.part)}, which is no coefficient of "
+                f"{method.name}. It has: {', '.join(method.coefficients) or 'none'}."
+            )
+    return profile
 
 
 def change(setting: Setting, family: Family | str | None = None, **changes: Any) -> Setting:
     """`setting` with some method hyperparameters changed, e.g. ``change(s, lambda_orthogonal=1.2)``; checked again.
 
-    Raises SettingError for a name the method does not have or a value out of range.
+    Profile and task weights stay as they are. Raises SettingError for a name the method does not have or a value
+    out of range.
     """
     values = {**dict(setting.hyperparameters), **changes}
-    return make_setting(family or setting.family, setting.tasks, setting.method, values, setting.seed)
-
-
-def with_tasks(setting: Setting, tasks: Iterable[str] | None, family: Family | str | None = None) -> Setting:
-    """`setting` on other tasks of the same family."""
-    return replace(setting, tasks=order_tasks(family_of(family or setting.family), tasks))
+    changed = make_setting(family or setting.family, setting.tasks, setting.method, values, setting.seed)
+    return replace(changed, profile=setting.profile, task_weights=setting.task_weights)
 
 
 def describe(setting: Setting) -> str:
@@ -114,6 +133,12 @@ def describe(setting: Setting) -> str:
     method = registry.get_method(setting.method)
     defaults = {spec.name: spec.default for spec in method.hyperparameters}
     changed = [f"{name} {short(value)}" for name, value in setting.hyperparameters if value != defaults.get(name)]
+    if setting.profile:
+        parts = len({factor.part for factor in setting.profile})
+        changed.append(f"profile of {parts} part{'s' if parts > 1 else ''}")
+    if setting.task_weights:
+        pairs = zip(setting.tasks, setting.task_weights, strict=True)
+        changed.append("weights " + " ".join(f"{task} {short(weight)}" for task, weight in pairs if weight != 1.0))
     return method.title + (f" ({', '.join(changed)})" if changed else "")
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from neuromerge.merging.profile import Profile, TaskWeights
+
 MAX_SEED = 2**32 - 1
 Value = float | int | bool | str
 
@@ -15,6 +17,9 @@ class Setting:
     `hyperparameters` holds the method's own hyperparameters as sorted (name, value) pairs, every one present
     (defaults filled in, values checked) so that equality means equality of the merge; "auto" is a legal
     value where the method's specification says so.
+
+    `profile` holds factors on the coefficients by part of the model, `task_weights` one weight a task in the order
+    of `tasks` (empty where all are 1); see `neuromerge.merging.profile`.
     """
 
     family: str
@@ -22,7 +27,9 @@ class Setting:
     method: str
     hyperparameters: tuple[tuple[str, Value], ...]
     seed: int = 0
+    profile: Profile = ()
+    task_weights: TaskWeights = ()
 
     def value(self, name: str) -> Value:
-        """The value of one method parameter."""
+        """The value of one hyperparameter."""
         return dict(self.hyperparameters)[name]

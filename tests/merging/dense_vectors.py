@@ -109,7 +109,7 @@ def run_by_rows(
     chosen = get_method(method)
     values = check_values(chosen, given)
     begun = chosen.begin(vectors, values, seed)
-    used = chosen.resolve(begun.findings)
+    used = chosen.resolve(begun.findings())
     merged = {}
     for p in vectors.parameters:
         step = rows if rows is not None and chosen.by_rows and p.kind == "neurons" else p.shape[0]

@@ -259,7 +259,7 @@ class TestParameters:
         chosen, vectors = get_method(method), random_vectors(2)
         values = check_values(chosen, given_values)
         run = chosen.begin(vectors, values, 0)
-        report = chosen.report(run, chosen.resolve(run.findings))
+        report = chosen.report(run, chosen.resolve(run.findings()))
         assert report.coefficients == {"scale": scale}
         if method == "ties":
             assert set(report.kept_share) == set(vectors.task_names)

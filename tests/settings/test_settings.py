@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from neuromerge.errors import SettingError
 from neuromerge.settings import choices
-from neuromerge.settings.choices import History, change, check_seed, make_setting, with_tasks
+from neuromerge.settings.choices import History, change, check_seed, make_setting
 
 
 def test_equal_choices_in_another_order_make_equal_settings(family):
@@ -71,7 +71,6 @@ def test_change_checks_again(family):
     assert change(setting, family, lambda_orthogonal=1.5).value("lambda_orthogonal") == 1.5
     with pytest.raises(SettingError):
         change(setting, family, trim_ratio=2)
-    assert with_tasks(setting, ["flags"], family).tasks == ("flags",)
 
 
 def test_every_preset_makes_a_legal_setting(family):

@@ -1,0 +1,229 @@
+"""Profiles: factors on a method's coefficients by part of the model, and weights of tasks.
+
+A profile maps parts to factors. A part is a matrix (``"fc1"``: in every block), a layer as the heatmap's rows are
+named (``"block 3"``, ``"stem"``, ``"head"``), a cell (``"block 3/fc1"``), or ``"rest"``: wherever no other part
+reaches. A factor is a number, or a list of numbers: a curve over depth, interpolated linearly from the first
+block to the last. ``{"lambda_parallel": 0, "lambda_orthogonal": 1.5}`` in the place of a factor treats
+coefficients apart. The factors of all parts that match are multiplied; where none matches the factor is 1.
+
+Stem and head lie outside the blocks: the curve of a matrix leaves what they hold of it alone (factor 1). The
+curve of ``"rest"`` goes on instead: its first value holds before the blocks, its last one after them, as a list
+does in mergekit.
+
+Every linear method takes a profile: it shapes the coefficients, so a factor moved asks for no new pass over the
+task vectors. A task's weight multiplies its task vector before everything else, the trim included.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from neuromerge.checkpoints.roles import Parameter
+from neuromerge.errors import SettingError
+
+REST = "rest"
+"""The part that stands for wherever no other part reaches."""
+LARGEST = 100.0
+"""Factors and weights lie between minus and plus this."""
+MAX_FACTORS = 4096
+MAX_CURVE = 256
+
+Factors = Mapping[tuple[str, str], Mapping[str, float]]
+"""By (layer, matrix) and name of the coefficient: the factor on it; 1 where nothing is said."""
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Factor:
+    """A factor on a part of the model.
+
+    Attributes:
+        part: matrix, layer, cell or ``rest``.
+        coefficient: on which coefficient; all of them when empty.
+        curve: one number, or several: a curve over depth.
+    """
+
+    part: str
+    coefficient: str
+    curve: tuple[float, ...]
+
+
+Profile = tuple[Factor, ...]
+"""Factors in order of part and coefficient: equal profiles are equal values, and can be hashed."""
+TaskWeights = tuple[float, ...]
+"""One weight for each task, in the order of the tasks; empty where all are 1."""
+
+
+def make_profile(given: Mapping[str, Any] | Profile | None) -> Profile:
+    """The profile that a mapping describes; see the module.
+
+    Raises SettingError for what is no factor. Whether the parts exist is known only with a model: see `factors`.
+    """
+    if given is None:
+        return ()
+    if isinstance(given, tuple) and all(isinstance(factor, Factor) for factor in given):
+        return given
+    if not isinstance(given, Mapping):
+        raise SettingError(f"A profile maps parts of the model to factors, such as {{'fc1': 0.5}}; not {given!r:.60}.")
+    found = []
+    for part, value in given.items():
+        if not isinstance(part, str) or not part.strip() or not part.isprintable() or len(part) > 200:
+            raise SettingError(f"A part of a profile must be a name such as 'fc1' or 'block 3', not {part!r:.60}.")
+        if isinstance(value, Mapping):
+            if not value:
+                raise SettingError(f"The profile names no factor for {part!r}.")
+            for coefficient, own in value.items():
+                if not isinstance(coefficient, str) or not coefficient:
+                    raise SettingError(f"The profile names a coefficient of {part!r} by {coefficient!r:.60}.")
+                found.append(Factor(part.strip(), coefficient, _curve(own, f"{part!r}, {coefficient}")))
+        else:
+            found.append(Factor(part.strip(), "", _curve(value, repr(part))))
+    if len(found) > MAX_FACTORS:
+        raise SettingError(f"A profile has at most {MAX_FACTORS} factors, not {len(found)}.")
+    places = [(factor.part, factor.coefficient) for factor in found]
+    for place in places:
+        if places.count(place) > 1:
+            raise SettingError(f"The profile names {place[0]!r} twice.")
+    return tuple(sorted(found))
+
+
+def as_mapping(profile: Profile) -> dict[str, Any]:
+    """The mapping that `make_profile` reads back to an equal profile; plain values for JSON and YAML."""
+    found: dict[str, Any] = {}
+    for factor in profile:
+        value = factor.curve[0] if len(factor.curve) == 1 else list(factor.curve)
+        if factor.coefficient:
+            found.setdefault(factor.part, {})[factor.coefficient] = value
+        else:
+            found[factor.part] = value
+    return found
+
+
+def make_task_weights(given: Mapping[str, Any] | Sequence[Any] | None, tasks: Sequence[str]) -> TaskWeights:
+    """The weights of `tasks`: from a mapping of task names to numbers, or one number a task in their order.
+
+    Raises SettingError for a task that is not merged or what is no weight.
+    """
+    if isinstance(given, Mapping):
+        for task in given:
+            if task not in tasks:
+                raise SettingError(f"{task!r:.60} has a weight, but is not merged. Merged: {', '.join(tasks)}.")
+        given = [given.get(task, 1.0) for task in tasks]
+    if not given:
+        return ()
+    if isinstance(given, str) or not isinstance(given, Sequence) or len(given) != len(tasks):
+        raise SettingError(f"Task weights map tasks to numbers, such as {{'digits': 1.2}}; not {given!r:.60}.")
+    weights = tuple(_number(value, f"The weight of {task}") for task, value in zip(tasks, given, strict=True))
+    return weights if any(weight != 1.0 for weight in weights) else ()
+
+
+def factors(profile: Profile, parameters: Sequence[Parameter], coefficients: Iterable[str]) -> Factors:
+    """The factors of a profile on a model of `parameters`, for the `coefficients` of a method.
+
+    Raises SettingError, listing what there is, for a part or a coefficient that does not exist, and for a curve
+    that reaches no block.
+    """
+    if not profile:
+        return {}
+    names = tuple(coefficients)
+    cells = dict.fromkeys((parameter.layer, parameter.matrix) for parameter in parameters)
+    depths = _depths(parameters)
+    _check(profile, cells, depths, names)
+    shaped: dict[tuple[str, str], dict[str, float]] = {}
+    for cell in cells:
+        here = dict.fromkeys(names, 1.0)
+        for factor in profile:
+            if factor.part == REST:
+                rivals = [other for other in profile if other.coefficient == factor.coefficient and other is not factor]
+                if any(_matches(other.part, cell) for other in rivals):
+                    continue
+            elif not _matches(factor.part, cell):
+                continue
+            value = _at(factor, depths[cell[0]])
+            for name in names:
+                if factor.coefficient in ("", name):
+                    here[name] *= value
+        shaped[cell] = here
+    return shaped
+
+
+@dataclass(frozen=True, slots=True)
+class _Depth:
+    """How far down its tower a layer stands, 0 to 1; `outside` where it is no block."""
+
+    share: float
+    outside: bool
+
+
+def _depths(parameters: Sequence[Parameter]) -> dict[str, _Depth]:
+    """By layer. A stem is at 0, and what else is no block at 1."""
+    blocks: dict[str, list[int]] = {}
+    for parameter in parameters:
+        if parameter.block is not None:
+            blocks.setdefault(parameter.tower, []).append(parameter.block)
+    found: dict[str, _Depth] = {}
+    for parameter in parameters:
+        if parameter.block is None:
+            found[parameter.layer] = _Depth(0.0 if parameter.layer.endswith("stem") else 1.0, True)
+            continue
+        order = sorted(set(blocks[parameter.tower]))
+        found[parameter.layer] = _Depth(order.index(parameter.block) / max(1, len(order) - 1), False)
+    return found
+
+
+def _at(factor: Factor, depth: _Depth) -> float:
+    """The factor at a depth."""
+    curve = factor.curve
+    if len(curve) == 1:
+        return curve[0]
+    if depth.outside and factor.part != REST:
+        return 1.0
+    place = depth.share * (len(curve) - 1)
+    left = min(int(place), len(curve) - 2)
+    share = place - left
+    return curve[left] * (1.0 - share) + curve[left + 1] * share
+
+
+def _matches(part: str, cell: tuple[str, str]) -> bool:
+    return part in (*cell, "/".join(cell))
+
+
+def _check(
+    profile: Profile, cells: Iterable[tuple[str, str]], depths: Mapping[str, _Depth], coefficients: Sequence[str]
+) -> None:
+    for factor in profile:
+        reached = [cell for cell in cells if factor.part == REST or _matches(factor.part, cell)]
+        if not reached:
+            layers, matrices = (", ".join(dict.fromkeys(cell[side] for cell in cells)) for side in (0, 1))
+            raise SettingError(
+                f"This model has no part {factor.part!r}. Matrices: {matrices}; layers: {layers}; a cell is written "
+                f"as layer/matrix, and {REST!r} is all that no other part names."
+            )
+        if factor.coefficient and factor.coefficient not in coefficients:
+            raise SettingError(
+                f"The profile names {factor.coefficient!r} at {factor.part!r}, which is no coefficient of this method. "
+                f"It has: {', '.join(coefficients)}."
+            )
+        if len(factor.curve) > 1 and all(depths[layer].outside for layer, _ in reached):
+            raise SettingError(
+                f"The profile has a curve over depth at {factor.part!r}, which is in no block: give one number."
+            )
+
+
+def _curve(value: Any, where: str) -> tuple[float, ...]:
+    if not isinstance(value, list | tuple):
+        return (_number(value, f"The factor of {where}"),)
+    if not 1 <= len(value) <= MAX_CURVE:
+        raise SettingError(f"The curve of {where} must have 1 to {MAX_CURVE} numbers, not {len(value)}.")
+    return tuple(_number(entry, f"Each number in the curve of {where}") for entry in value)
+
+
+def _number(value: Any, what: str) -> float:
+    number = math.nan
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        number = float(value)
+    if not abs(number) <= LARGEST:
+        raise SettingError(f"{what} must be a number from {-LARGEST:g} to {LARGEST:g}, not {value!r:.60}.")
+    return number + 0.0  # -0.0 is 0.0: equal profiles shall read alike
