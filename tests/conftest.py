@@ -9,7 +9,7 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from neuromerge.engine.cache import BoundedCache
-from neuromerge.engine.executor import Turns
+from neuromerge.engine.executor import Executor
 from neuromerge.evaluation.families import local_family
 from neuromerge.exploration.workspace import Workspace
 from tests.evaluation import networks
@@ -74,4 +74,4 @@ def tiny(tmp_path_factory):
 @pytest.fixture
 def workspace(tiny):
     """A workspace with a cache of its own, so that tests do not see each other's results."""
-    return Workspace({tiny.name: tiny}, cache=BoundedCache(256 * 1024**2), turns=Turns(1))
+    return Workspace({tiny.name: tiny}, cache=BoundedCache(256 * 1024**2), executor=Executor(1))

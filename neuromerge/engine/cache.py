@@ -5,8 +5,9 @@ first passes, merged parts, accuracies. Nothing of it belongs to a session, so e
 setting cost as much as one, and closing a page frees nothing and breaks nothing.
 
 The bound is `NEUROMERGE_CACHE_BYTES` (default 3 GiB). The least recently used values go first. A value that
-alone is larger than the bound is handed out and not kept. Of what every position of a slider leaves behind only
-`MOST` values are kept, so that a process that has run for an hour is no larger than after a minute.
+alone is larger than the bound is handed out and not kept. Values of one kind share a `Region`; of what every position
+of a slider leaves behind a region keeps only so many, so that a process that has run for an hour is no larger than
+after a minute.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import threading
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
-from typing import Any, TypeVar, cast
+from typing import Any, Generic, TypeVar, cast
 
 import numpy as np
 
@@ -24,18 +25,25 @@ from neuromerge.deployment import deployment
 from neuromerge.errors import Cancelled
 from neuromerge.progress import UNATTENDED, Job
 
-MOST = {
-    "embedding": 512,  # of one task's pictures under one merge: some 32 positions of a slider
-    "pass": 16,  # of one trim ratio, as the next two
-    "parts": 16,
-    "components": 16,
-    "layer": 64,  # close-ups
-    "picture": 1024,
-}
-"""Kind of value (the first word of its key) to how many of them the process's cache keeps."""
 _POLL_SECONDS = 0.05
 
+K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
+
+
+@dataclass(frozen=True, eq=False)
+class Region(Generic[K, V]):
+    """One kind of value in the cache, with keys and values of one type each.
+
+    Attributes:
+        name: for messages.
+        size: bytes that a value keeps alive.
+        most: how many values are kept; as many as fit when None.
+    """
+
+    name: str
+    size: Callable[[V], int] = lambda value: size_of(value)
+    most: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +56,10 @@ class CacheStatistics:
     hits: int
     misses: int
     evictions: int
+
+
+_Place = tuple[Region[Any, Any], Hashable]
+"""A region and a key in it."""
 
 
 @dataclass(slots=True)
@@ -69,53 +81,43 @@ class _Flight:
 class BoundedCache:
     """Least-recently-used values up to `limit` bytes, with single-flight computation.
 
-    A key is a tuple that begins with the kind of its value, or any other hashable; of a kind in `most` no more than
-    that many values are kept.
-
     Two threads that ask for the same missing key compute it once: the first computes, the others wait. An
     error goes to all who wait and is not kept. `Cancelled` is the first one's own business: the next waiter
     takes over.
     """
 
-    def __init__(self, limit: int, most: Mapping[str, int] | None = None) -> None:
+    def __init__(self, limit: int) -> None:
         self._limit = max(0, limit)
         self._lock = threading.Lock()
-        self._entries: OrderedDict[Hashable, _Entry] = OrderedDict()
-        self._most = dict(most or {})
-        self._counts: Counter[str] = Counter()  # by kind
-        self._flights: dict[Hashable, _Flight] = {}
+        self._entries: OrderedDict[_Place, _Entry] = OrderedDict()
+        self._counts: Counter[Region[Any, Any]] = Counter()
+        self._flights: dict[_Place, _Flight] = {}
         self._bytes = 0
         self._hits = self._misses = self._evictions = 0
 
-    def get(
-        self,
-        key: Hashable,
-        compute: Callable[[], V],
-        *,
-        size: Callable[[V], int] | None = None,
-        job: Job = UNATTENDED,
-    ) -> V:
+    def get(self, region: Region[K, V], key: K, compute: Callable[[], V], job: Job = UNATTENDED) -> V:
         """The value of `key`, computed by `compute` when it is not there.
 
-        `size` measures a value in bytes (default `size_of`). `check` is called while this thread waits for
-        another's computation, and may raise Cancelled. Whatever `compute` raises is raised here.
+        `job` is checked while this thread waits for another's computation, and may raise Cancelled. Whatever
+        `compute` raises is raised here.
         """
+        place = (region, key)
         while True:
             with self._lock:
-                entry = self._entries.get(key)
+                entry = self._entries.get(place)
                 if entry is not None:
-                    self._entries.move_to_end(key)
+                    self._entries.move_to_end(place)
                     self._hits += 1
                     return cast(V, entry.value)
-                flight = self._flights.get(key)
+                flight = self._flights.get(place)
                 mine = flight is None
                 if flight is None:
-                    flight = self._flights[key] = _Flight(owner=threading.get_ident())
+                    flight = self._flights[place] = _Flight(owner=threading.get_ident())
                     self._misses += 1
                 elif flight.owner == threading.get_ident():
-                    raise RuntimeError(f"the computation of {key!r} asks for itself")
+                    raise RuntimeError(f"the computation of {key!r} ({region.name}) asks for itself")
             if mine:
-                return self._fly(key, flight, compute, size or size_of)
+                return self._fly(place, flight, compute)
             while not flight.done.wait(_POLL_SECONDS):
                 job.check()
             if flight.error is None:
@@ -123,25 +125,30 @@ class BoundedCache:
             if not isinstance(flight.error, Cancelled):
                 raise flight.error
 
-    def peek(self, key: Hashable) -> Any | None:
+    def peek(self, region: Region[K, V], key: K) -> V | None:
         """The value of `key` when it is there, else None; never computes."""
         with self._lock:
-            entry = self._entries.get(key)
+            entry = self._entries.get((region, key))
             if entry is None:
                 return None
-            self._entries.move_to_end(key)
-            return entry.value
+            self._entries.move_to_end((region, key))
+            return cast(V, entry.value)
 
-    def put(self, key: Hashable, value: Any, size: int | None = None) -> None:
+    def put(self, region: Region[K, V], key: K, value: V) -> None:
         """Keep `value` under `key` (replacing what was there) if it fits."""
-        size = size_of(value) if size is None else size
+        size = region.size(value)
         with self._lock:
-            self._store(key, value, size)
+            self._store((region, key), value, size)
 
-    def discard(self, key: Hashable) -> None:
+    def discard(self, region: Region[K, V], key: K) -> None:
         """Forget `key`."""
         with self._lock:
-            self._remove(key)
+            self._remove((region, key))
+
+    def count(self, region: Region[Any, Any]) -> int:
+        """How many values of a region are kept."""
+        with self._lock:
+            return self._counts[region]
 
     def clear(self) -> None:
         """Forget everything; computations under way finish and are kept."""
@@ -162,49 +169,45 @@ class BoundedCache:
         """The bound in bytes."""
         return self._limit
 
-    def _fly(self, key: Hashable, flight: _Flight, compute: Callable[[], V], size: Callable[[V], int]) -> V:
+    def _fly(self, place: _Place, flight: _Flight, compute: Callable[[], V]) -> V:
         try:
             value = compute()
-            bytes_ = size(value)
+            bytes_ = place[0].size(value)
         except BaseException as error:
             with self._lock:
-                del self._flights[key]
+                del self._flights[place]
             flight.error = error
             flight.done.set()
             raise
         with self._lock:
-            self._store(key, value, bytes_)
-            del self._flights[key]
+            self._store(place, value, bytes_)
+            del self._flights[place]
         flight.value = value
         flight.done.set()
         return value
 
-    def _store(self, key: Hashable, value: Any, size: int) -> None:
-        self._remove(key)
+    def _store(self, place: _Place, value: Any, size: int) -> None:
+        self._remove(place)
         if size > self._limit:
             return
-        kind = _kind(key)
-        if self._counts[kind] >= self._most.get(kind, sys.maxsize):
-            self._evict(next(other for other in self._entries if _kind(other) == kind))
+        region = place[0]
+        if region.most is not None and self._counts[region] >= region.most:
+            self._evict(next(other for other in self._entries if other[0] is region))
         while self._entries and self._bytes + size > self._limit:
             self._evict(next(iter(self._entries)))
-        self._entries[key] = _Entry(value, size)
+        self._entries[place] = _Entry(value, size)
         self._bytes += size
-        self._counts[kind] += 1
+        self._counts[region] += 1
 
-    def _evict(self, key: Hashable) -> None:
-        self._remove(key)
+    def _evict(self, place: _Place) -> None:
+        self._remove(place)
         self._evictions += 1
 
-    def _remove(self, key: Hashable) -> None:
-        entry = self._entries.pop(key, None)
+    def _remove(self, place: _Place) -> None:
+        entry = self._entries.pop(place, None)
         if entry is not None:
             self._bytes -= entry.size
-            self._counts[_kind(key)] -= 1
-
-
-def _kind(key: Hashable) -> str:
-    return key[0] if isinstance(key, tuple) and key and isinstance(key[0], str) else ""
+            self._counts[place[0]] -= 1
 
 
 _OVERHEAD = 64
@@ -249,5 +252,5 @@ def shared_cache() -> BoundedCache:
     global _shared
     with _shared_lock:
         if _shared is None:
-            _shared = BoundedCache(deployment().cache_bytes, MOST)
+            _shared = BoundedCache(deployment().cache_bytes)
         return _shared

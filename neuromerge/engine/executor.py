@@ -24,7 +24,7 @@ _POLL_SECONDS = 0.05
 V = TypeVar("V")
 
 
-class Turns:
+class Executor:
     """`workers` threads that run pieces of heavy work in order of arrival."""
 
     def __init__(self, workers: int = 1) -> None:
@@ -34,7 +34,7 @@ class Turns:
     def run(self, work: Callable[[], V], job: Job = UNATTENDED) -> V:
         """The result of `work()`, computed in a worker thread; raises what it raises.
 
-        `check` is called before the work, while it waits for its turn, and while it runs; when it raises,
+        `job` is checked before the work, while it waits for its turn, and while it runs; when that raises,
         work that has not begun never begins (work that has begun must check by itself). Work that asks for
         another turn from inside its own gets it at once.
         """
@@ -59,6 +59,6 @@ class Turns:
 
 
 @cache
-def shared_turns() -> Turns:
-    """The turns of this process: NEUROMERGE_WORKERS threads (default: one for every four cores, at least one)."""
-    return Turns(deployment().workers or max(1, (os.cpu_count() or 1) // 4))
+def shared_executor() -> Executor:
+    """The executor of this process: NEUROMERGE_WORKERS threads (default: one for every four cores, at least one)."""
+    return Executor(deployment().workers or max(1, (os.cpu_count() or 1) // 4))

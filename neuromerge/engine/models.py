@@ -2,7 +2,7 @@
 
 A model is a few megabytes to a gigabyte, and what it holds (the base, an expert, some merge) is overwritten in
 milliseconds. So a handful of models serve everybody: whoever needs one borrows it, preferably one that holds
-the right weights already, and nobody else touches it meanwhile. What a model said is kept by what it held, so
+the right weights already, and nobody else touches it meanwhile. What a model said is kept by what it contents, so
 that a setting that was seen before costs nothing.
 """
 
@@ -21,16 +21,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from neuromerge.engine import regions
+from neuromerge.engine.accuracy import Accuracy
 from neuromerge.engine.cache import BoundedCache
-from neuromerge.engine.executor import Turns
-from neuromerge.engine.stages import Stages
+from neuromerge.engine.executor import Executor
+from neuromerge.engine.regions import FamilyKey
+from neuromerge.engine.stages import Stages, tasks_of
 from neuromerge.errors import NeuroMergeError
-from neuromerge.evaluation.accuracy import accuracy_interval
 from neuromerge.evaluation.activations import layer_inputs
 from neuromerge.evaluation.heads import zero_shot_head
 from neuromerge.evaluation.samples import SampleSet, load_samples, prepared, quick_indices
 from neuromerge.evaluation.towers import TextModel, VisionModel
-from neuromerge.exploration.results import Accuracy
 from neuromerge.progress import UNATTENDED, Job
 from neuromerge.settings.setting import Setting
 
@@ -48,28 +49,28 @@ _POLL_SECONDS = 0.05
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
-    """Which weights a model holds: the base (nothing set), an expert, or a merge."""
+class Contents:
+    """Which weights are in a model: the base's (nothing set), an expert's, or a merge's."""
 
     task: str | None = None
     setting: Setting | None = None
 
 
-BASE = Held()
+BASE = Contents()
 
 
 class ModelPool:
     """Models of one architecture that are lent out one at a time.
 
-    `make` builds the first (later ones are copies), `fill(held, model, job)` writes weights into one. At least
+    `make` builds the first (later ones are copies), `fill(contents, model, job)` writes weights into one. At least
     two models exist once two are wanted, so that a long evaluation does not keep a slider waiting; more of
     them while they stay under a gigabyte together, at most eight.
     """
 
-    def __init__(self, make: Callable[[], VisionModel], fill: Callable[[Held, VisionModel, Job], None]) -> None:
+    def __init__(self, make: Callable[[], VisionModel], fill: Callable[[Contents, VisionModel, Job], None]) -> None:
         self._make, self._fill = make, fill
         self._condition = threading.Condition()
-        self._idle: list[tuple[VisionModel, Held | None]] = []
+        self._idle: list[tuple[VisionModel, Contents | None]] = []
         self._made = 0
         self._limit = 1
         self._first: VisionModel | None = None
@@ -86,26 +87,26 @@ class ModelPool:
             return self._first
 
     @contextmanager
-    def borrow(self, held: Held, job: Job = UNATTENDED) -> Iterator[VisionModel]:
-        """A model that holds `held`, for this thread alone until the block ends."""
-        model, holds = self._take(held, job)
+    def borrow(self, contents: Contents, job: Job = UNATTENDED) -> Iterator[VisionModel]:
+        """A model that holds `contents`, for this thread alone until the block ends."""
+        model, holds = self._take(contents, job)
         try:
-            if holds != held:
+            if holds != contents:
                 holds = None  # while it is being written, it holds nothing that is known
-                self._fill(held, model, job)
-                holds = held
+                self._fill(contents, model, job)
+                holds = contents
             yield model
         finally:
             with self._condition:
                 self._idle.append((model, holds))
                 self._condition.notify()
 
-    def _take(self, held: Held, job: Job) -> tuple[VisionModel, Held | None]:
+    def _take(self, contents: Contents, job: Job) -> tuple[VisionModel, Contents | None]:
         template = self.template
         while True:
             with self._condition:
                 for place, (_, holds) in enumerate(self._idle):
-                    if holds == held:
+                    if holds == contents:
                         return self._idle.pop(place)
                 if self._made < self._limit and all(holds is not None for _, holds in self._idle):
                     self._made += 1
@@ -120,10 +121,10 @@ class ModelPool:
 class Models:
     """What the models of one family say. Thread-safe; everything said is kept in the cache."""
 
-    def __init__(self, family: Family, stages: Stages, cache: BoundedCache, turns: Turns) -> None:
+    def __init__(self, family: Family, stages: Stages, cache: BoundedCache, executor: Executor) -> None:
         self.family = family
-        self._stages, self._cache, self._turns = stages, cache, turns
-        self._key = (family.name, str(family.base))
+        self._stages, self._cache, self._executor = stages, cache, executor
+        self._key = FamilyKey(family.name, str(family.base))
         self._lock = threading.Lock()
         self._text: TextModel | None = None
         self._without: dict[tuple[str, str], tuple[float, NeuroMergeError]] = {}
@@ -144,18 +145,18 @@ class Models:
                 self._text = TextModel.from_checkpoint(self._stages.checkpoint())
             return self._text
 
-    def borrow(self, held: Held, job: Job = UNATTENDED) -> Any:
-        """Context manager: a model that holds `held`, for this thread alone."""
-        return self._pool.borrow(held, job)
+    def borrow(self, contents: Contents, job: Job = UNATTENDED) -> Any:
+        """Context manager: a model that holds `contents`, for this thread alone."""
+        return self._pool.borrow(contents, job)
 
-    def _fill(self, held: Held, model: VisionModel, job: Job) -> None:
+    def _fill(self, contents: Contents, model: VisionModel, job: Job) -> None:
         base = self._stages.checkpoint()
-        if held.setting is None:
-            source = base if held.task is None else self._stages.checkpoint(held.task)
-            self._turns.run(lambda: model.load(source, base=base), job)
+        if contents.setting is None:
+            source = base if contents.task is None else self._stages.checkpoint(contents.task)
+            self._executor.run(lambda: model.load(source, base=base), job)
             return
-        self._stages.write(held.setting, model.weights, job)
-        merged = {parameter.name for parameter in self._stages.vectors(held.setting.tasks).parameters}
+        self._stages.write(contents.setting, model.weights, job)
+        merged = {parameter.name for parameter in self._stages.vectors(tasks_of(contents.setting)).parameters}
         for parameter in model.parameters:
             if parameter.name not in merged:
                 model.weights[parameter.name].copy_(base.view(parameter))
@@ -174,8 +175,8 @@ class Models:
 
         Raises SettingError, AssetError or SourceUnavailableError where there are none.
         """
-        key = ("samples", *self._key, task, split)
-        found = self._cache.peek(key)
+        key = (self._key, task, split)
+        found = self._cache.peek(regions.SAMPLES, key)
         if found is not None:
             return found
         with self._lock:
@@ -190,7 +191,7 @@ class Models:
             raise
         if split == "quick":
             loaded = self._thinned(loaded)
-        self._cache.put(key, loaded, 4096 + 100 * len(loaded))
+        self._cache.put(regions.SAMPLES, key, loaded)
         return loaded
 
     def _thinned(self, quick: SampleSet) -> SampleSet:
@@ -235,85 +236,89 @@ class Models:
     # -------------------------------------------------------------------------------------- embeddings
 
     def embeddings(
-        self, held: Held, tasks: Sequence[str], split: str, job: Job = UNATTENDED
+        self, contents: Contents, tasks: Sequence[str], split: str, job: Job = UNATTENDED
     ) -> dict[str, torch.Tensor]:
         """Unit-length embeddings (N, D) of every picture of a split, by task; all missing ones in one go."""
         known: dict[str, torch.Tensor] = {}
         for task in tasks:
-            found = self._known_embedding(held, task, split)
+            found = self._known_embedding(contents, task, split)
             if found is not None:
                 known[task] = found
         missing = tuple(task for task in tasks if task not in known)
         if missing:
-            key = ("embeddings", *self._key, held, split, missing)
-            fresh = self._cache.get(key, lambda: self._embed(held, missing, split, job), job=job)
+            key = (self._key, contents, split, missing)
+            fresh = self._cache.get(regions.BATCH, key, lambda: self._embed(contents, missing, split, job), job)
             for task, embedding in fresh.items():
-                self._cache.put(("embedding", *self._key, held, task, split), embedding)
-            self._cache.discard(key)  # kept by task from now on
+                self._cache.put(regions.EMBEDDING, (self._key, contents, task, split), embedding)
+            self._cache.discard(regions.BATCH, key)  # kept by task from now on
             known.update(fresh)
         return {task: known[task] for task in tasks}
 
-    def _known_embedding(self, held: Held, task: str, split: str) -> torch.Tensor | None:
-        found = self._cache.peek(("embedding", *self._key, held, task, split))
+    def _known_embedding(self, contents: Contents, task: str, split: str) -> torch.Tensor | None:
+        found = self._cache.peek(regions.EMBEDDING, (self._key, contents, task, split))
         if found is None and split == "quick":
             # The quick split is a part of validation: where that was evaluated, it is only looked up.
-            whole = self._cache.peek(("embedding", *self._key, held, task, "validation"))
+            whole = self._cache.peek(regions.EMBEDDING, (self._key, contents, task, "validation"))
             if whole is not None:
                 place = {name: row for row, name in enumerate(self.samples(task, "validation").ids)}
                 rows = [place[name] for name in self.samples(task, "quick").ids]
                 return whole[rows]
         return found
 
-    def _embed(self, held: Held, tasks: Sequence[str], split: str, job: Job) -> dict[str, torch.Tensor]:
+    def _embed(self, contents: Contents, tasks: Sequence[str], split: str, job: Job) -> dict[str, torch.Tensor]:
         how = self.vision.preprocessing
         pictures = [prepared(self.samples(task, split), how) for task in tasks]
-        with self.borrow(held, job) as model:
+        with self.borrow(contents, job) as model:
             encoded = _outside_heap(self._encode(model, torch.cat(pictures), job))
         return dict(zip(tasks, encoded.split([len(batch) for batch in pictures]), strict=True))
 
     def _encode(self, model: VisionModel, pictures: torch.Tensor, job: Job) -> torch.Tensor:
         done: list[torch.Tensor] = []
         for part in pictures.split(max(4, int(_TURN_PRODUCTS / self._products))):
-            done.append(self._turns.run(partial(model.encode, part), job))
+            done.append(self._executor.run(partial(model.encode, part), job))
             job.report(sum(map(len, done)), len(pictures), "looking at pictures")
         return torch.cat(done) if done else torch.empty((0, model.dimensions))
 
     # --------------------------------------------------------------------------- scores and predictions
 
-    def predictions(self, held: Held, task: str, split: str, job: Job = UNATTENDED) -> np.ndarray:
+    def predictions(self, contents: Contents, task: str, split: str, job: Job = UNATTENDED) -> np.ndarray:
         """Predicted class indices (N,) int64 on one split of one task."""
-        return self._predict(self.embeddings(held, (task,), split, job)[task], task)
+        return self._predict(self.embeddings(contents, (task,), split, job)[task], task)
 
     def _predict(self, embedding: torch.Tensor, task: str) -> np.ndarray:
         return (embedding @ self.head(task).T).argmax(1).numpy()
 
-    def scores(self, held: Held, tasks: Sequence[str], split: str, job: Job = UNATTENDED) -> dict[str, Accuracy]:
+    def scores(
+        self, contents: Contents, tasks: Sequence[str], split: str, job: Job = UNATTENDED
+    ) -> dict[str, Accuracy]:
         """Accuracy with its 95 % interval on a split, by task."""
-        known = self.known_scores(held, tasks, split)
+        known = self.known_scores(contents, tasks, split)
         missing = [task for task in tasks if task not in known]
         if missing:
-            embeddings = self.embeddings(held, missing, split, job)
+            embeddings = self.embeddings(contents, missing, split, job)
             for task in missing:
                 labels = self.samples(task, split).labels
                 correct = int((self._predict(embeddings[task], task) == labels).sum())
-                known[task] = accuracy_from(correct, len(labels))
-                self._cache.put(("score", *self._key, held, task, split), known[task])
+                known[task] = Accuracy.of(correct, len(labels))
+                self._cache.put(regions.SCORE, (self._key, contents, task, split), known[task])
         return {task: known[task] for task in tasks}
 
-    def known_scores(self, held: Held, tasks: Sequence[str], split: str) -> dict[str, Accuracy]:
+    def known_scores(self, contents: Contents, tasks: Sequence[str], split: str) -> dict[str, Accuracy]:
         """The scores that need no computation."""
-        found = {task: self._cache.peek(("score", *self._key, held, task, split)) for task in tasks}
+        found = {task: self._cache.peek(regions.SCORE, (self._key, contents, task, split)) for task in tasks}
         return {task: score for task, score in found.items() if score is not None}
 
-    def probabilities(self, held: Held, picture: torch.Tensor, head: torch.Tensor, job: Job = UNATTENDED) -> np.ndarray:
+    def probabilities(
+        self, contents: Contents, picture: torch.Tensor, head: torch.Tensor, job: Job = UNATTENDED
+    ) -> np.ndarray:
         """Class probabilities (C,) of one prepared picture, uint8 (1, size, size, 3), under any head (C, D)."""
         mark = hashlib.sha256(picture.numpy().tobytes()).hexdigest()
 
         def compute() -> torch.Tensor:
-            with self.borrow(held, job) as model:
+            with self.borrow(contents, job) as model:
                 return self._encode(model, picture, job)
 
-        embedding = self._cache.get(("picture", *self._key, held, mark), compute, job=job)
+        embedding = self._cache.get(regions.PICTURE, (self._key, contents, mark), compute, job)
         logits = self.text.logit_scale * (embedding @ head.T)[0]
         return torch.softmax(logits, 0).numpy()
 
@@ -331,17 +336,11 @@ class Models:
         def compute() -> np.ndarray:
             pictures = prepared(samples, self.vision.preprocessing)
             with self.borrow(BASE, job) as model:
-                return self._turns.run(lambda: layer_inputs(model, layer, matrix, pictures), job)
+                return self._executor.run(lambda: layer_inputs(model, layer, matrix, pictures), job)
 
         shared = "qkv" if matrix in ("q", "k", "v") else matrix
-        found = self._cache.get(("inputs", *self._key, layer, shared, task, most), compute, job=job)
+        found = self._cache.get(regions.INPUTS, (self._key, layer, shared, task, most), compute, job)
         return found, tuple(samples.classes[label] for label in samples.labels)
-
-
-def accuracy_from(correct: int, n: int) -> Accuracy:
-    """An accuracy with its 95 % Wilson interval."""
-    low, high = accuracy_interval(correct, n)
-    return Accuracy(correct, n, low, high)
 
 
 def _outside_heap(tensor: torch.Tensor) -> torch.Tensor:

@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 
 from neuromerge.checkpoints.roles import Parameter
-from neuromerge.merging.chunks import Scratch
+from neuromerge.merging.profile import TaskWeights
 from neuromerge.merging.trim import Thresholds, keep_everything
 from neuromerge.merging.vectors import AlignedVectors
 
@@ -41,26 +42,38 @@ class SortedMagnitudes:
         """Bytes held."""
         return int(self._sorted.nbytes + self._from_block.nbytes)
 
-    def threshold(self, rank: int) -> tuple[float, int, float, float]:
-        """(the rank-th smallest magnitude, entries at least that large, their L1 norm, L1 norm of all); rank >= 1."""
+    def threshold(self, rank: int, scale: float = 1.0) -> tuple[float, int, float, float]:
+        """(the rank-th smallest magnitude, entries at least that large, their L1 norm, L1 norm of all); rank >= 1.
+
+        The first is that of the magnitudes times `scale` > 0, rounded as they are, so that equal entries stay equal.
+        """
         value = self._sorted[rank - 1]
         first = int(np.searchsorted(self._sorted, value, side="left"))
         block = -(-first // _STRIDE)
         inside = float(self._sorted[first : block * _STRIDE].sum(dtype=np.float64))
         return (
-            float(value),
+            float(value * self._sorted.dtype.type(scale)),
             len(self._sorted) - first,
             inside + float(self._from_block[block]),
             float(self._from_block[0]),
         )
 
 
-def thresholds(magnitudes: Sequence[SortedMagnitudes], entries: int, ratio: float) -> Thresholds:
-    """The thresholds of the global trim at `ratio` for tasks with `entries` entries each (METHOD, section 1)."""
+def thresholds(
+    magnitudes: Sequence[SortedMagnitudes], entries: int, ratio: float, weights: TaskWeights = ()
+) -> Thresholds:
+    """The thresholds of the global trim at `ratio` for tasks with `entries` entries each (METHOD, section 1).
+
+    A task's weight scales its threshold, and leaves the shares as they are; of a task weighted by 0 nothing goes.
+    """
     rank = math.floor(ratio * entries + 1e-9)
     if rank == 0:
         return keep_everything(len(magnitudes))
-    found = [task.threshold(rank) for task in magnitudes]
+    scales = weights or (1.0,) * len(magnitudes)
+    found = [
+        task.threshold(rank, abs(scale)) if scale != 0.0 else (0.0, entries, 0.0, 0.0)
+        for task, scale in zip(magnitudes, scales, strict=True)
+    ]
     kept_l1 = torch.tensor(
         [kept / whole if whole > 0.0 and count < entries else 1.0 for _, count, kept, whole in found],
         dtype=torch.float64,
@@ -78,13 +91,10 @@ class ResidentVectors(AlignedVectors):
     """Task vectors of aligned checkpoints, read once and kept in float32."""
 
     def __init__(self, aligned: AlignedVectors, tau: Sequence[Mapping[str, torch.Tensor]]) -> None:
-        """`aligned` supplies base and parameters; `tau` holds the task vectors by parameter name, in its task order."""
-        self._aligned = aligned._aligned
-        self.device, self.dtype = aligned.device, aligned.dtype
-        self.parameters, self.task_names = aligned.parameters, aligned.task_names
+        """`aligned` supplies base, weights and parameters; `tau` holds task vectors by parameter name, in its order."""
+        super().__init__(aligned.aligned, aligned.device, aligned.weights)
         self._base = {parameter.name: aligned.base(parameter) for parameter in aligned.parameters}
         self._tau = tuple(tau)
-        self._scratch = Scratch()
 
     def base(self, parameter: Parameter, start: int = 0, stop: int | None = None) -> torch.Tensor:
         """Rows start..stop of the base: a view, not to be written to."""
@@ -94,7 +104,21 @@ class ResidentVectors(AlignedVectors):
         """(base (rows, ...), tau (T, rows, ...)) of rows start..stop; tau is good until this thread's next reading."""
         base = self.base(parameter, start, stop)
         tau = self._scratch.take((len(self._tau), *base.shape), self.dtype, self.device)
-        return base, torch.stack([task[parameter.name][start:stop] for task in self._tau], out=tau)
+        torch.stack([task[parameter.name][start:stop] for task in self._tau], out=tau)
+        return base, self.weighted(tau)
+
+
+@dataclass(frozen=True)
+class ResidentTask:
+    """One expert in memory: its task vector by parameter name, and its magnitudes in order."""
+
+    tau: dict[str, torch.Tensor]
+    magnitudes: SortedMagnitudes
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes held."""
+        return sum(part.numel() * part.element_size() for part in self.tau.values()) + self.magnitudes.nbytes
 
 
 def task_vector(aligned: AlignedVectors) -> dict[str, torch.Tensor]:

@@ -15,17 +15,20 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from neuromerge.checkpoints import Checkpoint, align, load_checkpoint
+from neuromerge.engine import regions
 from neuromerge.engine.cache import BoundedCache
-from neuromerge.engine.executor import Turns
+from neuromerge.engine.executor import Executor
+from neuromerge.engine.regions import FamilyKey, Pass, Tasks
 from neuromerge.engine.resident import (
     RESIDENT_BYTES,
+    ResidentTask,
     ResidentVectors,
     SortedMagnitudes,
     task_vector,
@@ -34,12 +37,13 @@ from neuromerge.engine.resident import (
 from neuromerge.errors import SettingError
 from neuromerge.merging import passes, registry
 from neuromerge.merging.chunks import merge_units
-from neuromerge.merging.linear import Coefficients, Components, combine, nbytes
+from neuromerge.merging.linear import Coefficients, Components, combine
 from neuromerge.merging.measures import Cell, cells
 from neuromerge.merging.measures.projection import with_merged
 from neuromerge.merging.method import Findings, FirstPassHook, MergeMethod, Run
+from neuromerge.merging.profile import factors
 from neuromerge.merging.staged import FirstPass, NeuronStatistics, Statistics, first_pass
-from neuromerge.merging.subspaces import Vote, orthogonal_vote
+from neuromerge.merging.subspaces import orthogonal_vote
 from neuromerge.merging.trim import MagnitudeSample, Thresholds, apply_trim
 from neuromerge.merging.vectors import AlignedVectors, WatchedVectors, read_chunk
 from neuromerge.progress import UNATTENDED, Job
@@ -49,16 +53,11 @@ if TYPE_CHECKING:
     from neuromerge.evaluation.families import Family
 
 _PARTS_SHARE = 0.4  # of the cache that the merged parts of one (tasks, trim ratio) may take
-_CELL_BYTES = 4096  # of three Gram matrices of some tasks and a few numbers, about
 
 
-@dataclass(frozen=True, slots=True)
-class Pass:
-    """What a first pass depends on: tasks, the share that is trimmed of each, and the vote on orthogonal parts."""
-
-    tasks: tuple[str, ...]
-    ratio: float
-    vote: Vote
+def tasks_of(setting: Setting) -> Tasks:
+    """The task vectors that a setting merges."""
+    return Tasks(setting.tasks, setting.task_weights)
 
 
 def pass_of(setting: Setting) -> Pass:
@@ -66,14 +65,15 @@ def pass_of(setting: Setting) -> Pass:
     method, values = registry.get_method(setting.method), dict(setting.hyperparameters)
     hook = method.first_pass
     vote = orthogonal_vote if hook is None else hook.vote(values)
-    return Pass(setting.tasks, method.trim_ratio(values), vote)
+    return Pass(tasks_of(setting), method.trim_ratio(values), vote)
 
 
 def structure_of(setting: Setting) -> Setting:
-    """The setting that stands for all that differ from `setting` in nothing but coefficients."""
+    """The setting that stands for all that differ from `setting` in nothing but coefficients and their profile."""
     method = registry.get_method(setting.method)
     kept = tuple(method.structure(dict(setting.hyperparameters)).items())
-    return replace(setting, hyperparameters=kept, seed=setting.seed if method.stochastic else 0)
+    seed = setting.seed if method.stochastic else 0
+    return replace(setting, hyperparameters=kept, seed=seed, profile=())
 
 
 class Stages:
@@ -83,11 +83,11 @@ class Stages:
     families share one bound.
     """
 
-    def __init__(self, family: Family, cache: BoundedCache, turns: Turns) -> None:
+    def __init__(self, family: Family, cache: BoundedCache, executor: Executor) -> None:
         self.family = family
         self._cache = cache
-        self._turns = turns
-        self._key = (family.name, str(family.base))
+        self._executor = executor
+        self._key = FamilyKey(family.name, str(family.base))
         self._lock = threading.Lock()
         self._checkpoints: dict[str | None, Checkpoint] = {}
 
@@ -108,50 +108,48 @@ class Stages:
                 found = self._checkpoints.setdefault(task, found)
         return found
 
-    def vectors(self, tasks: tuple[str, ...]) -> AlignedVectors:
+    def vectors(self, tasks: Tasks) -> AlignedVectors:
         """The task vectors of `tasks`, in memory for small families. Raises AlignmentError where one does not fit."""
 
         def load() -> AlignedVectors:
-            aligned = AlignedVectors(align(self.checkpoint(), [self.checkpoint(task) for task in tasks]))
-            if not self._fits(aligned):
-                return aligned
-            return ResidentVectors(aligned, [self._resident(task)[0] for task in tasks])
+            aligned = align(self.checkpoint(), [self.checkpoint(task) for task in tasks.names])
+            vectors = AlignedVectors(aligned, weights=tasks.weights)
+            if not self._fits(vectors):
+                return vectors
+            return ResidentVectors(vectors, [self._resident(task).tau for task in tasks.names])
 
-        # What is resident is counted where it is shared, with the task.
-        return self._cache.get(("vectors", *self._key, tasks), load, size=lambda _: 1 << 16)
+        return self._cache.get(regions.VECTORS, (self._key, tasks), load)
 
-    def _fits(self, aligned: AlignedVectors) -> bool:
+    def _fits(self, vectors: AlignedVectors) -> bool:
         """Whether base and all task vectors of the family are small enough to be held."""
-        return aligned.entries * aligned.dtype.itemsize * (1 + len(self.family.experts)) <= RESIDENT_BYTES
+        return vectors.entries * vectors.dtype.itemsize * (1 + len(self.family.experts)) <= RESIDENT_BYTES
 
-    def _resident(self, task: str) -> tuple[dict[str, torch.Tensor], SortedMagnitudes]:
+    def _resident(self, task: str) -> ResidentTask:
         """The task vector of one expert and its sorted magnitudes."""
 
-        def load() -> tuple[dict[str, torch.Tensor], SortedMagnitudes]:
+        def load() -> ResidentTask:
             tau = task_vector(AlignedVectors(align(self.checkpoint(), [self.checkpoint(task)])))
-            return tau, SortedMagnitudes(tau)
+            return ResidentTask(tau, SortedMagnitudes(tau))
 
-        key = ("resident", *self._key, task)
-        return self._cache.get(key, lambda: self._turns.run(load), size=lambda r: _bytes(r[0]) + r[1].nbytes)
+        return self._cache.get(regions.RESIDENT, (self._key, task), lambda: self._executor.run(load))
 
-    def _sample(self, tasks: tuple[str, ...]) -> MagnitudeSample:
-        # The sample is drawn at the first threshold and then holds 2^17 float32 of every task.
-        key = ("sample", *self._key, tasks)
-        return self._cache.get(key, lambda: MagnitudeSample(self.vectors(tasks)), size=lambda _: len(tasks) * (1 << 19))
+    def _sample(self, tasks: Tasks) -> MagnitudeSample:
+        return self._cache.get(regions.SAMPLE, (self._key, tasks), lambda: MagnitudeSample(self.vectors(tasks)))
 
     # -------------------------------------------------------------------------------------- trim and pass
 
-    def thresholds(self, tasks: tuple[str, ...], ratio: float, job: Job = UNATTENDED) -> Thresholds:
+    def thresholds(self, tasks: Tasks, ratio: float, job: Job = UNATTENDED) -> Thresholds:
         """The thresholds of the global trim."""
 
         def compute() -> Thresholds:
             vectors = self.vectors(tasks)
             if isinstance(vectors, ResidentVectors):
-                return thresholds([self._resident(task)[1] for task in tasks], vectors.entries, ratio)
+                magnitudes = [self._resident(task).magnitudes for task in tasks.names]
+                return thresholds(magnitudes, vectors.entries, ratio, tasks.weights)
             sample = self._sample(tasks)
-            return self._turns.run(lambda: sample.thresholds(ratio, job), job)
+            return self._executor.run(lambda: sample.thresholds(ratio, job), job)
 
-        return self._cache.get(("thresholds", *self._key, tasks, ratio), compute, job=job)
+        return self._cache.get(regions.THRESHOLDS, (self._key, tasks, ratio), compute, job)
 
     def first_pass(self, wanted: Pass, job: Job = UNATTENDED) -> FirstPass:
         """The statistics of every neuron, sign conflicts not counted (no parts; `_parts` has them)."""
@@ -159,12 +157,12 @@ class Stages:
         def compute() -> FirstPass:
             done = self._pass(wanted, job)
             if done.orthogonal:
-                self._cache.put(self._parts_key(wanted), done.orthogonal, _bytes(done.orthogonal))
+                self._cache.put(regions.PARTS, (self._key, wanted), done.orthogonal)
             return replace(done, orthogonal={})
 
-        return self._cache.get(("pass", *self._key, wanted), compute, size=lambda f: f.nbytes, job=job)
+        return self._cache.get(regions.FIRST_PASS, (self._key, wanted), compute, job)
 
-    def keeps_components(self, tasks: tuple[str, ...]) -> bool:
+    def keeps_components(self, tasks: Tasks) -> bool:
         """Whether components of this family's merges are small enough to be kept."""
         vectors = self.vectors(tasks)
         return vectors.entries * vectors.dtype.itemsize <= _PARTS_SHARE * self._cache.limit
@@ -172,26 +170,26 @@ class Stages:
     def _parts(self, wanted: Pass, job: Job) -> dict[str, torch.Tensor]:
         """The merged orthogonal parts (and psi of pointwise parameters)."""
         self.first_pass(wanted, job)
-        return self._cache.get(
-            self._parts_key(wanted), lambda: self._pass(wanted, job).orthogonal, size=_bytes, job=job
-        )
-
-    def _parts_key(self, wanted: Pass) -> tuple[object, ...]:
-        return ("parts", *self._key, wanted)
+        return self._cache.get(regions.PARTS, (self._key, wanted), lambda: self._pass(wanted, job).orthogonal, job)
 
     def _pass(self, wanted: Pass, job: Job, *, parts: bool = True, conflict: bool = False) -> FirstPass:
         vectors, keep = self.vectors(wanted.tasks), parts and self.keeps_components(wanted.tasks)
         found = self.thresholds(wanted.tasks, wanted.ratio, job)
-        return self._turns.run(
+        return self._executor.run(
             lambda: first_pass(vectors, found, keep_parts=keep, count_conflict=conflict, by=wanted.vote, job=job), job
         )
 
     # -------------------------------------------------------------------------- components and coefficients
 
     def coefficients(self, setting: Setting, job: Job = UNATTENDED) -> Coefficients:
-        """The coefficients of a setting as numbers."""
+        """The coefficients of a setting as numbers, shaped by its profile.
+
+        Raises SettingError where the profile names a part that the model does not have.
+        """
         method, values = registry.get_method(setting.method), dict(setting.hyperparameters)
-        return method.resolve(Findings(values, lambda: self.thresholds(setting.tasks, method.trim_ratio(values), job)))
+        tasks = tasks_of(setting)
+        shape = factors(setting.profile, self.vectors(tasks).parameters, method.component_names)
+        return method.resolve(Findings(values, lambda: self.thresholds(tasks, method.trim_ratio(values), job), shape))
 
     def components(self, setting: Setting, job: Job = UNATTENDED) -> Mapping[str, Components]:
         """By parameter name, what the coefficients of a setting multiply: the same for all coefficients."""
@@ -204,9 +202,9 @@ class Stages:
         def compute() -> dict[str, Components]:
             # Looked up before the turn: who computes never waits for somebody who waits for a turn.
             begin = self._begin(setting, job)
-            return self._turns.run(lambda: {p.name: found for p, found in passes.components(*begin())}, job)
+            return self._executor.run(lambda: {p.name: found for p, found in passes.components(*begin())}, job)
 
-        return self._cache.get(("components", *self._key, structure_of(setting)), compute, size=_held, job=job)
+        return self._cache.get(regions.COMPONENTS, (self._key, structure_of(setting)), compute, job)
 
     def cells(self, setting: Setting, job: Job = UNATTENDED, *, count_signs: bool = False) -> tuple[Cell, ...]:
         """The sums behind every measure, cell by cell; scale them with `coefficients`.
@@ -221,18 +219,17 @@ class Stages:
                 return cells(self._pass(wanted, job, parts=False, conflict=True))
             return cells(self.first_pass(wanted, job))
 
-        key = ("cells", *self._key, wanted, count_signs)
-        found = self._cache.get(key, compute, size=lambda made: len(made) * _CELL_BYTES, job=job)
+        found = self._cache.get(regions.CELLS, (self._key, wanted, count_signs), compute, job)
         if registry.get_method(setting.method).first_pass is not None or count_signs:
             return found  # conflicts are between the tasks, whatever the method makes of them
-        own = ("cells", *self._key, structure_of(setting))
-        return self._cache.get(own, lambda: self._with_merged(setting, found, job), job=job)
+        own = (self._key, structure_of(setting))
+        return self._cache.get(regions.OWN_CELLS, own, lambda: self._with_merged(setting, found, job), job)
 
     def _with_merged(self, setting: Setting, found: tuple[Cell, ...], job: Job) -> tuple[Cell, ...]:
         """`found` with the merged part of the setting's own method in the place of the first pass's."""
-        first, vectors = self.first_pass(pass_of(setting), job), self.vectors(setting.tasks)
+        first, vectors = self.first_pass(pass_of(setting), job), self.vectors(tasks_of(setting))
         components = self.components(setting, job)
-        return self._turns.run(lambda: with_merged(found, first, vectors, components, job), job)
+        return self._executor.run(lambda: with_merged(found, first, vectors, components, job), job)
 
     # ------------------------------------------------------------------------------------ merged weights
 
@@ -241,21 +238,22 @@ class Stages:
 
         Names that the merge does not touch are left alone.
         """
-        used, vectors = self.coefficients(setting, job), self.vectors(setting.tasks)
+        used, vectors = self.coefficients(setting, job), self.vectors(tasks_of(setting))
         hook = registry.get_method(setting.method).first_pass
-        if self.keeps_components(setting.tasks):
+        if self.keeps_components(tasks_of(setting)):
             work = partial(_add_up, vectors, self.components(setting, job), used, weights, job)
         elif hook is not None:
             work = partial(_merge_again, vectors, hook, self.first_pass(pass_of(setting), job), used, weights, job)
         else:
             work = partial(_stream, self._begin(setting, job), used, weights)
-        self._turns.run(work, job)
+        self._executor.run(work, job)
 
     def _begin(self, setting: Setting, job: Job) -> Callable[[], _Begun]:
         """Starts the method's own passes when called; all that is looked up first is looked up now."""
         method, values = registry.get_method(setting.method), dict(setting.hyperparameters)
-        watched = WatchedVectors(self.vectors(setting.tasks), lambda _: job.check())
-        found = self.thresholds(setting.tasks, method.trim_ratio(values), job)
+        tasks = tasks_of(setting)
+        watched = WatchedVectors(self.vectors(tasks), lambda _: job.check())
+        found = self.thresholds(tasks, method.trim_ratio(values), job)
         return lambda: (watched, method, method.begin(watched, values, setting.seed, found))
 
     # ------------------------------------------------------------------------------------- single neurons
@@ -286,14 +284,6 @@ class Stages:
 
 
 _Begun = tuple[WatchedVectors, MergeMethod, Run[Any]]
-
-
-def _bytes(tensors: Mapping[str, torch.Tensor]) -> int:
-    return sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
-
-
-def _held(components: Mapping[str, Components]) -> int:
-    return sum(map(nbytes, components.values()))
 
 
 def _add_up(

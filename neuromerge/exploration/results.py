@@ -11,27 +11,13 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from neuromerge.engine.accuracy import Accuracy as Accuracy
 from neuromerge.merging.measures import Measure
 
 SORTS = ("contested", "strength", "index")
 """Orders of the neurons of a layer."""
 GALLERY_FILTERS = ("all", "merge_wrong", "expert_wrong")
 """All pictures; those where the merge is wrong and the expert right; and the reverse."""
-
-
-@dataclass(frozen=True)
-class Accuracy:
-    """Top-1 accuracy on `n` images with its 95 % Wilson interval [low, high]."""
-
-    correct: int
-    n: int
-    low: float
-    high: float
-
-    @property
-    def value(self) -> float:
-        """The share that is right; NaN without images."""
-        return self.correct / self.n if self.n else float("nan")
 
 
 @dataclass(frozen=True)

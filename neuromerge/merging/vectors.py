@@ -92,7 +92,7 @@ class AlignedVectors:
     """
 
     def __init__(self, aligned: AlignedWeights, device: str | torch.device = "cpu", weights: TaskWeights = ()):
-        self._aligned = aligned
+        self.aligned = aligned
         self.weights = weights
         self.device = torch.device(device)
         self.parameters: tuple[Parameter, ...] = tuple(aligned.parameters)
@@ -108,7 +108,7 @@ class AlignedVectors:
 
     def base(self, parameter: Parameter, start: int = 0, stop: int | None = None) -> torch.Tensor:
         """Rows start..stop of the base in the working dtype and on the device (may share memory with the file)."""
-        return self._aligned.base_tensor(parameter)[start:stop].to(self.device, self.dtype)
+        return self.aligned.base_tensor(parameter)[start:stop].to(self.device, self.dtype)
 
     def read(self, parameter: Parameter, start: int = 0, stop: int | None = None) -> tuple[torch.Tensor, torch.Tensor]:
         """(base (rows, ...), tau (T, rows, ...)) of rows start..stop; tau is good until this thread's next reading.
@@ -118,7 +118,7 @@ class AlignedVectors:
         base = self.base(parameter, start, stop)
         tau = self._scratch.take((len(self.task_names), *base.shape), self.dtype, self.device)
         for task, vector in enumerate(tau):
-            expert = self._aligned.expert_tensor(task, parameter)
+            expert = self.aligned.expert_tensor(task, parameter)
             if expert is None:
                 vector.zero_()
             elif expert.dtype == self.dtype and expert.device == self.device:

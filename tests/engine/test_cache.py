@@ -11,9 +11,14 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from neuromerge.engine.cache import BoundedCache, size_of
+from neuromerge.engine.cache import BoundedCache, Region, size_of
 from neuromerge.errors import Cancelled
 from neuromerge.progress import Job
+
+PLAIN: Region[object, object] = Region("plain")
+TEN: Region[object, object] = Region("ten bytes each", lambda _: 10)
+ONE: Region[object, object] = Region("one byte each", lambda _: 1)
+ITSELF: Region[object, int] = Region("as large as they are", lambda value: value)
 
 
 def test_eight_threads_compute_once():
@@ -28,7 +33,7 @@ def test_eight_threads_compute_once():
 
     def ask(_: int) -> str:
         gate.wait()
-        return cache.get("key", compute)
+        return cache.get(PLAIN, "key", compute)
 
     with ThreadPoolExecutor(8) as pool:
         assert list(pool.map(ask, range(8))) == ["value"] * 8
@@ -39,11 +44,11 @@ def test_eight_threads_compute_once():
 def test_the_least_recently_used_goes_first():
     cache = BoundedCache(30)
     for key in "abc":
-        cache.get(key, lambda key=key: key, size=lambda _: 10)
-    cache.get("a", lambda: pytest.fail("is there"))
-    cache.get("d", lambda: "d", size=lambda _: 10)
-    assert cache.peek("b") is None
-    assert cache.peek("a") == "a"
+        cache.get(TEN, key, lambda key=key: key)
+    cache.get(TEN, "a", lambda: pytest.fail("is there"))
+    cache.get(TEN, "d", lambda: "d")
+    assert cache.peek(TEN, "b") is None
+    assert cache.peek(TEN, "a") == "a"
     assert cache.statistics().evictions == 1
 
 
@@ -52,16 +57,16 @@ def test_the_bound_holds(sizes, limit):
     cache = BoundedCache(limit)
     held: dict[int, int] = {}
     for key, size in sizes:
-        cache.put(key, key, size)
+        cache.put(ITSELF, key, size)
         held[key] = size
         statistics = cache.statistics()
         assert statistics.bytes <= limit
-        assert statistics.bytes == sum(held[k] for k in held if cache.peek(k) is not None)
+        assert statistics.bytes == sum(held[k] for k in held if cache.peek(ITSELF, k) is not None)
 
 
 def test_what_is_too_large_is_handed_out_and_not_kept():
-    cache = BoundedCache(10)
-    assert cache.get("key", lambda: "value", size=lambda _: 11) == "value"
+    cache = BoundedCache(9)
+    assert cache.get(TEN, "key", lambda: "value") == "value"
     assert cache.statistics().entries == 0
 
 
@@ -75,15 +80,15 @@ def test_an_error_reaches_everyone_and_is_not_kept():
         raise ValueError("no")
 
     with ThreadPoolExecutor(2) as pool:
-        first = pool.submit(cache.get, "key", fail)
+        first = pool.submit(cache.get, PLAIN, "key", fail)
         started.wait()
-        second = pool.submit(cache.get, "key", lambda: pytest.fail("must wait for the first"))
+        second = pool.submit(cache.get, PLAIN, "key", lambda: pytest.fail("must wait for the first"))
         time.sleep(0.02)
         release.set()
         for future in (first, second):
             with pytest.raises(ValueError, match="no"):
                 future.result()
-    assert cache.get("key", lambda: "later") == "later"
+    assert cache.get(PLAIN, "key", lambda: "later") == "later"
 
 
 def test_a_cancelled_computation_is_taken_over():
@@ -96,9 +101,9 @@ def test_a_cancelled_computation_is_taken_over():
         raise Cancelled("stopped")
 
     with ThreadPoolExecutor(2) as pool:
-        first = pool.submit(cache.get, "key", cancelled)
+        first = pool.submit(cache.get, PLAIN, "key", cancelled)
         started.wait()
-        second = pool.submit(cache.get, "key", lambda: "value")
+        second = pool.submit(cache.get, PLAIN, "key", lambda: "value")
         time.sleep(0.02)
         release.set()
         with pytest.raises(Cancelled):
@@ -119,10 +124,10 @@ def test_who_waits_can_give_up():
         raise Cancelled("enough")
 
     with ThreadPoolExecutor(1) as pool:
-        first = pool.submit(cache.get, "key", slow)
+        first = pool.submit(cache.get, PLAIN, "key", slow)
         started.wait()
         with pytest.raises(Cancelled):
-            cache.get("key", slow, job=Job(check=give_up))
+            cache.get(PLAIN, "key", slow, job=Job(check=give_up))
         release.set()
         assert first.result() == "value"
 
@@ -130,20 +135,30 @@ def test_who_waits_can_give_up():
 def test_a_computation_that_asks_for_itself_is_found_out():
     cache = BoundedCache(100)
     with pytest.raises(RuntimeError, match="asks for itself"):
-        cache.get("key", lambda: cache.get("key", lambda: 1))
-    assert cache.get("key", lambda: 2) == 2
+        cache.get(PLAIN, "key", lambda: cache.get(PLAIN, "key", lambda: 1))
+    assert cache.get(PLAIN, "key", lambda: 2) == 2
 
 
 def test_discard_and_clear():
     cache = BoundedCache(100)
-    cache.put("a", 1, 10)
-    cache.put("a", 2, 20)
+    cache.put(ITSELF, "a", 10)
+    cache.put(ITSELF, "a", 20)
     assert cache.statistics().bytes == 20
-    cache.discard("a")
-    cache.discard("a")
-    cache.put("b", 1, 10)
+    cache.discard(ITSELF, "a")
+    cache.discard(ITSELF, "a")
+    cache.put(ITSELF, "b", 10)
     cache.clear()
     assert cache.statistics().bytes == 0
+
+
+def test_a_key_in_two_regions_is_two_values():
+    cache = BoundedCache(100)
+    cache.put(TEN, "key", "ten")
+    cache.put(ONE, "key", "one")
+    assert (cache.peek(TEN, "key"), cache.peek(ONE, "key")) == ("ten", "one")
+    cache.discard(TEN, "key")
+    assert (cache.peek(TEN, "key"), cache.peek(ONE, "key")) == (None, "one")
+    assert (cache.count(TEN), cache.count(ONE)) == (0, 1)
 
 
 @dataclass
@@ -161,16 +176,17 @@ def test_sizes_count_arrays_tensors_and_what_holds_them():
     assert size_of(looped) > 0
 
 
-def test_of_a_counted_kind_the_oldest_goes():
-    cache = BoundedCache(1000, {"slider": 2})
-    cache.put(("other", 0), 0, 1)
+def test_of_a_bounded_region_the_oldest_goes():
+    cache = BoundedCache(1000)
+    slider: Region[int, int] = Region("slider", lambda _: 1, most=2)
+    cache.put(ONE, 0, 0)
     for place in range(3):
-        cache.put(("slider", place), place, 1)
-        cache.peek(("slider", 0))  # in use, so another goes
-    assert [cache.peek(("slider", place)) for place in range(3)] == [0, None, 2]
-    assert cache.peek(("other", 0)) == 0
-    cache.discard(("slider", 0))
-    cache.put(("slider", 3), 3, 1)
-    assert [cache.peek(("slider", place)) for place in (2, 3)] == [2, 3]
+        cache.put(slider, place, place)
+        cache.peek(slider, 0)  # in use, so another goes
+    assert [cache.peek(slider, place) for place in range(3)] == [0, None, 2]
+    assert cache.peek(ONE, 0) == 0
+    cache.discard(slider, 0)
+    cache.put(slider, 3, 3)
+    assert [cache.peek(slider, place) for place in (2, 3)] == [2, 3]
     statistics = cache.statistics()
     assert (statistics.entries, statistics.bytes, statistics.evictions) == (3, 3, 1)

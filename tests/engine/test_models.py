@@ -11,8 +11,8 @@ import torch
 
 from neuromerge.engine import models as module
 from neuromerge.engine.cache import BoundedCache
-from neuromerge.engine.executor import Turns
-from neuromerge.engine.models import BASE, Held, ModelPool
+from neuromerge.engine.executor import Executor
+from neuromerge.engine.models import BASE, Contents, ModelPool
 from neuromerge.errors import Cancelled, CheckpointError, SettingError
 from neuromerge.evaluation.families import local_family
 from neuromerge.exploration.workspace import Workspace
@@ -38,7 +38,7 @@ def fill(held, model, job):
 def test_a_model_that_holds_the_right_weights_is_lent_again():
     filled = []
     pool = ModelPool(FakeModel, lambda held, model, job: (filled.append(held), fill(held, model, job)))
-    first, second = Held(task="a"), Held(task="b")
+    first, second = Contents(task="a"), Contents(task="b")
     for held in (first, second, first, second, first):
         with pool.borrow(held) as model:
             assert model.holds == held
@@ -52,7 +52,7 @@ def test_nobody_shares_a_model():
 
     def use(number: int) -> None:
         for step in range(20):
-            held = Held(task=str((number + step) % 5))
+            held = Contents(task=str((number + step) % 5))
             with pool.borrow(held) as model:
                 with lock:
                     assert id(model) not in busy
@@ -75,7 +75,7 @@ def test_a_fill_that_fails_spoils_nothing():
         model.holds = held
 
     pool = ModelPool(FakeModel, failing)
-    for held in (Held(task="good"), Held(task="bad"), Held(task="other"), Held(task="bad")):
+    for held in (Contents(task="good"), Contents(task="bad"), Contents(task="other"), Contents(task="bad")):
         try:
             with pool.borrow(held) as model:
                 assert model.holds == held
@@ -85,16 +85,16 @@ def test_a_fill_that_fails_spoils_nothing():
 
 def test_who_waits_for_a_model_can_give_up():
     pool = ModelPool(FakeModel, fill)
-    with pool.borrow(Held(task="a")), pool.borrow(Held(task="b")), pytest.raises(Cancelled):  # noqa: SIM117
-        with pool.borrow(Held(task="c"), Job(deadline_seconds=0.1)):
+    with pool.borrow(Contents(task="a")), pool.borrow(Contents(task="b")), pytest.raises(Cancelled):  # noqa: SIM117
+        with pool.borrow(Contents(task="c"), Job(deadline_seconds=0.1)):
             pytest.fail("there is no third")
 
 
 def test_the_base_comes_back_after_merges_and_experts(tiny, workspace):
-    _, models = workspace._room(tiny.name)
+    models = workspace.engine.of(tiny.name).models
     with models.borrow(BASE) as model:
         before = {name: weight.clone() for name, weight in model.weights.items()}
-    for held in (Held(task="signs"), Held(setting=make_setting(tiny)), Held(task="shapes")):
+    for held in (Contents(task="signs"), Contents(setting=make_setting(tiny)), Contents(task="shapes")):
         with models.borrow(held) as model:
             assert any(not torch.equal(weight, before[name]) for name, weight in model.weights.items())
     with models.borrow(BASE) as model:
@@ -102,9 +102,9 @@ def test_the_base_comes_back_after_merges_and_experts(tiny, workspace):
 
 
 def test_a_large_model_looks_at_fewer_pictures_while_a_slider_moves(workspace, tiny, monkeypatch):
-    _, models = workspace._room(tiny.name)
+    models = workspace.engine.of(tiny.name).models
     assert len(models.samples("animals", "quick")) == 18
-    workspace._cache.clear()
+    workspace.engine.cache.clear()
     monkeypatch.setattr(module, "_LIVE_PRODUCTS", 1.0)
     thin = models.samples("animals", "quick")
     assert len(thin) == 32 // 3
@@ -121,7 +121,7 @@ def broken(tiny, tmp_path):
 
     def opened():
         family = local_family(folder, allowed=True)
-        return family, Workspace({family.name: family}, cache=BoundedCache(2**26), turns=Turns(1))
+        return family, Workspace({family.name: family}, cache=BoundedCache(2**26), executor=Executor(1))
 
     return folder, opened
 

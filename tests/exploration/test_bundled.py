@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from neuromerge.engine.stages import tasks_of
 from neuromerge.errors import NeuroMergeError
 from neuromerge.evaluation.families import get_family
 from neuromerge.exploration.workspace import shared_workspace
@@ -26,7 +27,7 @@ def test_eight_experts_with_pictures(setting):
     for scores in (board.base, board.expert, board.merge, board.pinned):
         assert set(scores) == set(board.tasks)
         assert all(16 <= score.n < 40 for score in scores.values())
-    assert shared_workspace()._room("pictoclip")[0].keeps_components(setting.tasks)
+    assert shared_workspace().engine.of("pictoclip").stages.keeps_components(tasks_of(setting))
 
 
 def test_heatmap_layer_and_neuron(setting):

@@ -13,9 +13,11 @@ import yaml
 
 import neuromerge
 from neuromerge.checkpoints import load_checkpoint
+from neuromerge.engine import regions
 from neuromerge.engine.cache import BoundedCache
-from neuromerge.engine.executor import Turns
-from neuromerge.engine.models import Held
+from neuromerge.engine.executor import Executor
+from neuromerge.engine.models import Contents
+from neuromerge.engine.stages import tasks_of
 from neuromerge.errors import Cancelled, SettingError
 from neuromerge.evaluation.accuracy import evaluate
 from neuromerge.evaluation.towers import VisionModel
@@ -42,8 +44,8 @@ def library_merge(tiny, setting):
 
 
 def weights_of(workspace, setting):
-    _, models = workspace._room(setting.family)
-    with models.borrow(Held(setting=setting)) as model:
+    models = workspace.engine.of(setting.family).models
+    with models.borrow(Contents(setting=setting)) as model:
         return {name: weight.clone() for name, weight in model.weights.items()}
 
 
@@ -67,15 +69,14 @@ def test_a_new_scale_needs_no_new_merge_and_is_right(tiny, workspace, method):
         expected = VisionModel.from_checkpoint(load_checkpoint(merged), base=load_checkpoint(tiny.base)).weights
         for name, weight in weights_of(workspace, setting).items():
             torch.testing.assert_close(weight, expected[name], rtol=1e-4, atol=2e-5)
-    kept = [key for key in workspace._cache._entries if key[0] == "components"]
-    assert len(kept) == 1
+    assert workspace.engine.cache.count(regions.COMPONENTS) == 1
 
 
 @pytest.mark.parametrize("values", [{}, {"lambda_parallel": 1.3, "lambda_orthogonal": 0.7, "lambda_pointwise": 0.2}])
 def test_parts_too_large_to_keep_give_the_same_merge(tiny, workspace, values):
     setting = make_setting(tiny, None, "neuromerging", values)
-    small = Workspace({tiny.name: tiny}, cache=BoundedCache(60_000), turns=Turns(1))
-    assert not small._room(tiny.name)[0].keeps_components(setting.tasks)
+    small = Workspace({tiny.name: tiny}, cache=BoundedCache(60_000), executor=Executor(1))
+    assert not small.engine.of(tiny.name).stages.keeps_components(tasks_of(setting))
     expected = weights_of(workspace, setting)
     for name, weight in weights_of(small, setting).items():
         torch.testing.assert_close(weight, expected[name], rtol=1e-5, atol=1e-6)
@@ -103,12 +104,12 @@ def test_scores_are_those_of_the_library(tiny, workspace):
 
 def test_quick_is_a_part_of_validation_and_then_only_looked_up(workspace, setting):
     fresh = workspace.board(setting, "quick")
-    workspace._cache.clear()
+    workspace.engine.cache.clear()
     workspace.board(setting, "validation")
-    before = workspace._cache.statistics().misses
+    before = workspace.engine.cache.statistics().misses
     again = workspace.board(setting, "quick")
     assert again.merge == fresh.merge
-    assert workspace._cache.statistics().misses == before
+    assert workspace.engine.cache.statistics().misses == before
 
 
 def test_the_previous_setting_shows_only_where_it_was_measured(tiny, workspace, setting):
@@ -167,7 +168,7 @@ def test_heatmaps_of_other_methods_measure_their_own_merge(tiny, workspace):
     """Task arithmetic at scale s gives sum_t tau_t: retention follows from the Gram matrix alone."""
     setting = make_setting(tiny, None, "task_arithmetic", {"scale": 0.3})
     heatmap = workspace.heatmap(setting, "retention")
-    stages, _ = workspace._room(tiny.name)
+    stages = workspace.engine.of(tiny.name).stages
     for cell in stages.cells(setting):
         for subspace, values in (("parallel", heatmap.parallel), ("orthogonal", heatmap.orthogonal)):
             part = cell.part(subspace, stages.coefficients(setting))
@@ -192,8 +193,8 @@ def test_notes_say_why_a_panel_is_flat(tiny, workspace, setting):
 
 def test_the_heatmap_of_a_new_lambda_reads_no_weights(tiny, workspace, setting, monkeypatch):
     workspace.heatmap(setting, "retention")
-    stages, _ = workspace._room(tiny.name)
-    monkeypatch.setattr(type(stages.vectors(setting.tasks)), "read", lambda *_: pytest.fail("reads weights"))
+    stages = workspace.engine.of(tiny.name).stages
+    monkeypatch.setattr(type(stages.vectors(tasks_of(setting))), "read", lambda *_: pytest.fail("reads weights"))
     workspace.heatmap(change(setting, tiny, lambda_orthogonal=0.5), "applied_change")
     workspace.summary(change(setting, tiny, lambda_orthogonal=0.5))
 
@@ -249,7 +250,7 @@ def test_one_neuron_is_rebuilt_from_what_is_drawn(tiny, workspace):
     length = (detail.c * detail.base_norm) ** 2 + (detail.scores**2).sum(1)
     np.testing.assert_allclose(detail.tau_norm, np.sqrt(length), rtol=1e-9)
     # The pre-activations drawn are those of the real inputs.
-    inputs, labels = workspace._room(tiny.name)[1].inputs("block 0", "q", "shapes", 64)
+    inputs, labels = workspace.engine.of(tiny.name).models.inputs("block 0", "q", "shapes", 64)
     before = torch.from_numpy(inputs).double() @ w0
     after = torch.from_numpy(inputs).double() @ weight
     np.testing.assert_allclose(detail.along_base * detail.base_norm, before, rtol=1e-6, atol=1e-6)
@@ -400,7 +401,7 @@ def test_an_export_is_the_merge_and_its_recipe_makes_it_again(tiny, workspace, t
 def test_eight_visitors_do_not_see_each_other(tiny, workspace):
     presets = [preset.apply(make_setting(tiny), tiny) for preset in PRESETS]
     settings = [change(s, tiny, trim_ratio=r) for s in presets[:4] for r in (0.2, 0.6)]
-    alone = Workspace({tiny.name: tiny}, cache=BoundedCache(256 * 1024**2), turns=Turns(1))
+    alone = Workspace({tiny.name: tiny}, cache=BoundedCache(256 * 1024**2), executor=Executor(1))
     expected = [alone.board(s, "validation") for s in settings]
     gate = threading.Barrier(8)
 
@@ -432,21 +433,21 @@ def test_work_that_is_overtaken_stops_and_leaves_nothing_broken(tiny, workspace,
         with contextlib.suppress(Cancelled):
             workspace.board(moved, "quick", job=stop)
         assert workspace.board(moved, "quick").merge == workspace.board(moved, "quick").merge
-    fresh = Workspace({tiny.name: tiny}, cache=BoundedCache(256 * 1024**2), turns=Turns(1))
+    fresh = Workspace({tiny.name: tiny}, cache=BoundedCache(256 * 1024**2), executor=Executor(1))
     assert fresh.board(moved, "quick") == workspace.board(moved, "quick")
 
 
 def test_a_tiny_cache_changes_no_result(tiny, workspace, setting):
-    forgetful = Workspace({tiny.name: tiny}, cache=BoundedCache(0), turns=Turns(1))
+    forgetful = Workspace({tiny.name: tiny}, cache=BoundedCache(0), executor=Executor(1))
     assert forgetful.board(setting, "quick") == workspace.board(setting, "quick")
     np.testing.assert_allclose(
         forgetful.heatmap(setting, "cosine").orthogonal, workspace.heatmap(setting, "cosine").orthogonal
     )
-    assert forgetful._cache.statistics().bytes == 0
+    assert forgetful.statistics().bytes == 0
 
 
 def test_many_visitors_of_a_cache_that_keeps_nothing_do_not_block_each_other(tiny, workspace):
-    forgetful = Workspace({tiny.name: tiny}, cache=BoundedCache(0), turns=Turns(1))
+    forgetful = Workspace({tiny.name: tiny}, cache=BoundedCache(0), executor=Executor(1))
     settings = [make_setting(tiny, None, method) for method in ("ties", "neuromerging", "task_arithmetic", "ties")]
     expected = [workspace.board(s, "quick") for s in settings]
     with ThreadPoolExecutor(4) as pool:

@@ -8,7 +8,7 @@ import gradio as gr
 import pytest
 import torch
 
-from neuromerge.engine.cache import shared_cache
+from neuromerge.engine.cache import Region, shared_cache
 from neuromerge.errors import Cancelled, SettingError
 from neuromerge.interface import guard
 from neuromerge.interface.guard import guarded
@@ -19,6 +19,9 @@ def shown(monkeypatch):
     messages = []
     monkeypatch.setattr(guard.gr, "Warning", lambda message, **more: messages.append((message, more.get("title"))))
     return messages
+
+
+KEPT: Region[str, int] = Region("kept for speed")
 
 
 def raising(error):
@@ -67,7 +70,7 @@ def test_waiting_handlers_are_guarded_too(shown):
 
 @pytest.mark.parametrize("ask", [lambda: [0] * 2**60, lambda: torch.empty(2**58)], ids=["python", "torch"])
 def test_where_memory_runs_out_the_page_says_so_and_what_was_kept_goes(shown, ask):
-    shared_cache().put("kept for speed", 1, 100)
+    shared_cache().put(KEPT, "for speed", 1)
     assert guarded(ask, 1)() == gr.skip()
     assert "not enough memory" in shown[0][0]
-    assert shared_cache().peek("kept for speed") is None
+    assert shared_cache().peek(KEPT, "for speed") is None

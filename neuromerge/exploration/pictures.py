@@ -1,0 +1,104 @@
+"""What base, experts and merge say of pictures: the gallery, the confusion matrix, a visitor's own picture."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from neuromerge.engine.models import BASE, Contents, Models
+from neuromerge.errors import SettingError
+from neuromerge.evaluation.accuracy import confusion_counts
+from neuromerge.evaluation.heads import zero_shot_head
+from neuromerge.exploration.results import GALLERY_FILTERS, Confusion, GalleryItem, GalleryPage, Prediction
+from neuromerge.progress import Job
+from neuromerge.settings.choices import quoted
+from neuromerge.settings.setting import Setting
+
+TOP_K = 5
+
+
+def gallery(
+    models: Models,
+    setting: Setting,
+    task: str,
+    split: str,
+    which: str,
+    page: int,
+    per_page: int,
+    job: Job,
+) -> GalleryPage:
+    """Sample pictures with what base, expert and merge say: see `Workspace.gallery`."""
+    if which not in GALLERY_FILTERS:
+        raise SettingError(f"The gallery can show {', '.join(GALLERY_FILTERS)}, not {quoted(which)}.")
+    samples = models.samples(task, split)
+    merge = models.predictions(Contents(setting=setting), task, split, job)
+    base = models.predictions(BASE, task, split, job)
+    expert = models.predictions(_expert(models, task), task, split, job)
+    right, expert_right = merge == samples.labels, expert == samples.labels
+    shown = {
+        "all": np.ones(len(samples), dtype=bool),
+        "merge_wrong": ~right & expert_right,
+        "expert_wrong": right & ~expert_right,
+    }[which]
+    mixed = _class_by_class(samples.labels)
+    rows = mixed[shown[mixed]]
+    pages = max(1, -(-len(rows) // per_page))
+    page = min(max(0, int(page)), pages - 1)
+    names = samples.classes
+    items = tuple(
+        GalleryItem(
+            index=int(row),
+            image=np.asarray(samples.images[int(row)]),
+            truth=names[samples.labels[row]],
+            base=names[base[row]],
+            expert=names[expert[row]],
+            merge=names[merge[row]],
+        )
+        for row in rows[page * per_page : (page + 1) * per_page]
+    )
+    return GalleryPage(items, len(rows), page, pages)
+
+
+def confusion(models: Models, setting: Setting, task: str, split: str, job: Job) -> Confusion:
+    """What the merge takes for what, on one task."""
+    samples = models.samples(task, split)
+    predicted = models.predictions(Contents(setting=setting), task, split, job)
+    return Confusion(task, samples.classes, confusion_counts(samples.labels, predicted, len(samples.classes)))
+
+
+def classify(
+    models: Models,
+    setting: Setting,
+    image: Any,
+    class_names: Sequence[str],
+    template: str | Sequence[str],
+    job: Job,
+) -> tuple[Prediction, ...]:
+    """The most probable of the visitor's own classes: see `Workspace.classify`."""
+    names = [" ".join(str(name).split()) for name in class_names]
+    head = zero_shot_head(models.text, names, (template,) if isinstance(template, str) else template)
+    picture = models.vision.crop(image)[:1]
+    asked = [("Base", BASE), *((task, Contents(task=task)) for task in setting.tasks)]
+    predictions = []
+    for title, held in (*asked, ("This merge", Contents(setting=setting))):
+        probabilities = models.probabilities(held, picture, head, job)
+        best = np.argsort(-probabilities, kind="stable")[:TOP_K]
+        predictions.append(
+            Prediction(title, tuple(names[i] for i in best), tuple(float(probabilities[i]) for i in best))
+        )
+    return tuple(predictions)
+
+
+def _expert(models: Models, task: str) -> Contents:
+    return Contents(task=task) if task in models.family.experts else BASE
+
+
+def _class_by_class(labels: np.ndarray) -> np.ndarray:
+    """Rows (N,) ordered so that every class shows its first picture, then its second, and so on."""
+    order = np.argsort(labels, kind="stable")
+    grouped = labels[order]
+    turn = np.empty(len(labels), dtype=np.int64)
+    turn[order] = np.arange(len(labels)) - np.searchsorted(grouped, grouped)
+    return np.lexsort((labels, turn))

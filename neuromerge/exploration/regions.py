@@ -1,0 +1,18 @@
+"""What exploration keeps in the cache beside the engine's own regions, by what."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from neuromerge.engine.cache import Region
+from neuromerge.engine.regions import Pass
+
+if TYPE_CHECKING:
+    from neuromerge.exploration.results import LayerDetail, MergeSummary, NeuronDetail
+    from neuromerge.settings.setting import Setting
+
+_CLOSE_UPS = 64
+
+SUMMARY: Region[Setting, MergeSummary] = Region("summary")
+LAYER: Region[tuple[str, Pass, str, str, str], LayerDetail] = Region("layer", most=_CLOSE_UPS)
+NEURON: Region[tuple[str, Pass, str, str, int, str | None], NeuronDetail] = Region("neuron", most=_CLOSE_UPS)
