@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import os
-import shutil
 
 import pytest
 
@@ -16,6 +15,8 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 import torch
 from hypothesis import HealthCheck, settings
+
+from neuromerge.benchmarks.chromium import chromium_path
 
 torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
 
@@ -30,14 +31,6 @@ settings.register_profile(
 )
 settings.register_profile("dev", parent=settings.get_profile("ci"), derandomize=False, max_examples=25)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
-
-
-def chromium_path() -> str | None:
-    """Where Chromium is, or None. $NEUROMERGE_CHROMIUM overrules the search."""
-    chosen = os.environ.get("NEUROMERGE_CHROMIUM")
-    if chosen:
-        return shutil.which(chosen)
-    return next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

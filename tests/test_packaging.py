@@ -101,8 +101,9 @@ def test_the_environment_is_read_in_one_place() -> None:
 
 
 def test_the_example_of_the_api_runs(capsys) -> None:
-    from neuromerge.evaluation.families import families
     from neuromerge.interface.engine import Engine
+
+    from neuromerge.evaluation.families import families
     from tests.interface.conftest import serving
 
     (example,) = (block for block in code_blocks("python") if "gradio_client" in block)

@@ -11,7 +11,6 @@ import argparse
 import contextlib
 import math
 import os
-import shutil
 import socket
 import subprocess
 import sys
@@ -24,14 +23,9 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from neuromerge.benchmarks.chromium import ARGUMENTS, chromium_path
+
 ROOT = Path(__file__).resolve().parents[2]
-CHROMIUM_ARGUMENTS = [
-    "--no-sandbox",
-    "--disable-dev-shm-usage",
-    "--disable-gpu",
-    "--disable-background-networking",
-    "--no-first-run",
-]
 PATIENCE_S = 120
 
 ORTHOGONAL = "#neuromerging-lambda-orthogonal input[type=range]"
@@ -158,11 +152,8 @@ def measure(address: str, moves: int, warm: int) -> dict[str, list[float]]:
     from playwright.sync_api import sync_playwright
 
     found: dict[str, list[float]] = {key: [] for key in AIMS if key != "up"}
-    executable = next(
-        (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None
-    )
     with sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=executable, args=CHROMIUM_ARGUMENTS)
+        browser = driver.chromium.launch(executable_path=chromium_path(), args=ARGUMENTS)
         for _ in range(min(5, moves)):
             context = browser.new_context(viewport={"width": 1280, "height": 900})
             page = context.new_page()

@@ -12,7 +12,6 @@ import json
 import random
 import time
 from collections.abc import Callable
-from typing import Any
 
 TOKENS = (
     "nan", ".inf", "-0", "1e999", "-1", "2147483648", "9" * 400, "0x10", "1_0", "true", "null", "~", "auto", "", " ",
@@ -64,8 +63,10 @@ def targets() -> dict[str, tuple[str, Target]]:
     from neuromerge.deployment import Limits
     from neuromerge.errors import SettingError
     from neuromerge.evaluation.families import families
-    from neuromerge.interface.controls import build_controls
+    from neuromerge.interface.components.controls import build_controls
     from neuromerge.interface.permalinks import PageState, decode, encode
+    from neuromerge.interface.session import Session
+    from neuromerge.interface.tabs import STATES
     from neuromerge.interface.typed import check_class_names, check_template
     from neuromerge.settings.choices import change, make_setting
     from neuromerge.settings.recipes import dump_recipe, parse_recipe, recipe_of, setting_of
@@ -82,9 +83,9 @@ def targets() -> dict[str, tuple[str, Target]]:
         setting_of(held, known.values())
 
     def link(text: str, dice: random.Random) -> None:
-        state, messages = decode(text, known)
+        state, messages = decode(text, known, STATES)
         _expect(all(message.isprintable() for message in messages), "a message holds what does not print")
-        again, complaints = decode(encode(state), known)
+        again, complaints = decode(encode(state, STATES), known, STATES)
         _expect(again == state and not complaints, "a link did not restore what it was made from")
 
     def sidebar(text: str, dice: random.Random) -> None:
@@ -92,11 +93,12 @@ def targets() -> dict[str, tuple[str, Target]]:
             values = json.loads(text)
         except (ValueError, RecursionError) as error:
             raise SettingError("That is no JSON.") from error  # which the web server refuses
-        compare, *own = controls.held(values)
-        setting = controls.setting(own)
+        held = controls.read(values)
+        setting = controls.setting(held)
         _expect(isinstance(setting, Setting), "no setting")
-        controls.comparison(compare, setting, _session())
-        _expect(controls.setting(_shown(controls.updates(setting), own)) == setting, "controls changed a setting")
+        controls.comparison(held[controls.compare], setting, Session())
+        shown = {component: update["value"] for component, update in controls.updates(setting).items()}
+        _expect(controls.setting({**held, **shown}) == setting, "controls changed a setting")
 
     def classes(text: str, dice: random.Random) -> None:
         for name in check_class_names(text, limits):
@@ -109,29 +111,15 @@ def targets() -> dict[str, tuple[str, Target]]:
         for entry in parse_header(text.encode("utf-8", "surrogatepass"), 32, "the file").tensors.values():
             _expect(0 <= entry.start <= entry.stop <= 32, "a tensor outside its file")
 
-    page = PageState(change(make_setting(family, seed=3), family, trim_ratio=0.7), None, "neuron", "cosine")
+    page = PageState(change(make_setting(family, seed=3), family, trim_ratio=0.7), tab="neuron")
     return {
         "recipe": (dump_recipe(recipe_of(make_setting(family, ("digits", "flags")), family)), recipe),
-        "link": (encode(page), link),
+        "link": (encode(page, STATES), link),
         "sidebar": (json.dumps([component.value for component in controls.gathered]), sidebar),
         "class names": (CLASSES, classes),
         "prompt": (TEMPLATE, template),
         "header": (json.dumps(HEADER), header),
     }
-
-
-def _session() -> Any:
-    from neuromerge.interface.session import Session
-
-    return Session()
-
-
-def _shown(updates: list[Any], own: list[Any]) -> list[Any]:
-    """What the controls hold after `updates`."""
-    return [
-        update.get("value", value) if isinstance(update, dict) else update
-        for update, value in zip(updates, own, strict=True)
-    ]
 
 
 def _expect(holds: bool, otherwise: str) -> None:

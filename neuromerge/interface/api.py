@@ -16,14 +16,14 @@ import gradio as gr
 from neuromerge.deployment import Limits
 from neuromerge.errors import LimitError, NeuroMergeError, SettingError
 from neuromerge.evaluation.families import Family
-from neuromerge.interface.engine import Engine
-from neuromerge.interface.pictures import read_picture
+from neuromerge.interface.components.pictures import read_picture
+from neuromerge.interface.loader import WorkspaceLoader
 from neuromerge.interface.typed import check_class_names, check_template
 from neuromerge.settings.choices import DEFAULT_METHOD, make_setting
 from neuromerge.settings.setting import Setting
 
 
-def add_api(engine: Engine, families: Mapping[str, Family], limits: Limits) -> None:
+def add_api(loader: WorkspaceLoader, families: Mapping[str, Family], limits: Limits) -> None:
     """Register the public functions with the blocks under construction."""
 
     def setting_of(
@@ -55,7 +55,7 @@ def add_api(engine: Engine, families: Mapping[str, Family], limits: Limits) -> N
             the coefficients in use by their names, sigma, sigma and kept share per task, and warnings.
         """
         setting = setting_of(tasks, method, parameters, seed, family)
-        summary = engine.workspace().summary(setting)
+        summary = loader.workspace().summary(setting)
         return {
             "family": setting.family,
             "tasks": list(setting.tasks),
@@ -93,7 +93,7 @@ def add_api(engine: Engine, families: Mapping[str, Family], limits: Limits) -> N
             per task: whether it was merged, and accuracy in [0, 1] with its 95 % interval and number of images.
         """
         setting = setting_of(tasks, method, parameters, seed, family)
-        board = engine.workspace().board(setting, split)
+        board = loader.workspace().board(setting, split)
         return {
             "split": board.split,
             "tasks": {
@@ -131,7 +131,7 @@ def add_api(engine: Engine, families: Mapping[str, Family], limits: Limits) -> N
             rows of layer, matrix, and the value in the parallel and the orthogonal subspace (null: not applicable).
         """
         setting = setting_of(tasks, method, parameters, seed, family)
-        heatmap = engine.workspace().heatmap(setting, measure)
+        heatmap = loader.workspace().heatmap(setting, measure)
         return [
             {
                 "layer": layer,
@@ -174,7 +174,7 @@ def add_api(engine: Engine, families: Mapping[str, Family], limits: Limits) -> N
             raise SettingError("class_names must be a list of texts.")
         names = check_class_names("\n".join(name.replace("\n", " ") for name in class_names), limits)
         picture = _decoded(image, limits)
-        answers = engine.workspace().classify(setting, picture, names, check_template(prompt, limits))
+        answers = loader.workspace().classify(setting, picture, names, check_template(prompt, limits))
         return {answer.model: dict(zip(answer.labels, answer.probabilities, strict=True)) for answer in answers}
 
     for function in (merge_summary, accuracy, interference, classify):

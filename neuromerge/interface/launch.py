@@ -10,8 +10,8 @@ import gradio as gr
 from neuromerge.deployment import Limits, deployment
 from neuromerge.evaluation.families import families as known_families
 from neuromerge.interface.app import build, warm_up
-from neuromerge.interface.controls import method_rules
-from neuromerge.interface.engine import Engine
+from neuromerge.interface.components.controls import method_rules
+from neuromerge.interface.loader import WorkspaceLoader
 from neuromerge.interface.plotly_view import static_head, static_routes
 from neuromerge.interface.theme import style_sheet, theme
 
@@ -52,8 +52,8 @@ def launch(port: int | None = None, host: str | None = None, *, block: bool = Tr
     deployed = deployment()
     limits = deployed.limits
     families = known_families()
-    engine = Engine()
-    demo = build(engine, None, limits)
+    loader = WorkspaceLoader()
+    demo = build(loader, None, limits)
     demo.launch(
         server_port=port,
         server_name=host or ("0.0.0.0" if deployed.public else None),
@@ -61,7 +61,7 @@ def launch(port: int | None = None, host: str | None = None, *, block: bool = Tr
         quiet=quiet,
         **server_options(limits),
     )
-    warm_up(engine, families)  # once the server answers: before, it would compete with its start
+    warm_up(loader, families)  # once the server answers: before, it would compete with its start
     if block:
         demo.block_thread()
     return demo

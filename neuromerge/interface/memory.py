@@ -6,24 +6,46 @@ import ctypes
 import sys
 import threading
 import time
+from collections.abc import Callable
 
-_SECONDS = 5.0
-_lock = threading.Lock()
-_last = 0.0
+Trim = Callable[[int], int]
+"""glibc's malloc_trim: returns free pages, keeping so many bytes; 1 where there were some."""
 
 
-def give_back() -> bool:
-    """Return the free pages of the C library's heaps to the system, at most every five seconds; whether it did.
+class FreedMemory:
+    """Free pages of the C library's heaps.
 
     Threads that evaluate leave free pages between what they leave behind, in as many heaps as there are threads,
-    and glibc returns only those at a heap's end by itself. Elsewhere than on glibc nothing happens.
+    and glibc returns only those at a heap's end by itself.
+
+    Args:
+        trim: returns them; None where the C library cannot.
+        seconds: shortest time between two returns.
+        clock: seconds that only grow.
     """
-    global _last
-    if not sys.platform.startswith("linux"):
-        return False
-    with _lock:
-        if time.monotonic() - _last < _SECONDS:
+
+    def __init__(self, trim: Trim | None, seconds: float = 5.0, clock: Callable[[], float] = time.monotonic) -> None:
+        self._trim = trim
+        self._seconds = seconds
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._last = -float("inf")
+
+    def give_back(self) -> bool:
+        """Return the pages to the system, unless that was done just now; whether there were some."""
+        if self._trim is None:
             return False
-        _last = time.monotonic()
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-    return trim is not None and bool(trim(0))
+        with self._lock:
+            if self._clock() - self._last < self._seconds:
+                return False
+            self._last = self._clock()
+        return bool(self._trim(0))
+
+
+def trim_of_this_system() -> Trim | None:
+    """malloc_trim; None where the C library is another than glibc."""
+    return getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform.startswith("linux") else None
+
+
+give_back = FreedMemory(trim_of_this_system()).give_back
+"""Of this process: returns at most every five seconds."""

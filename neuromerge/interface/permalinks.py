@@ -11,12 +11,10 @@ Format, version 1 (`?v=1&f=pictoclip&t=digits,flags&m=neuromerging&p=trim_ratio:
 ``s``       seed, when it is not 0
 ``pin``     the pinned baseline: ``method;name:value,...;task,...;seed``, trailing empty parts left out; or ``none``
 ``tab``     open tab
-``measure`` interference measure
-``cell``    open heatmap cell, ``layer~matrix``
-``n``       open neuron
-``sort``    order of the neurons of the cell
-``task``    task of the gallery
 ==========  ===================================================================
+
+and what the tabs show, as their states declare it (`state.linked`): ``measure``, ``cell``, ``sort`` of the
+Interference tab, ``task`` of the gallery, ``cell`` and ``n`` of the Neuron tab.
 
 A link may be years old or written by a stranger. Each field is checked on its own; one that cannot be used
 is left at its default and explained in a message, and the rest applies. Unknown fields are mentioned, except
@@ -26,15 +24,14 @@ those that browsers and hosts add themselves (``utm_...``, names that start with
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, quote, unquote, urlencode
 
 from neuromerge.errors import NeuroMergeError, SettingError
-from neuromerge.exploration.results import SORTS as SORTS
+from neuromerge.interface.state import TabState, links
 from neuromerge.merging import registry
-from neuromerge.merging.measures import measures
 from neuromerge.settings.choices import DEFAULT_METHOD, check_seed, make_setting, order_tasks, quoted
 from neuromerge.settings.setting import Setting, Value
 
@@ -46,36 +43,33 @@ NOTHING = "none"
 """In place of a pinned baseline: compare with nothing."""
 MAX_LENGTH = 4096
 MAX_MESSAGES = 8
-TABS = ("merge", "interference", "zero_shot", "neuron", "tune", "export")
 
-
-_FIELDS = ("v", "f", "t", "m", "p", "s", "pin", "tab", "measure", "cell", "n", "sort", "task")
+_FIELDS = ("v", "f", "t", "m", "p", "s", "pin", "tab")
+_OF_FAMILY = ("t", "pin")
 _NOT_OURS = re.compile(r"^(utm_\w*|__\w*|fbclid|gclid|logs|embed|view|deep_link|session_hash)$")
-_CELL = re.compile(r"^[a-z0-9][a-z0-9_ .]{0,39}~[a-z0-9][a-z0-9_]{0,29}$")
 
 
-@dataclass(frozen=True, slots=True)
+Tabs = Mapping[str, type[TabState]]
+"""What there is to restore: the kind of state of each tab, by the tab's key."""
+
+
+@dataclass(frozen=True)
 class PageState:
-    """What a permalink restores: the setting, the pinned baseline and what is open on the page.
+    """What a permalink restores: the setting, the pinned baseline and what the tabs show, by their keys.
 
-    `layer` and `matrix` name a heatmap cell ('' when none is open), `neuron` one of its neurons. Whether the
-    family has that cell and neuron is only known to the workspace, which says so when it is asked for them.
-    `compared` is False where the visitor compares with nothing; otherwise no `pinned` means the page's usual baseline.
+    Whether the family has the cell and the neuron that a tab shows is only known to the workspace, which says so when
+    it is asked for them. `compared` is False where the visitor compares with nothing; otherwise no `pinned` means the
+    page's usual baseline.
     """
 
     setting: Setting
     pinned: Setting | None = None
-    tab: str = ""
-    measure: str = ""
-    layer: str = ""
-    matrix: str = ""
-    neuron: int | None = None
-    sort: str = ""
-    task: str = ""
     compared: bool = True
+    tab: str = ""
+    states: Mapping[str, TabState] = field(default_factory=dict)
 
 
-def encode(state: PageState) -> str:
+def encode(state: PageState, tabs: Tabs) -> str:
     """The query string of a page state, without the question mark. Defaults are left out to keep it short."""
     setting = state.setting
     fields: dict[str, str] = {
@@ -87,17 +81,16 @@ def encode(state: PageState) -> str:
         "s": str(setting.seed) if setting.seed else "",
         "pin": _encode_pin(state.pinned, setting) if state.compared else NOTHING,
         "tab": state.tab,
-        "measure": state.measure,
-        "cell": f"{state.layer}~{state.matrix}" if state.layer and state.matrix else "",
-        "n": "" if state.neuron is None else str(state.neuron),
-        "sort": state.sort,
-        "task": state.task,
+        **_encode_tabs(state, tabs),
     }
     return urlencode({name: text for name, text in fields.items() if text}, safe=",:;~")
 
 
 def decode(
-    query: str | Mapping[str, Any], families: Mapping[str, Family], default_family: str | None = None
+    query: str | Mapping[str, Any],
+    families: Mapping[str, Family],
+    tabs: Tabs,
+    default_family: str | None = None,
 ) -> tuple[PageState, tuple[str, ...]]:
     """The page state of a query string (or of its parsed fields), and messages about what could not be used.
 
@@ -107,7 +100,8 @@ def decode(
     if not families:
         raise SettingError("No model family is available.")
     messages: list[str] = []
-    fields = _fields_of(query, messages)
+    linked = {link.name: link for kind in tabs.values() for link in links(kind).values()}
+    fields = _fields_of(query, (*_FIELDS, *linked), messages)
     if fields.get("v", VERSION) != VERSION:
         messages.append(
             f"This link is written for version {quoted(fields['v'])} of the page; this is version {VERSION}, "
@@ -118,23 +112,17 @@ def decode(
         family = families[fields.get("f", family.name)]
     else:
         messages.append(f"The link names the family {quoted(fields['f'])}, which is not here; showing {family.name}.")
-        for dependent in ("t", "cell", "n", "task", "pin"):
+        for dependent in (*_OF_FAMILY, *(link.name for link in linked.values() if link.of_family)):
             fields.pop(dependent, None)
 
     setting = _setting(family, fields, messages)
-    layer, matrix = _cell(fields, messages)
     return (
         PageState(
             setting=setting,
             pinned=_pinned(family, setting, fields, messages),
-            tab=_one_of("tab", TABS, fields, messages),
-            measure=_one_of("measure", tuple(info.key for info in measures()), fields, messages),
-            layer=layer,
-            matrix=matrix,
-            neuron=_neuron(fields, messages),
-            sort=_one_of("sort", SORTS, fields, messages),
-            task=_one_of("task", tuple(family.tasks), fields, messages),
             compared=fields.get("pin") != NOTHING,
+            tab=_tab(fields, tabs, messages),
+            states=_decode_tabs(fields, tabs, family, messages),
         ),
         _shortened(messages),
     )
@@ -171,6 +159,18 @@ def _encode_pin(pinned: Setting | None, setting: Setting) -> str:
     return ";".join((pinned.method, _encode_parameters(pinned), tasks, seed)).rstrip(";")
 
 
+def _encode_tabs(page: PageState, tabs: Tabs) -> dict[str, str]:
+    """What the tabs show. Of two that use one name the open tab decides, then the one that stands first."""
+    fields: dict[str, str] = {}
+    for key in sorted(tabs, key=lambda key: key != page.tab):
+        state = page.states.get(key, tabs[key]())
+        texts = {link.name: link.text(getattr(state, name)) for name, link in links(tabs[key]).items()}
+        for link in links(tabs[key]).values():
+            if not link.beside or fields.get(link.beside) == texts[link.beside]:
+                fields.setdefault(link.name, texts[link.name])
+    return fields
+
+
 # ------------------------------------------------------------------------------------------------ decoding
 
 
@@ -180,7 +180,7 @@ def _shortened(messages: list[str]) -> tuple[str, ...]:
     return tuple(messages) if left_out <= 0 else (*messages[:MAX_MESSAGES], f"And {left_out} more problems.")
 
 
-def _fields_of(query: str | Mapping[str, Any], messages: list[str]) -> dict[str, str]:
+def _fields_of(query: str | Mapping[str, Any], known: Collection[str], messages: list[str]) -> dict[str, str]:
     """Known fields as texts; mentions unknown, repeated and overlong ones."""
     if isinstance(query, str):
         if len(query) > MAX_LENGTH:
@@ -197,7 +197,7 @@ def _fields_of(query: str | Mapping[str, Any], messages: list[str]) -> dict[str,
     for name, value in pairs:
         if not isinstance(name, str) or not isinstance(value, str) or len(value) > MAX_LENGTH:
             messages.append(f"A field of the link could not be read: {quoted(name)}.")
-        elif name in _FIELDS:
+        elif name in known:
             if name in fields:
                 messages.append(f"The link gives {name} twice; the last one counts.")
             fields[name] = value
@@ -230,7 +230,7 @@ def _tasks(family: Family, text: str | None, messages: list[str]) -> tuple[str, 
 
 
 def _hyperparameters(method: str, text: str, messages: list[str]) -> dict[str, Value]:
-    """Parameters of the link, each checked on its own."""
+    """Hyperparameters of the link, each checked on its own."""
     specs = {spec.name: spec for spec in registry.get_method(method).hyperparameters}
     values: dict[str, Value] = {}
     for part in text.split(",") if text else ():
@@ -271,30 +271,27 @@ def _pinned(family: Family, setting: Setting, fields: Mapping[str, str], message
         return None
 
 
-def _one_of(name: str, known: tuple[str, ...], fields: Mapping[str, str], messages: list[str]) -> str:
-    value = fields.get(name, "")
-    if value and value not in known:
-        messages.append(f"The link's {name} is {quoted(value)}; it can be {', '.join(known)}.")
+def _tab(fields: Mapping[str, str], tabs: Tabs, messages: list[str]) -> str:
+    key = fields.get("tab", "")
+    if key and key not in tabs:
+        messages.append(f"The link's tab is {quoted(key)}; it can be {', '.join(tabs)}.")
         return ""
-    return value
+    return key
 
 
-def _cell(fields: Mapping[str, str], messages: list[str]) -> tuple[str, str]:
-    value = fields.get("cell", "")
-    if not value:
-        return "", ""
-    if not _CELL.match(value):
-        messages.append(f"The link's cell {quoted(value)} is not of the form layer~matrix.")
-        return "", ""
-    layer, _, matrix = value.partition("~")
-    return layer, matrix
-
-
-def _neuron(fields: Mapping[str, str], messages: list[str]) -> int | None:
-    value = fields.get("n", "")
-    if not value:
-        return None
-    if not (value.isascii() and value.isdigit() and len(value) <= 7):
-        messages.append(f"The link's neuron {quoted(value)} is not a number.")
-        return None
-    return int(value)
+def _decode_tabs(fields: Mapping[str, str], tabs: Tabs, family: Family, messages: list[str]) -> dict[str, TabState]:
+    states: dict[str, TabState] = {}
+    refused: dict[str, str] = {}
+    for key, kind in tabs.items():
+        given: dict[str, Any] = {}
+        for name, link in links(kind).items():
+            text = fields.get(link.name, "")
+            if not text:
+                continue
+            try:
+                given[name] = link.codec.read(text, family)
+            except SettingError as error:
+                refused[link.name] = f"The link's {link.name} is {quoted(text)}; {error}."
+        states[key] = kind(**given)
+    messages += refused.values()  # once, where two tabs use one name
+    return states

@@ -117,6 +117,12 @@ def check_profile(method: registry.MergeMethod, given: Mapping[str, Any] | Profi
     return profile
 
 
+def first_setting(families: Mapping[str, Family]) -> Setting:
+    """The merge that a fresh page opens with: the first family, its default tasks, the default method."""
+    family = next(iter(families.values()))
+    return make_setting(family, family.default_tasks or None)
+
+
 def change(setting: Setting, family: Family | str | None = None, **changes: Any) -> Setting:
     """`setting` with some method hyperparameters changed, e.g. ``change(s, lambda_orthogonal=1.2)``; checked again.
 

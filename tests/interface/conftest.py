@@ -4,39 +4,31 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
 
 import pytest
 
+from neuromerge.benchmarks.chromium import ARGUMENTS, chromium_path
 from neuromerge.deployment import Limits
+from neuromerge.evaluation.families import Family
+from neuromerge.interface.loader import WorkspaceLoader
 from tests.interface import fakes
 
-CHROMIUM = os.environ.get("NEUROMERGE_CHROMIUM") or next(
-    (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None
-)
-ARGUMENTS = [
-    "--no-sandbox",
-    "--disable-dev-shm-usage",
-    "--disable-gpu",
-    "--disable-background-networking",
-    "--no-first-run",
-]
 PATIENCE_MS = 1000 * int(os.environ.get("NEUROMERGE_BROWSER_PATIENCE", "60"))
 """How long a test waits for what should take a moment: the machine may be busy with other things."""
 LIMITS = Limits(max_upload_bytes=300_000, max_pixels=250_000, max_classes=20)
 
 
 @contextlib.contextmanager
-def serving(engine: Any, families: Any, limits: Limits = LIMITS) -> Iterator[str]:
+def serving(loader: WorkspaceLoader, families: Mapping[str, Family] | None, limits: Limits = LIMITS) -> Iterator[str]:
     """The page, served on this machine while the context lasts; its address."""
     from neuromerge.interface.app import build
     from neuromerge.interface.launch import server_options
 
-    demo = build(engine, families, limits)
+    demo = build(loader, families, limits)
     _, address, _ = demo.launch(prevent_thread_lock=True, quiet=True, **server_options(limits))
     try:
         yield address
@@ -47,22 +39,18 @@ def serving(engine: Any, families: Any, limits: Limits = LIMITS) -> Iterator[str
 @pytest.fixture(scope="session")
 def server() -> Iterator[str]:
     """A page over numbers from formulas: every event at once, no model."""
-    from neuromerge.interface.engine import Engine
-
     families = {entry.name: entry for entry in (fakes.family(), fakes.family("other", "Another family"))}
-    with serving(Engine(fakes.FakeWorkspace), families) as address:
+    with serving(WorkspaceLoader(fakes.FakeWorkspace), families) as address:
         yield address
 
 
 @pytest.fixture(scope="session")
 def chromium() -> Iterator[Any]:
     """A headless browser."""
-    if CHROMIUM is None:
-        pytest.skip("Chromium is not installed")
     playwright = pytest.importorskip("playwright.sync_api")
     with playwright.sync_playwright() as driver:
         playwright.expect.set_options(timeout=PATIENCE_MS)
-        browser = driver.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+        browser = driver.chromium.launch(executable_path=chromium_path(), args=ARGUMENTS)
         yield browser
         browser.close()
 
@@ -123,7 +111,7 @@ class Visitor:
 @pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
     """Let fixtures know whether their test failed."""
-    outcome = yield
+    outcome: Any = yield
     report = outcome.get_result()
     if report.when == "call":
         item.stash[FAILED] = report.failed
@@ -133,7 +121,9 @@ FAILED = pytest.StashKey[bool]()
 
 
 @pytest.fixture
-def visit(chromium: Any, server: str, request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Any]:
+def visit(
+    chromium: Any, server: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> Iterator[Callable[..., Visitor]]:
     """Makes visitors; afterwards none may have had a console error or asked for anything outside."""
     visitors: list[Visitor] = []
 
@@ -156,6 +146,6 @@ def visit(chromium: Any, server: str, request: pytest.FixtureRequest, tmp_path: 
 
 
 @pytest.fixture
-def visitor(visit: Any) -> Visitor:
+def visitor(visit: Callable[..., Visitor]) -> Visitor:
     """One visitor with a desktop screen."""
     return visit()

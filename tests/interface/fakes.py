@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import zlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from neuromerge.errors import SettingError
 from neuromerge.evaluation.families import Family, SampleSource, TaskSpec
+from neuromerge.exploration.protocol import Explorer
 from neuromerge.exploration.results import (
     Accuracy,
     AccuracyBoard,
@@ -16,19 +20,22 @@ from neuromerge.exploration.results import (
     GalleryItem,
     GalleryPage,
     Heatmap,
-    Landscape,
     LayerDetail,
     MergeSummary,
     NeuronDetail,
     Prediction,
 )
+from neuromerge.interface.loader import WorkspaceLoader
 from neuromerge.merging.measures import get_measure, measures
+from neuromerge.progress import UNATTENDED, Job
+from neuromerge.search.landscape import Landscape
 from neuromerge.settings.setting import Setting
 
 TASKS = ("digits", "letters", "flags", "animals", "food", "faces", "places", "objects")
 TITLES = ("Digits", "Letters", "Flags", "Animals", "Food", "Faces", "Places", "Objects")
 ROWS = ("stem", *(f"block {i}" for i in range(6)), "head")
 COLUMNS = ("q", "k", "v", "out", "fc1", "fc2", "patch", "projection", "embedding", "norm", "bias")
+NEURONS = 192
 IMAGES = {"quick": 16, "validation": 160, "test": 200}
 
 
@@ -74,12 +81,13 @@ def _coefficients(setting: Setting) -> tuple[float, float, float]:
 
 
 class FakeWorkspace:
-    """Answers as the real workspace does, from formulas and seeds instead of weights."""
+    """Answers as the real workspace does, from formulas and seeds instead of weights. An `Explorer`."""
 
     def __init__(self) -> None:
         self.calls: list[tuple[str, Setting]] = []
 
-    def summary(self, setting: Setting) -> MergeSummary:
+    def summary(self, setting: Setting, job: Job = UNATTENDED) -> MergeSummary:
+        job.check()
         parallel, orthogonal, sigma = _coefficients(setting)
         tasks = dict.fromkeys(setting.tasks, sigma)
         used = {"lambda_parallel": parallel, "lambda_orthogonal": orthogonal, "lambda_pointwise": orthogonal}
@@ -93,7 +101,17 @@ class FakeWorkspace:
             for place, task in enumerate(TASKS)
         }
 
-    def board(self, setting, split="validation", pinned=None, previous=None, *, pinned_label="", job=None):
+    def board(
+        self,
+        setting: Setting,
+        split: str = "quick",
+        pinned: Setting | None = None,
+        previous: Setting | None = None,
+        *,
+        pinned_label: str = "",
+        job: Job = UNATTENDED,
+    ) -> AccuracyBoard:
+        job.check()
         self.calls.append((split, setting))
         return AccuracyBoard(
             split=split,
@@ -107,10 +125,8 @@ class FakeWorkspace:
             previous=self._scores(previous, split) if previous else None,
         )
 
-    def measures(self):
-        return measures()
-
-    def heatmap(self, setting, key, job=None):
+    def heatmap(self, setting: Setting, key: str, job: Job = UNATTENDED) -> Heatmap:
+        job.check()
         info = get_measure(key)
         parallel, orthogonal, _ = _coefficients(setting)
         values = _random(key, setting.tasks).random((2, len(ROWS), len(COLUMNS)))
@@ -125,8 +141,11 @@ class FakeWorkspace:
         )
         return Heatmap(info, ROWS, COLUMNS, values[0], values[1], note_parallel=note)
 
-    def layer(self, setting, layer, matrix, sort="contested", job=None):
-        if layer not in ROWS or matrix not in COLUMNS:
+    def layer(
+        self, setting: Setting, layer: str, matrix: str, sort: str = "contested", job: Job = UNATTENDED
+    ) -> LayerDetail:
+        job.check()
+        if np.isnan(self.heatmap(setting, measures()[0].key).orthogonal[ROWS.index(layer), COLUMNS.index(matrix)]):
             raise SettingError(f"The family has no cell {layer} / {matrix}.")
         random = _random(layer, matrix, setting.tasks)
         count = len(setting.tasks)
@@ -156,9 +175,18 @@ class FakeWorkspace:
             ill_conditioned=7,
         )
 
-    def neuron(self, setting, layer, matrix, index, image_task=None, job=None):
-        if not 0 <= index < 192:
-            raise SettingError("This matrix has the neurons 0 to 191.")
+    def neuron(
+        self,
+        setting: Setting,
+        layer: str,
+        matrix: str,
+        index: int,
+        image_task: str | None = None,
+        job: Job = UNATTENDED,
+    ) -> NeuronDetail:
+        job.check()
+        if not 0 <= index < NEURONS:
+            raise SettingError(f"This matrix has the neurons 0 to {NEURONS - 1}.")
         random = _random(layer, matrix, index)
         count = len(setting.tasks)
         parallel, orthogonal, _ = _coefficients(setting)
@@ -184,8 +212,19 @@ class FakeWorkspace:
             image_labels=tuple("one" for _ in range(64)),
         )
 
-    def gallery(self, setting, task, split="validation", kind="all", page=0, job=None):
-        random = _random(task, kind, page)
+    def gallery(
+        self,
+        setting: Setting,
+        task: str,
+        split: str = "validation",
+        filter: str = "all",  # noqa: A002  (as the workspace calls it)
+        page: int = 0,
+        *,
+        job: Job = UNATTENDED,
+    ) -> GalleryPage:
+        job.check()
+        page = min(page, 2)
+        random = _random(task, filter, page)
         items = tuple(
             GalleryItem(
                 index=place,
@@ -199,28 +238,56 @@ class FakeWorkspace:
         )
         return GalleryPage(items, 36, page, 3)
 
-    def confusion(self, setting, task, split="validation", job=None):
+    def confusion(self, setting: Setting, task: str, split: str = "validation", job: Job = UNATTENDED) -> Confusion:
+        job.check()
         return Confusion(task, ("one", "two", "three"), _random(task).integers(0, 40, (3, 3)))
 
-    def classify(self, setting, image, class_names, template, job=None):
+    def classify(
+        self,
+        setting: Setting,
+        image: Any,
+        class_names: Sequence[str],
+        template: str | Sequence[str],
+        job: Job = UNATTENDED,
+    ) -> tuple[Prediction, ...]:
+        job.check()
         models = ("Base", *setting.tasks, "This merge")
         shown = tuple(class_names)[:5]
         share = 1 / len(shown)
         return tuple(Prediction(model, shown, (share,) * len(shown)) for model in models)
 
-    def landscape(self, setting, x_name, y_name, job=None):
+    def landscape(
+        self,
+        setting: Setting,
+        x_name: str = "lambda_orthogonal",
+        y_name: str = "lambda_parallel",
+        *,
+        job: Job = UNATTENDED,
+    ) -> Iterator[Landscape]:
+        job.check()
         x, y = np.linspace(0, 3, 7), np.linspace(-1, 2, 7)
         value = np.exp(-((x[None] - 1.6) ** 2) / 3 - (y[:, None] - 0.3) ** 2 / 4)
         yield Landscape(x_name, y_name, x, y, value, (1.5, 0.0))
 
-    def validation_scores(self, setting, job=None):
+    def validation_scores(self, setting: Setting, job: Job = UNATTENDED) -> dict[str, float]:
+        job.check()
         return {
             task: score.value for task, score in self._scores(setting, "validation").items() if task in setting.tasks
         }
 
-    def export(self, setting, layout, directory, job=None):
-        (directory / "model.safetensors").write_bytes(b"weights")
-        return directory
+    def export(
+        self, setting: Setting, layout: str | None, directory: str | Path, *, job: Job = UNATTENDED
+    ) -> tuple[Path, ...]:
+        job.report(0, 1, "model.safetensors")
+        written = Path(directory) / "model.safetensors"
+        written.write_bytes(b"weights")
+        return (written,)
+
+
+def loader(workspace: Explorer | None = None) -> WorkspaceLoader:
+    """What gives the page a fake workspace."""
+    made = FakeWorkspace() if workspace is None else workspace
+    return WorkspaceLoader(lambda: made)
 
 
 def _accuracy(share: float, split: str) -> Accuracy:

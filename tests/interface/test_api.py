@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -12,44 +13,44 @@ gradio_client = pytest.importorskip("gradio_client")
 
 
 @pytest.fixture(scope="module")
-def client(server):
+def client(server: str) -> Any:
     return gradio_client.Client(server, verbose=False)
 
 
-def picture(size=(32, 32)):
+def picture(size: tuple[int, int] = (32, 32)) -> str:
     out = io.BytesIO()
     Image.new("RGB", size, "red").save(out, "PNG")
     return base64.b64encode(out.getvalue()).decode()
 
 
-def test_only_the_useful_functions_are_public(client):
+def test_only_the_useful_functions_are_public(client: Any) -> None:
     named = client.view_api(return_format="dict")["named_endpoints"]
     assert set(named) == {"/merge_summary", "/accuracy", "/interference", "/classify"}
     assert all(endpoint["description"] for endpoint in named.values())
 
 
-def test_merge_summary(client):
+def test_merge_summary(client: Any) -> None:
     told = client.predict(["digits", "flags"], "neuromerging", {"trim_ratio": 0.5}, api_name="/merge_summary")
     assert told["tasks"] == ["digits", "flags"]
     assert told["parameters"]["trim_ratio"] == 0.5
     assert told["lambda_orthogonal"] == pytest.approx(1 / (1 - told["sigma"]))
 
 
-def test_accuracy_marks_what_was_merged(client):
+def test_accuracy_marks_what_was_merged(client: Any) -> None:
     told = client.predict(["digits"], "ties", None, "quick", api_name="/accuracy")
     assert told["tasks"]["digits"]["merged"]
     assert not told["tasks"]["flags"]["merged"]
     assert 0 <= told["tasks"]["flags"]["merge"]["accuracy"] <= 1
 
 
-def test_interference_leaves_out_what_does_not_apply(client):
+def test_interference_leaves_out_what_does_not_apply(client: Any) -> None:
     rows = client.predict("cancellation", api_name="/interference")
     assert {"layer", "matrix", "parallel", "orthogonal"} == set(rows[0])
     assert any(row["parallel"] is None for row in rows)
     assert not any(row["parallel"] is None and row["orthogonal"] is None for row in rows)
 
 
-def test_classify_with_and_without_a_data_prefix(client):
+def test_classify_with_and_without_a_data_prefix(client: Any) -> None:
     for image in (picture(), "data:image/png;base64," + picture()):
         told = client.predict(image, ["cat", "dog"], api_name="/classify")
         assert set(told["This merge"]) == {"cat", "dog"}
@@ -70,6 +71,6 @@ def test_classify_with_and_without_a_data_prefix(client):
         ((picture(), ["a", "b"], "no place"), "/classify", "prompt"),
     ],
 )
-def test_bad_arguments_come_back_as_sentences(client, arguments, name, message):
+def test_bad_arguments_come_back_as_sentences(client: Any, arguments: tuple[Any, ...], name: str, message: str) -> None:
     with pytest.raises(gradio_client.exceptions.AppError, match=message):
         client.predict(*arguments, api_name=name)

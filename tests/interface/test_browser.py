@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 from urllib.parse import parse_qs, urlparse
 
 import pytest
 from PIL import Image
 
 from tests.interface import fakes
+from tests.interface.conftest import Visitor
 
 pytestmark = pytest.mark.browser
 expect = pytest.importorskip("playwright.sync_api").expect
@@ -20,11 +24,11 @@ TRIM = "neuromerging-trim-ratio"
 HEATMAPS = "document.querySelector('#interference .nm-stage').data.filter(trace => trace.z).map(trace => trace.z)"
 
 
-def score(page):
+def score(page: Any) -> Any:
     return page.locator("#readout .nm-score-value")
 
 
-def settled(page):
+def settled(page: Any) -> str:
     """The score once it rests on the whole validation split of the newest setting."""
     split = page.locator(".nm-score-split")
     for _ in range(40):
@@ -32,22 +36,22 @@ def settled(page):
         told = score(page).inner_text()
         page.wait_for_timeout(1500)
         if split.get_attribute("data-split") == "validation" and score(page).inner_text() == told:
-            return told
+            return str(told)
     raise AssertionError("the score never came to rest")
 
 
-def toast(page):
+def toast(page: Any) -> Any:
     return page.locator(".toast-body").first
 
 
-def press(slider, key, times=1):
+def press(slider: Any, key: str, times: int = 1) -> None:
     slider.focus()
     for _ in range(times):
         slider.press(key)
 
 
 # ---------------------------------------------------------------------------------------------- first sight
-def test_a_fresh_page_shows_a_merge_and_then_the_whole_validation_split(visitor):
+def test_a_fresh_page_shows_a_merge_and_then_the_whole_validation_split(visitor: Visitor) -> None:
     page = visitor.open()
     visitor.drawn("accuracy-bars")
     expect(score(page)).to_contain_text("%")
@@ -65,7 +69,7 @@ FIGURES = {
 }
 
 
-def test_every_tab_draws(visitor):
+def test_every_tab_draws(visitor: Visitor) -> None:
     page = visitor.open()
     for tab, figure in FIGURES.items():
         visitor.tab(tab)
@@ -75,7 +79,9 @@ def test_every_tab_draws(visitor):
     assert not page.locator("[data-state=error]").count()
 
 
-def test_a_phone_sees_every_tab_without_sideways_scrolling_and_opens_the_controls(visit):
+def test_a_phone_sees_every_tab_without_sideways_scrolling_and_opens_the_controls(
+    visit: Callable[..., Visitor],
+) -> None:
     phone = visit(viewport={"width": 375, "height": 812}, has_touch=True)
     page = phone.open("cell=block 2~fc1")
     sheet = page.locator(".sidebar")
@@ -91,7 +97,7 @@ def test_a_phone_sees_every_tab_without_sideways_scrolling_and_opens_the_control
     expect(page.locator("#method")).to_be_visible()
 
 
-def test_dark_mode_reaches_the_figures(visitor):
+def test_dark_mode_reaches_the_figures(visitor: Visitor) -> None:
     page = visitor.open()
     visitor.drawn("accuracy-bars")
     colour = "document.querySelector('#accuracy-bars .nm-stage').layout.template.layout.font.color"
@@ -103,7 +109,7 @@ def test_dark_mode_reaches_the_figures(visitor):
 
 
 # ---------------------------------------------------------------------------------------------- live
-def test_an_arrow_key_moves_the_heatmap_and_the_accuracy(visitor):
+def test_an_arrow_key_moves_the_heatmap_and_the_accuracy(visitor: Visitor) -> None:
     page = visitor.open(tab="Interference")
     visitor.drawn("interference")
     before, told = visitor.cells("interference"), score(page).inner_text()
@@ -114,7 +120,7 @@ def test_an_arrow_key_moves_the_heatmap_and_the_accuracy(visitor):
     )
 
 
-def test_moving_a_slider_by_hand_switches_auto_off_and_auto_on_brings_its_value_back(visitor):
+def test_moving_a_slider_by_hand_switches_auto_off_and_auto_on_brings_its_value_back(visitor: Visitor) -> None:
     page = visitor.open()
     auto = page.locator(f"#{ORTHOGONAL}-auto input")
     slider = visitor.slider(ORTHOGONAL)
@@ -128,7 +134,7 @@ def test_moving_a_slider_by_hand_switches_auto_off_and_auto_on_brings_its_value_
     expect(slider).to_have_value(resolved)
 
 
-def test_trim_moves_what_auto_came_to(visitor):
+def test_trim_moves_what_auto_came_to(visitor: Visitor) -> None:
     page = visitor.open()
     slider = visitor.slider(ORTHOGONAL)
     expect(slider).not_to_have_value("0")
@@ -138,7 +144,7 @@ def test_trim_moves_what_auto_came_to(visitor):
     expect(page.locator(f"#{ORTHOGONAL}-auto input")).to_be_checked()
 
 
-def test_a_long_drag_ends_on_the_last_value(visitor):
+def test_a_long_drag_ends_on_the_last_value(visitor: Visitor) -> None:
     page = visitor.open()
     expect(page.locator(".nm-score-split")).to_have_attribute("data-split", "validation")
     slider = visitor.slider(ORTHOGONAL)
@@ -157,20 +163,20 @@ def test_a_long_drag_ends_on_the_last_value(visitor):
     expect(page.locator(".nm-change")).to_be_visible()
 
 
-def test_after_a_drag_the_page_comes_to_rest(visitor):
+def test_after_a_drag_the_page_comes_to_rest(visitor: Visitor) -> None:
     page = visitor.open(tab="Interference")
     visitor.drawn("interference")
     slider = visitor.slider(ORTHOGONAL)
     for _ in range(12):
         press(slider, "ArrowRight")
     settled(page)
-    asked = []
+    asked: list[str] = []
     page.on("request", lambda request: asked.append(request.url) if "queue/join" in request.url else None)
     page.wait_for_timeout(3000)
     assert asked == []
 
 
-def test_zoom_survives_a_slider_move(visitor):
+def test_zoom_survives_a_slider_move(visitor: Visitor) -> None:
     page = visitor.open(tab="Interference")
     visitor.drawn("interference")
     stage = page.locator("#interference .nm-stage")
@@ -191,7 +197,7 @@ def test_zoom_survives_a_slider_move(visitor):
     assert zoom[1] - zoom[0] < 9
 
 
-def test_only_the_open_tab_is_drawn_on_a_move(visitor):
+def test_only_the_open_tab_is_drawn_on_a_move(visitor: Visitor) -> None:
     page = visitor.open(tab="Interference")
     visitor.drawn("interference")
     visitor.tab("Merge")
@@ -209,7 +215,7 @@ def test_only_the_open_tab_is_drawn_on_a_move(visitor):
 
 
 # ---------------------------------------------------------------------------------------------- opening things
-def click_cell(page, identity, trace, row, column):
+def click_cell(page: Any, identity: str, trace: str, row: int, column: int) -> None:
     """Click the middle of a cell of a heatmap."""
     at = page.evaluate(
         """([id, trace, row, column]) => {
@@ -226,7 +232,7 @@ def click_cell(page, identity, trace, row, column):
     page.mouse.click(*at)
 
 
-def test_a_click_on_a_cell_opens_that_layer_and_the_menus_do_too(visitor):
+def test_a_click_on_a_cell_opens_that_layer_and_the_menus_do_too(visitor: Visitor) -> None:
     page = visitor.open(tab="Interference")
     visitor.drawn("interference")
     page.locator("#interference").scroll_into_view_if_needed()
@@ -239,7 +245,7 @@ def test_a_click_on_a_cell_opens_that_layer_and_the_menus_do_too(visitor):
     expect(page.locator("#layer-caption")).to_contain_text("block 2 · v")
 
 
-def test_the_keyboard_opens_a_cell(visitor):
+def test_the_keyboard_opens_a_cell(visitor: Visitor) -> None:
     page = visitor.open(tab="Interference")
     visitor.drawn("interference")
     stage = page.locator("#interference .nm-stage")
@@ -249,7 +255,7 @@ def test_the_keyboard_opens_a_cell(visitor):
     expect(page.locator("#layer-caption")).to_contain_text("block")
 
 
-def test_a_heatmap_has_a_table_twin(visitor):
+def test_a_heatmap_has_a_table_twin(visitor: Visitor) -> None:
     page = visitor.open(tab="Interference")
     visitor.drawn("interference")
     page.get_by_role("button", name="The same numbers as a table").locator("visible=true").click()
@@ -257,7 +263,7 @@ def test_a_heatmap_has_a_table_twin(visitor):
     assert page.locator("#interference-table tbody tr").count() >= 8
 
 
-def test_another_measure_is_explained(visitor):
+def test_another_measure_is_explained(visitor: Visitor) -> None:
     page = visitor.open(tab="Interference")
     visitor.drawn("interference")
     page.locator("#measure input").click()
@@ -267,7 +273,7 @@ def test_another_measure_is_explained(visitor):
 
 
 # ---------------------------------------------------------------------------------------------- whole state
-def test_a_permalink_restores_the_page_in_another_browser(visit):
+def test_a_permalink_restores_the_page_in_another_browser(visit: Callable[..., Visitor]) -> None:
     first = visit()
     page = first.open(tab="Interference")
     first.drawn("interference")
@@ -290,14 +296,14 @@ def test_a_permalink_restores_the_page_in_another_browser(visit):
     assert settled(other) == settled(page)
 
 
-def test_a_damaged_link_says_what_was_left_out_and_opens(visitor):
+def test_a_damaged_link_says_what_was_left_out_and_opens(visitor: Visitor) -> None:
     page = visitor.open("f=nowhere&m=magic&p=trim_ratio:7,bogus:1&whatever=1")
     expect(toast(page)).to_be_visible()
     expect(page.locator(".toast-body").filter(has_text="whatever")).to_be_visible()
     expect(score(page)).to_contain_text("%")
 
 
-def test_two_visitors_do_not_see_each_other(visit):
+def test_two_visitors_do_not_see_each_other(visit: Callable[..., Visitor]) -> None:
     a, b = visit(), visit()
     first, second = a.open(), b.open()
     settled(first)
@@ -311,7 +317,7 @@ def test_two_visitors_do_not_see_each_other(visit):
     expect(first.locator(".nm-score-label small")).not_to_contain_text("lambda_parallel")
 
 
-def test_undo_redo_and_reset(visitor):
+def test_undo_redo_and_reset(visitor: Visitor) -> None:
     page = visitor.open()
     split = page.locator(".nm-score-split")
     expect(split).to_have_attribute("data-split", "validation")
@@ -328,7 +334,7 @@ def test_undo_redo_and_reset(visitor):
     expect(page.locator(f"#{ORTHOGONAL}-auto input")).to_be_checked()
 
 
-def test_presets_methods_and_pins(visitor):
+def test_presets_methods_and_pins(visitor: Visitor) -> None:
     page = visitor.open()
     page.locator("#preset-ties").click()
     expect(page.locator(".nm-score-label small")).to_contain_text("TIES")
@@ -340,7 +346,7 @@ def test_presets_methods_and_pins(visitor):
     expect(page.locator(".nm-numbers")).to_contain_text("Pinned: TIES")
 
 
-def test_another_family_takes_its_own_experts(visitor):
+def test_another_family_takes_its_own_experts(visitor: Visitor) -> None:
     page = visitor.open()
     page.locator("#family input").click()
     page.get_by_role("option", name="Another family").click()
@@ -349,7 +355,7 @@ def test_another_family_takes_its_own_experts(visitor):
 
 
 # ---------------------------------------------------------------------------------------------- what goes wrong
-def test_no_expert_is_an_empty_state_and_the_session_goes_on(visitor):
+def test_no_expert_is_an_empty_state_and_the_session_goes_on(visitor: Visitor) -> None:
     page = visitor.open()
     page.locator("#no-tasks").click()
     expect(page.locator("#readout")).to_contain_text("No expert is chosen")
@@ -360,7 +366,7 @@ def test_no_expert_is_an_empty_state_and_the_session_goes_on(visitor):
     expect(page.locator(".nm-score-split")).to_contain_text("8 tasks")
 
 
-def test_a_number_out_of_range_is_a_message(visitor):
+def test_a_number_out_of_range_is_a_message(visitor: Visitor) -> None:
     page = visitor.open()
     number = page.locator(f"#{TRIM} input[type=number]")
     number.fill("7")
@@ -370,7 +376,7 @@ def test_a_number_out_of_range_is_a_message(visitor):
     expect(page.locator(".nm-score-label small")).to_contain_text("lambda_parallel")
 
 
-def test_an_own_picture_is_classified_and_a_broken_one_is_a_message(visitor, tmp_path):
+def test_an_own_picture_is_classified_and_a_broken_one_is_a_message(visitor: Visitor, tmp_path: Path) -> None:
     page = visitor.open(tab="Zero-shot")
     visitor.drawn("confusion")
     broken = tmp_path / "broken.png"
@@ -394,7 +400,7 @@ def test_an_own_picture_is_classified_and_a_broken_one_is_a_message(visitor, tmp
     expect(page.locator(".toast-body").filter(has_text="{}")).to_be_visible()
 
 
-def test_a_sample_can_be_filtered_turned_and_used(visitor):
+def test_a_sample_can_be_filtered_turned_and_used(visitor: Visitor) -> None:
     page = visitor.open(tab="Zero-shot")
     visitor.drawn("confusion")
     expect(page.locator(".nm-card")).to_have_count(12)
@@ -407,7 +413,7 @@ def test_a_sample_can_be_filtered_turned_and_used(visitor):
 
 
 # ----------------------------------------------------------------------------- neuron, tour, tune, export
-def test_a_contested_neuron_opens_its_own_tab(visitor):
+def test_a_contested_neuron_opens_its_own_tab(visitor: Visitor) -> None:
     page = visitor.open("tab=interference&cell=block 2~fc1")
     expect(page.locator("#layer-caption")).to_contain_text("block 2 · fc1")
     page.locator("#layer-contested").evaluate("node => node.scrollIntoView({block: 'center'})")
@@ -420,7 +426,7 @@ def test_a_contested_neuron_opens_its_own_tab(visitor):
     visitor.drawn("neuron-plane")
 
 
-def test_both_pictures_of_a_neuron_follow_the_sliders(visitor):
+def test_both_pictures_of_a_neuron_follow_the_sliders(visitor: Visitor) -> None:
     page = visitor.open(tab="Neuron")
     for identity in ("neuron-plane", "neuron-answers"):
         visitor.drawn(identity)
@@ -432,7 +438,7 @@ def test_both_pictures_of_a_neuron_follow_the_sliders(visitor):
     expect(toast(page)).to_be_visible()
 
 
-def test_the_tour_sets_the_controls_itself(visitor):
+def test_the_tour_sets_the_controls_itself(visitor: Visitor) -> None:
     page = visitor.open()
     page.get_by_role("button", name=re.compile("Guided tour")).click()
     expect(page.locator(".nm-score-label small")).to_contain_text("Task arithmetic")
@@ -443,7 +449,7 @@ def test_the_tour_sets_the_controls_itself(visitor):
     visitor.drawn("neuron-plane")
 
 
-def test_a_search_fills_the_table_and_a_row_can_be_applied(visitor):
+def test_a_search_fills_the_table_and_a_row_can_be_applied(visitor: Visitor) -> None:
     page = visitor.open(tab="Tune")
     page.locator("#trials input[type=number]").fill("5")
     page.locator("#start-search").click()
@@ -454,13 +460,13 @@ def test_a_search_fills_the_table_and_a_row_can_be_applied(visitor):
     assert page.locator("#trials-table a[download]").get_attribute("href").startswith("data:text/csv")
 
 
-def test_the_map_is_drawn(visitor):
+def test_the_map_is_drawn(visitor: Visitor) -> None:
     page = visitor.open(tab="Tune")
     page.locator("#map").click()
     visitor.drawn("landscape")
 
 
-def test_the_checkpoint_recipe_and_script_can_be_taken_away(visitor):
+def test_the_checkpoint_recipe_and_script_can_be_taken_away(visitor: Visitor) -> None:
     page = visitor.open(tab="Export")
     expect(page.locator("#recipe")).to_contain_text("merge_method")
     expect(page.locator("#script")).to_contain_text("import neuromerge")
@@ -474,7 +480,7 @@ def test_the_checkpoint_recipe_and_script_can_be_taken_away(visitor):
     assert download.value.suggested_filename.endswith(".zip")
 
 
-def test_a_prepared_checkpoint_stays_until_the_setting_is_another(visitor):
+def test_a_prepared_checkpoint_stays_until_the_setting_is_another(visitor: Visitor) -> None:
     page = visitor.open(tab="Export")
     note = page.locator("#export-note")
     page.locator("#make-checkpoint").click()
@@ -489,18 +495,18 @@ def test_a_prepared_checkpoint_stays_until_the_setting_is_another(visitor):
 
 
 # ---------------------------------------------------------------------------------------------- endurance
-def test_memory_stays_flat_over_two_hundred_updates(visitor):
+def test_memory_stays_flat_over_two_hundred_updates(visitor: Visitor) -> None:
     page = visitor.open(tab="Interference")
     visitor.drawn("interference")
     devtools = visitor.context.new_cdp_session(page)
 
-    def heap():
+    def heap() -> float:
         devtools.send("HeapProfiler.collectGarbage")
-        return page.evaluate("performance.memory.usedJSHeapSize")
+        return float(page.evaluate("performance.memory.usedJSHeapSize"))
 
     view = page.locator("#interference .nm-view")
 
-    def moves(count):
+    def moves(count: int) -> None:
         slider = visitor.slider(ORTHOGONAL)
         for step in range(count):
             drawn = view.get_attribute("data-drawn")
@@ -514,9 +520,10 @@ def test_memory_stays_flat_over_two_hundred_updates(visitor):
     assert heap() < before * 1.35 + 3_000_000
 
 
-def test_the_bars_do_not_wait_for_the_drawing_library(visit):
+def test_the_bars_do_not_wait_for_the_drawing_library(visit: Callable[..., Visitor]) -> None:
     visitor = visit()
-    page, held = visitor.page, []
+    page = visitor.page
+    held: list[Any] = []
     page.route("**/plotly*.min.js*", lambda route: held.append(route))  # neither answered nor refused
     page.goto(visitor.address)
     sketch = page.locator("#accuracy-bars .nm-view[data-state=sketched] .nm-stage > svg")

@@ -1,8 +1,9 @@
+"""What becomes of a handler's errors."""
+
 from __future__ import annotations
 
-import asyncio
 import logging
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
 
 import gradio as gr
 import pytest
@@ -10,67 +11,58 @@ import torch
 
 from neuromerge.engine.cache import Region, shared_cache
 from neuromerge.errors import Cancelled, SettingError
-from neuromerge.interface import guard
-from neuromerge.interface.guard import guarded
+from neuromerge.interface.guard import answered, silent
 
-
-@pytest.fixture
-def shown(monkeypatch):
-    messages = []
-    monkeypatch.setattr(guard.gr, "Warning", lambda message, **more: messages.append((message, more.get("title"))))
-    return messages
-
-
+Shown = list[tuple[str, str]]
 KEPT: Region[str, int] = Region("kept for speed")
 
 
-def raising(error):
-    def handler(*_):
-        raise error
+@pytest.fixture
+def shown(monkeypatch: pytest.MonkeyPatch) -> Shown:
+    messages: Shown = []
 
-    return handler
+    def show(message: str, title: str, duration: float) -> None:
+        messages.append((message, title))
+
+    monkeypatch.setattr(gr, "Warning", show)
+    return messages
 
 
-def test_an_error_for_people_is_shown_and_nothing_changes(shown):
-    result = guarded(raising(SettingError("Choose <b>one</b>.")), 2)()
-    assert result == (gr.skip(), gr.skip())
+def test_an_error_for_people_is_shown_and_nothing_changes(shown: Shown) -> None:
+    assert answered(SettingError("Choose <b>one</b>.")) == {}
     assert shown == [("Choose &lt;b&gt;one&lt;/b&gt;.", "Please check")]
 
 
-def test_a_defect_is_logged_and_shown_as_a_sentence(shown, caplog):
-    with caplog.at_level(logging.ERROR):
-        assert guarded(raising(ZeroDivisionError("secret /path")), 1)() == gr.skip()
-    assert "secret" not in shown[0][0]
-    assert "ZeroDivisionError" in caplog.text
-
-
-def test_stale_work_is_silent(shown):
-    assert guarded(raising(Cancelled("newer")), 1)() == gr.skip()
+def test_an_error_may_have_a_place_of_its_own(shown: Shown) -> None:
+    assert answered(SettingError("No."), lambda error: {"readout": str(error)}) == {"readout": "No."}
+    assert answered(SettingError("No."), silent) == {}
     assert shown == []
 
 
-def test_streams_end_with_the_message(shown):
-    def stream():
-        yield 1
-        raise SettingError("no")
+def test_a_defect_is_logged_and_shown_as_a_sentence(shown: Shown, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.ERROR):
+        assert answered(ZeroDivisionError("secret /path"), silent) == {}
+    assert "secret" not in shown[0][0]
+    assert shown[0][1] == "Our mistake"
+    assert "ZeroDivisionError" in caplog.text
 
-    assert list(guarded(stream, 1)()) == [1, gr.skip()]
-    assert len(shown) == 1
+
+def test_overtaken_work_is_silent(shown: Shown) -> None:
+    assert answered(Cancelled("newer"), lambda error: {"readout": str(error)}) == {}
+    assert shown == []
 
 
-def test_waiting_handlers_are_guarded_too(shown):
-    async def later():
-        raise SettingError("no")
-
-    # In a thread of its own: a browser that the same session drives keeps a loop running in this one.
-    with ThreadPoolExecutor(1) as thread:
-        assert thread.submit(asyncio.run, guarded(later, 1)()).result() == gr.skip()
-    assert len(shown) == 1
+def test_what_gradio_shall_show_goes_on_to_it() -> None:
+    with pytest.raises(gr.Error):
+        answered(gr.Error("no"))
 
 
 @pytest.mark.parametrize("ask", [lambda: [0] * 2**60, lambda: torch.empty(2**58)], ids=["python", "torch"])
-def test_where_memory_runs_out_the_page_says_so_and_what_was_kept_goes(shown, ask):
+def test_where_memory_runs_out_the_page_says_so_and_what_was_kept_goes(shown: Shown, ask: Callable[[], object]) -> None:
     shared_cache().put(KEPT, "for speed", 1)
-    assert guarded(ask, 1)() == gr.skip()
+    try:
+        ask()
+    except (MemoryError, RuntimeError) as error:
+        answered(error)
     assert "not enough memory" in shown[0][0]
     assert shared_cache().peek(KEPT, "for speed") is None

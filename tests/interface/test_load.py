@@ -47,7 +47,7 @@ def test_an_illegal_value_is_reported_and_not_counted_as_an_answer(server: str) 
 
 
 def test_a_full_disk_is_told_without_the_servers_folders(server: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(self: object, setting: object, layout: str, directory: Path, job: object = None) -> None:
+    def full(self: object, setting: object, layout: str, directory: Path, *, job: object) -> None:
         raise StorageError(f"{directory}: the disk has 0.00 GB free.")
 
     client = Client(server)

@@ -1,29 +1,58 @@
 from __future__ import annotations
 
-from urllib.parse import parse_qsl
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+from urllib.parse import parse_qs, parse_qsl
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from neuromerge.errors import SettingError
+from neuromerge.exploration.results import SORTS
 from neuromerge.interface import permalinks
-from neuromerge.interface.permalinks import SORTS, TABS, PageState, decode, encode
+from neuromerge.interface.permalinks import PageState
+from neuromerge.interface.state import Cell, TabState, linked, one_of
+from neuromerge.interface.tabs import STATES
+from neuromerge.interface.tabs.interference import InterferenceState
+from neuromerge.interface.tabs.neuron import NeuronState
+from neuromerge.interface.tabs.zero_shot import ZeroShotState
 from neuromerge.merging.measures import measures
-from neuromerge.settings.choices import PRESETS, change, make_setting
+from neuromerge.settings.choices import PRESETS, Preset, change, make_setting
 
 TASKS = ("digits", "flags", "styles")
+FRESH = {key: kind() for key, kind in STATES.items()}
+
+
+def encode(state: PageState) -> str:
+    return permalinks.encode(state, STATES)
+
+
+def decode(query: str | Mapping[Any, Any], families: Any) -> tuple[PageState, tuple[str, ...]]:
+    return permalinks.decode(query, families, STATES)
+
+
+def page(setting: Any, *, pinned: Any = None, compared: bool = True, tab: str = "", **states: TabState) -> PageState:
+    """A page whose tabs are fresh but for those that are given."""
+    return PageState(setting, pinned, compared, tab, {**FRESH, **states})
 
 
 @pytest.fixture
-def families(family):
+def families(family: Any) -> Any:
     return {family.name: family}
 
 
-def test_a_whole_page_comes_back(family, families):
+def test_a_whole_page_comes_back(family: Any, families: Any) -> None:
     setting = change(make_setting(family, ["flags", "styles"], seed=3), family, trim_ratio=0.1 + 0.2)
-    pinned = make_setting(family, ["digits"], "ties", {}, seed=9)
-    state = PageState(setting, pinned, "neuron", "cosine", "block 3", "q", 17, "strength", "flags")
+    state = page(
+        setting,
+        pinned=make_setting(family, ["digits"], "ties", {}, seed=9),
+        tab="neuron",
+        interference=InterferenceState("cosine", Cell("block 3", "q"), "strength"),
+        neuron=NeuronState(Cell("block 3", "q"), 17),
+        zero_shot=ZeroShotState("flags"),
+    )
     query = encode(state)
     assert decode(query, families) == (state, ())
     assert decode("?" + query, families) == (state, ())
@@ -31,17 +60,50 @@ def test_a_whole_page_comes_back(family, families):
     assert len(query) < 300
 
 
-def test_a_page_that_compares_with_nothing_comes_back(family, families):
-    state = PageState(make_setting(family), compared=False)
+def test_a_link_of_the_first_version_opens_as_before(family: Any, families: Any) -> None:
+    link = (
+        "v=1&f=tiny&t=digits,flags&m=neuromerging&p=trim_ratio:0.7&s=3&pin=ties&tab=interference"
+        "&measure=cosine&cell=block%202~fc1&n=17&sort=strength&task=flags"
+    )
+    setting = make_setting(family, ["digits", "flags"], "neuromerging", {"trim_ratio": 0.7}, 3)
+    state, messages = decode(link, families)
+    assert messages == ()
+    assert state == page(
+        setting,
+        pinned=make_setting(family, ["digits", "flags"], "ties", {}),
+        tab="interference",
+        interference=InterferenceState("cosine", Cell("block 2", "fc1"), "strength"),
+        neuron=NeuronState(Cell("block 2", "fc1"), 17),
+        zero_shot=ZeroShotState("flags"),
+    )
+
+
+def test_of_two_tabs_with_one_name_the_open_one_decides(family: Any) -> None:
+    layer = InterferenceState(cell=Cell("block 3", "q"))
+    neuron = NeuronState(Cell("block 1", "fc1"), 17)
+    setting = make_setting(family)
+
+    def cell_and_neuron(tab: str) -> tuple[Any, Any]:
+        fields = parse_qs(encode(page(setting, tab=tab, interference=layer, neuron=neuron)))
+        return fields.get("cell"), fields.get("n")
+
+    assert cell_and_neuron("neuron") == (["block 1~fc1"], ["17"])
+    assert cell_and_neuron("interference") == (["block 3~q"], None)
+    assert cell_and_neuron("merge") == (["block 3~q"], None)
+    nothing_open = encode(page(setting, tab="interference", neuron=neuron))
+    assert "cell" not in parse_qs(nothing_open)
+    assert "n" not in parse_qs(nothing_open)
+
+
+def test_a_page_that_compares_with_nothing_comes_back(family: Any, families: Any) -> None:
+    state = page(make_setting(family), compared=False)
     query = encode(state)
     assert "pin=none" in query
     assert decode(query, families) == (state, ())
 
 
-def test_an_empty_link_is_the_default_page(family, families):
-    state, messages = decode("", families)
-    assert state == PageState(make_setting(family))
-    assert messages == ()
+def test_an_empty_link_is_the_default_page(family: Any, families: Any) -> None:
+    assert decode("", families) == (page(make_setting(family)), ())
 
 
 @given(
@@ -50,20 +112,57 @@ def test_an_empty_link_is_the_default_page(family, families):
     seed=st.integers(0, 2**32 - 1),
     pinned=st.none() | st.sampled_from(PRESETS),
     trim=st.none() | st.floats(0, 1, exclude_max=True),
-    tab=st.sampled_from(("", *TABS)),
-    measure=st.sampled_from(("", *(info.key for info in measures()))),
-    cell=st.sampled_from([("", ""), ("stem", "patch"), ("block 11", "fc2")]),
+    tab=st.sampled_from(("", *STATES)),
+    measure=st.sampled_from([info.key for info in measures()]),
+    cell=st.sampled_from([None, Cell("stem", "patch"), Cell("block 11", "fc2")]),
     neuron=st.none() | st.integers(0, 10**6),
-    sort=st.sampled_from(("", *SORTS)),
+    sort=st.sampled_from(SORTS),
     task=st.sampled_from(("", *TASKS)),
 )
-def test_every_state_comes_back(family, preset, tasks, seed, pinned, trim, tab, measure, cell, neuron, sort, task):
+def test_every_state_comes_back(
+    family: Any,
+    preset: Preset,
+    tasks: set[str],
+    seed: int,
+    pinned: Preset | None,
+    trim: float | None,
+    tab: str,
+    measure: str,
+    cell: Cell | None,
+    neuron: int | None,
+    sort: str,
+    task: str,
+) -> None:
     setting = preset.apply(make_setting(family, tasks, seed=seed), family)
     if trim is not None and preset.method == "neuromerging":
         setting = change(setting, family, trim_ratio=trim)
-    pin = pinned and pinned.apply(make_setting(family, ["flags"], seed=1), family)
-    state = PageState(setting, pin, tab, measure, *cell, neuron, sort, task)
+    state = page(
+        setting,
+        pinned=pinned and pinned.apply(make_setting(family, ["flags"], seed=1), family),
+        tab=tab,
+        interference=InterferenceState(measure, cell, sort),
+        neuron=NeuronState(cell, neuron),
+        zero_shot=ZeroShotState(task),
+    )
     assert decode(encode(state), {family.name: family}) == (state, ())
+
+
+def test_a_tab_of_ones_own_is_linked_by_what_its_state_declares(family: Any, families: Any) -> None:
+    @dataclass(frozen=True)
+    class Toy(TabState):
+        colour: str = linked("colour", "red", one_of(lambda family: ("red", "blue")))
+        page: int = 0
+
+    tabs = {**STATES, "toy": Toy}
+    state = replace(page(make_setting(family), tab="toy"), states={**FRESH, "toy": Toy("blue", page=3)})
+    query = permalinks.encode(state, tabs)
+    assert parse_qs(query)["colour"] == ["blue"]
+    again, messages = permalinks.decode(query, families, tabs)
+    assert messages == ()
+    assert again.states["toy"] == Toy("blue")
+    again, messages = permalinks.decode(query.replace("blue", "green"), families, tabs)
+    assert again.states["toy"] == Toy()
+    assert messages == ("The link's colour is 'green'; it can be red, blue.",)
 
 
 @pytest.mark.parametrize(
@@ -94,7 +193,7 @@ def test_every_state_comes_back(family, preset, tasks, seed, pinned, trim, tab, 
         ("&".join(f"a{i}=1" for i in range(100)), "too many fields"),
     ],
 )
-def test_one_bad_field_is_explained_and_the_rest_applies(families, query, message):
+def test_one_bad_field_is_explained_and_the_rest_applies(families: Any, query: str, message: str) -> None:
     good = "" if query.startswith(("m=x", "a0")) else "&tab=tune" * (not query.startswith("tab"))
     state, messages = decode(query + good, families)
     assert len(messages) == 1
@@ -103,21 +202,21 @@ def test_one_bad_field_is_explained_and_the_rest_applies(families, query, messag
     assert state.tab == ("tune" if good else "")
 
 
-def test_what_hosts_and_browsers_add_is_not_mentioned(families):
+def test_what_hosts_and_browsers_add_is_not_mentioned(families: Any) -> None:
     assert decode("utm_source=x&__theme=dark&logs=container&fbclid=1", families)[1] == ()
 
 
-def test_a_hostile_link_does_not_fill_the_page(families):
+def test_a_hostile_link_does_not_fill_the_page(families: Any) -> None:
     _, messages = decode("p=" + ",".join(f"x{i}:1" for i in range(500)), families)
     assert len(messages) <= permalinks.MAX_MESSAGES + 1
 
 
-def test_fields_of_the_wrong_type_are_explained(families):
-    _, messages = decode({"m": 3, 5: "x", "t": ["digits"]}, families)  # type: ignore[dict-item]
+def test_fields_of_the_wrong_type_are_explained(families: Any) -> None:
+    _, messages = decode({"m": 3, 5: "x", "t": ["digits"]}, families)
     assert len(messages) == 3
 
 
-def test_without_any_family_there_is_nothing_to_show():
+def test_without_any_family_there_is_nothing_to_show() -> None:
     with pytest.raises(SettingError, match="No model family"):
         decode("", {})
 
@@ -133,20 +232,22 @@ _values = st.text(max_size=30) | st.sampled_from(["ties", "auto", "trim_ratio:0.
         max_size=8,
     )
 )
-def test_no_fields_cause_an_error(family, fields):
+def test_no_fields_cause_an_error(family: Any, fields: Any) -> None:
     state, messages = decode(fields, {family.name: family})
     assert decode(encode(state), {family.name: family}) == (state, ())
     assert all(isinstance(message, str) for message in messages)
 
 
 @given(query=st.text(max_size=200))
-def test_no_query_causes_an_error(family, query):
+def test_no_query_causes_an_error(family: Any, query: str) -> None:
     decode(query, {family.name: family})
 
 
-def test_task_names_with_punctuation_come_back(family):
-    from dataclasses import replace
-
+def test_task_names_with_punctuation_come_back(family: Any) -> None:
     odd = replace(family, experts={"a,b": "x", "c;d:e": "y", "f~g&h=ü": "z"})
-    state = PageState(make_setting(odd, ["a,b", "f~g&h=ü"]), make_setting(odd, ["c;d:e"]), task="c;d:e")
+    state = page(
+        make_setting(odd, ["a,b", "f~g&h=ü"]),
+        pinned=make_setting(odd, ["c;d:e"]),
+        zero_shot=ZeroShotState("c;d:e"),
+    )
     assert decode(encode(state), {odd.name: odd}) == (state, ())

@@ -2,6 +2,9 @@ from __future__ import annotations
 
 import io
 import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,17 +13,17 @@ from PIL import Image
 from neuromerge.deployment import Limits
 from neuromerge.errors import LimitError, SettingError
 from neuromerge.exploration.results import GalleryItem, Prediction
-from neuromerge.interface.pictures import gallery_cards, prediction_columns, read_picture
+from neuromerge.interface.components.pictures import gallery_cards, prediction_columns, read_picture
 
 LIMITS = Limits(max_upload_bytes=50_000, max_pixels=10_000)
 
 
-def save(path, image, **options):
+def save(path: Path, image: Image.Image, **options: Any) -> str:
     image.save(path, **options)
     return str(path)
 
 
-def test_a_picture_is_read_as_rgb_and_transparency_becomes_white(tmp_path):
+def test_a_picture_is_read_as_rgb_and_transparency_becomes_white(tmp_path: Path) -> None:
     image = Image.new("RGBA", (8, 6), (255, 0, 0, 0))
     picture = read_picture(save(tmp_path / "a.png", image), LIMITS)
     assert picture.mode == "RGB"
@@ -28,7 +31,7 @@ def test_a_picture_is_read_as_rgb_and_transparency_becomes_white(tmp_path):
     assert picture.getpixel((0, 0)) == (255, 255, 255)
 
 
-def test_a_turned_photograph_is_set_upright(tmp_path):
+def test_a_turned_photograph_is_set_upright(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
     path = save(tmp_path / "a.jpg", Image.new("RGB", (20, 10)), exif=exif)
@@ -36,11 +39,11 @@ def test_a_turned_photograph_is_set_upright(tmp_path):
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "I;16"])
-def test_every_mode_is_read(tmp_path, mode):
+def test_every_mode_is_read(tmp_path: Path, mode: Any) -> None:
     assert read_picture(save(tmp_path / "a.png", Image.new(mode, (4, 4))), LIMITS).mode == "RGB"
 
 
-def broken_files():
+def broken_files() -> Iterator[tuple[str, bytes]]:
     whole = io.BytesIO()
     Image.effect_noise((60, 60), 40).save(whole, "PNG")
     bytes_ = whole.getvalue()
@@ -55,7 +58,7 @@ def broken_files():
 
 
 @pytest.mark.parametrize(("name", "content"), list(broken_files()))
-def test_what_is_no_picture_is_refused_in_words(tmp_path, name, content):
+def test_what_is_no_picture_is_refused_in_words(tmp_path: Path, name: str, content: bytes) -> None:
     path = tmp_path / "upload.png"
     path.write_bytes(content)
     with pytest.raises(SettingError, match="could not be read as a picture"):
@@ -63,12 +66,12 @@ def test_what_is_no_picture_is_refused_in_words(tmp_path, name, content):
 
 
 @pytest.mark.parametrize("path", [None, "", 5, "/nowhere/at/all.png"])
-def test_no_file_is_refused_in_words(path):
+def test_no_file_is_refused_in_words(path: object) -> None:
     with pytest.raises(SettingError):
         read_picture(path, LIMITS)
 
 
-def test_large_files_and_large_pictures_are_refused(tmp_path):
+def test_large_files_and_large_pictures_are_refused(tmp_path: Path) -> None:
     big = tmp_path / "big.png"
     big.write_bytes(bytes(60_000))
     wide = save(tmp_path / "wide.png", Image.new("L", (200, 100)))
@@ -78,8 +81,8 @@ def test_large_files_and_large_pictures_are_refused(tmp_path):
         read_picture(wide, LIMITS)
 
 
-def test_a_decompression_bomb_is_refused_before_it_is_unpacked(tmp_path):
-    def chunk(kind, data):
+def test_a_decompression_bomb_is_refused_before_it_is_unpacked(tmp_path: Path) -> None:
+    def chunk(kind: bytes, data: bytes) -> bytes:
         return len(data).to_bytes(4, "big") + kind + data + zlib.crc32(kind + data).to_bytes(4, "big")
 
     size = 60_000
@@ -90,7 +93,7 @@ def test_a_decompression_bomb_is_refused_before_it_is_unpacked(tmp_path):
         read_picture(str(path), LIMITS)
 
 
-def test_names_in_cards_and_bars_are_text_not_markup():
+def test_names_in_cards_and_bars_are_text_not_markup() -> None:
     evil = "<img src=x onerror=alert(1)>"
     item = GalleryItem(0, np.zeros((4, 4, 3), np.uint8), evil, evil, evil, evil)
     cards = gallery_cards([item])
@@ -100,5 +103,5 @@ def test_names_in_cards_and_bars_are_text_not_markup():
     assert "70.0 %" in bars
 
 
-def test_an_empty_gallery_says_so():
+def test_an_empty_gallery_says_so() -> None:
     assert "Choose another filter" in gallery_cards([])

@@ -6,18 +6,19 @@ import pytest
 
 from neuromerge.interface.session import MAX_PINS, MAX_TRIALS, Pulse, Session
 from neuromerge.settings.choices import change, make_setting
+from neuromerge.settings.setting import Setting
 from tests.interface.fakes import family
 
 FAMILY = family()
 
 
 @pytest.fixture
-def settings():
+def settings() -> list[Setting]:
     first = make_setting(FAMILY)
     return [first, *(change(first, FAMILY, lambda_orthogonal=value / 100) for value in range(1, 300))]
 
 
-def test_the_previous_setting_is_where_the_page_rested_before(settings):
+def test_the_previous_setting_is_where_the_page_rested_before(settings: list[Setting]) -> None:
     a, b, c = settings[:3]
     session = Session()
     assert session.previous(a) is None
@@ -29,7 +30,7 @@ def test_the_previous_setting_is_where_the_page_rested_before(settings):
     assert session.previous(c) == b
 
 
-def test_pins_are_kept_once_and_bounded(settings):
+def test_pins_are_kept_once_and_bounded(settings: list[Setting]) -> None:
     session = Session()
     for setting in settings[:20]:
         session = session.pin(setting).pin(setting)
@@ -37,7 +38,7 @@ def test_pins_are_kept_once_and_bounded(settings):
     assert session.pins[-1] == settings[19]
 
 
-def test_visited_settings_become_rows_once_and_bounded(settings):
+def test_visited_settings_become_rows_once_and_bounded(settings: list[Setting]) -> None:
     session = Session()
     for setting in settings:
         session = session.score(setting, {"digits": 0.5, "flags": 1.0}, 0.2).score(setting, {"digits": 0.1}, 0.2)
@@ -46,7 +47,7 @@ def test_visited_settings_become_rows_once_and_bounded(settings):
     assert len({trial.number for trial in session.trials}) == MAX_TRIALS
 
 
-def test_a_page_settles_once_for_each_change_and_only_at_rest():
+def test_a_page_settles_once_for_each_change_and_only_at_rest() -> None:
     pulse = Pulse()
     assert not pulse.settle("a", 0)
     pulse.beat("a")
@@ -60,7 +61,7 @@ def test_a_page_settles_once_for_each_change_and_only_at_rest():
     assert pulse.number("b") == 0
 
 
-def test_the_pulse_is_bounded_and_forgets():
+def test_the_pulse_is_bounded_and_forgets() -> None:
     pulse = Pulse(capacity=3)
     for page in "abcd":
         pulse.beat(page)

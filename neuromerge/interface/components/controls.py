@@ -9,7 +9,7 @@ browser may send anything.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,11 +18,12 @@ import gradio as gr
 from neuromerge.errors import SettingError
 from neuromerge.evaluation.families import Family
 from neuromerge.exploration.results import MergeSummary
+from neuromerge.interface.moment import Changes
 from neuromerge.interface.session import Session, pin_label
 from neuromerge.merging import registry
 from neuromerge.merging.registry import AUTO, Hyperparameter, MergeMethod
 from neuromerge.settings.choices import DEFAULT_METHOD, PRESETS, make_setting
-from neuromerge.settings.setting import Setting
+from neuromerge.settings.setting import Setting, Value
 
 FEATURED_PRESETS = ("auto", "plain_sum", "parallel_only", "orthogonal_only", "ties")
 FIRST_COMPARISON = "task_arithmetic"
@@ -74,61 +75,54 @@ class Controls:
 
     @property
     def gathered(self) -> list[gr.components.Component]:
-        """What an event has to know of the sidebar: the comparison, and `inputs`."""
+        """What the browser collects of the sidebar, in this order: the comparison, and `inputs`."""
         return [self.compare, *self.inputs]
 
-    def held(self, values: Any) -> list[Any]:
-        """`values` of `gathered` as the browser collected them. Raises SettingError where it sent something else."""
+    def read(self, values: Any) -> dict[Any, Any]:
+        """What the browser collected of `gathered`, by component. Raises SettingError where it sent something else."""
         if not isinstance(values, list) or len(values) != len(self.gathered):
             raise SettingError("What the page sent is not the state of its controls. Reload the page and try again.")
-        return values
+        return dict(zip(self.gathered, values, strict=True))
 
-    def setting(self, values: Sequence[Any]) -> Setting:
-        """The setting that `values`, in the order of `inputs`, describe. Raises SettingError for what is not legal."""
-        family, tasks, method, seed, *rest = values
+    def setting(self, values: Mapping[Any, Any]) -> Setting:
+        """The setting that `values` of `inputs`, by component, describe. Raises SettingError for what is not legal."""
+        method, tasks, seed = values[self.method], values[self.tasks], values[self.seed]
         given: dict[str, Any] = {}
-        place = iter(rest)
         for control in self.hyperparameters:
-            value = next(place)
-            automatic = next(place) if control.auto is not None else False
-            if control.method != method:
-                continue
-            if automatic:
-                value = AUTO
-            given[control.spec.name] = value
+            if control.method == method:
+                automatic = control.auto is not None and values[control.auto]
+                given[control.spec.name] = AUTO if automatic else values[control.widget]
         if not tasks:
             raise SettingError("No expert is chosen: tick at least one under Experts, or press All.")
-        return make_setting(self._family(family), tasks, method, given, 0 if seed is None else seed)
+        return make_setting(self._family(values[self.family]), tasks, method, given, 0 if seed is None else seed)
 
-    def updates(self, setting: Setting) -> list[Any]:
-        """New values for `inputs` that show `setting`; a control of another method stays as it is."""
-        family = self._family(setting.family)
-        changes: list[Any] = [
-            gr.update(value=setting.family),
-            gr.update(choices=task_choices(family), value=list(setting.tasks)),
-            gr.update(value=setting.method),
-            gr.update(value=setting.seed),
-        ]
-        chosen = dict(setting.hyperparameters)
-        for control in self.hyperparameters:
-            value = chosen.get(control.spec.name) if control.method == setting.method else None
-            if value is None:
-                changes += [gr.skip()] * (1 + (control.auto is not None))
-                continue
-            changes.append(self._shown(control, value))
+    def updates(self, setting: Setting) -> Changes:
+        """What shows `setting`; a control of another method stays as it is."""
+        changes: Changes = {
+            self.family: gr.update(value=setting.family),
+            self.tasks: gr.update(choices=task_choices(self._family(setting.family)), value=list(setting.tasks)),
+            self.method: gr.update(value=setting.method),
+            self.seed: gr.update(value=setting.seed),
+        }
+        for control, value in self._used(setting):
+            changes |= self._shown(control, value)
             if control.auto is not None:
-                changes.append(gr.update(value=value == AUTO))
+                changes[control.auto] = gr.update(value=value == AUTO)
         return changes
 
-    def resolved(self, setting: Setting, summary: MergeSummary) -> list[Any]:
-        """New values for `auto_widgets`: what Auto came to, shown on the slider it stands for."""
-        changes = []
-        for control in self.hyperparameters:
-            if control.auto is None:
-                continue
-            is_auto = control.method == setting.method and dict(setting.hyperparameters)[control.spec.name] == AUTO
-            changes.append(self._shown(control, AUTO, summary) if is_auto else gr.skip())
+    def resolved(self, setting: Setting, summary: MergeSummary) -> Changes:
+        """What Auto came to, shown on the slider that it stands for."""
+        changes: Changes = {}
+        for control, value in self._used(setting):
+            if control.auto is not None and value == AUTO:
+                changes |= self._shown(control, AUTO, summary)
         return changes
+
+    def _used(self, setting: Setting) -> Iterator[tuple[HyperparameterControl, Value]]:
+        """The controls of the setting's method, each with its value."""
+        for control in self.hyperparameters:
+            if control.method == setting.method:
+                yield control, setting.value(control.spec.name)
 
     def titles(self, setting: Setting) -> dict[str, str]:
         """What people call each task of the setting's family."""
@@ -160,17 +154,17 @@ class Controls:
             raise SettingError(f"There is no model family {name!r}. Known: {', '.join(self.families)}.") from None
 
     @staticmethod
-    def _shown(control: HyperparameterControl, value: Any, summary: MergeSummary | None = None) -> Any:
-        """The update that shows `value` on a control; a slider grows to hold a value beyond its usual range."""
+    def _shown(control: HyperparameterControl, value: Any, summary: MergeSummary | None = None) -> Changes:
+        """What shows `value` on a control; a slider grows to hold a value beyond its usual range."""
         if value == AUTO:
             value = auto_value(control.spec, summary)
             if value is None:
-                return gr.skip()
+                return {}
         if isinstance(control.widget, gr.Slider):
             low, high = slider_range(control.spec)
             value = round(float(value), 4)
-            return gr.update(value=value, minimum=min(low, value), maximum=max(high, value))
-        return gr.update(value=value)
+            return {control.widget: gr.update(value=value, minimum=min(low, value), maximum=max(high, value))}
+        return {control.widget: gr.update(value=value)}
 
 
 def auto_value(spec: Hyperparameter, summary: MergeSummary | None) -> float | None:

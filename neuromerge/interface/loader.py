@@ -10,19 +10,19 @@ from typing import TYPE_CHECKING
 from neuromerge.errors import NeuroMergeError
 
 if TYPE_CHECKING:
-    from neuromerge.exploration.workspace import Workspace
+    from neuromerge.exploration.protocol import Explorer
 
 logger = logging.getLogger(__name__)
 
 
-def make_workspace() -> Workspace:
+def make_workspace() -> Explorer:
     """The process's workspace. Imports torch, which is why it happens here and late."""
     from neuromerge.exploration.workspace import shared_workspace
 
     return shared_workspace()
 
 
-class Engine:
+class WorkspaceLoader:
     """Hands out the workspace; the first caller waits until it is made.
 
     `warm_up` makes it in a background thread and then runs `first`, the merge every new page opens with, so
@@ -30,19 +30,19 @@ class Engine:
     tried again, so that restoring a missing file needs no restart.
     """
 
-    def __init__(self, make: Callable[[], Workspace] = make_workspace) -> None:
+    def __init__(self, make: Callable[[], Explorer] = make_workspace) -> None:
         self._make = make
         self._lock = threading.Lock()
-        self._workspace: Workspace | None = None
+        self._workspace: Explorer | None = None
 
-    def workspace(self) -> Workspace:
+    def workspace(self) -> Explorer:
         """The workspace. Raises NeuroMergeError when its assets are missing or damaged."""
         with self._lock:
             if self._workspace is None:
                 self._workspace = self._make()
             return self._workspace
 
-    def warm_up(self, first: Callable[[Workspace], object]) -> threading.Thread:
+    def warm_up(self, first: Callable[[Explorer], object]) -> threading.Thread:
         """Start making the workspace and running `first` in the background; returns the thread."""
 
         def work() -> None:

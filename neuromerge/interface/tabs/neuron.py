@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import Any
+from dataclasses import dataclass, replace
 
 import gradio as gr
+import numpy as np
 
 from neuromerge.errors import SettingError
 from neuromerge.exploration.results import Heatmap, NeuronDetail
 from neuromerge.figures import neuron as neuron_figures
-from neuromerge.interface.page import Moment, Tab
-from neuromerge.interface.permalinks import PageState
+from neuromerge.interface.components.tables import number, table
+from neuromerge.interface.components.text import LATEX
+from neuromerge.interface.events import Events
+from neuromerge.interface.moment import Changes, Moment
 from neuromerge.interface.plotly_view import PlotlyView
-from neuromerge.interface.tables import number, table
+from neuromerge.interface.state import CELL, NEURON, Cell, TabState, linked
+from neuromerge.interface.tab import Tab
 
 MEASURE = "energy_share"
 """Any measure would do: its heatmap says which layers and matrices there are."""
-
-LATEX = [{"left": "$$", "right": "$$", "display": True}, {"left": "$", "right": "$", "display": False}]
 
 READING = r"""
 **Left:** the plane of the neuron's own weights $w_0$ and one direction at a right angle to them. Thin arrows are what
@@ -29,15 +30,29 @@ what the merge adds to it. A change *along* $w_0$ adds the same share to every a
 """
 
 
-class NeuronTab(Tab):
+@dataclass(frozen=True)
+class NeuronState(TabState):
+    """The neuron and how it is looked at.
+
+    `cell` None is a cell from the middle of the network, `index` None its most contested neuron. `direction` counts
+    the singular directions; `images` is the task whose pictures give the inputs, "" the first one.
+    """
+
+    cell: Cell | None = linked("cell", None, CELL, of_family=True)
+    index: int | None = linked("n", None, NEURON, of_family=True, beside="cell")
+    direction: int = 0
+    images: str = ""
+
+
+class NeuronTab(Tab[NeuronState]):
     """The plane of arrows, the answers to real inputs, and the vote in each direction."""
 
     key = "neuron"
     title = "Neuron"
+    state = NeuronState
 
     def build(self) -> None:
         """Make the menus that choose a neuron, and its pictures."""
-        seconds = self.page.limits.session_seconds
         gr.HTML(
             "<div class='nm-head'><h2>One neuron</h2><p>The method works neuron by neuron. Here is one of the "
             "thousands, with its real numbers. Move λ₁ and λ₂ and watch.</p></div>"
@@ -65,12 +80,7 @@ class NeuronTab(Tab):
         self.votes = PlotlyView(label="The vote in each direction", height=300, elem_id="neuron-votes")
         with gr.Accordion("The same numbers as a table", open=False):
             self.table = gr.HTML("", elem_id="neuron-table")
-        self.place = gr.State(("", "", None), time_to_live=seconds)
-        self.view = gr.State((0, ""), time_to_live=seconds)
-        self.inputs = [self.place, self.view]
         self.outputs = [
-            self.place,
-            self.view,
             self.layer,
             self.matrix,
             self.index,
@@ -84,111 +94,111 @@ class NeuronTab(Tab):
         ]
 
     # ------------------------------------------------------------------------------------------- drawing
-    def draw(self, moment: Moment) -> list[Any]:
+    def draw(self, moment: Moment) -> Changes:
         """The open neuron; at first a contested one from the middle of the network."""
-        place, view = moment.own.get(self.key) or (("", "", None), (0, ""))
-        values = self.show(moment, place, view)
-        if values[0] == place:
-            values[self.outputs.index(self.index)] = gr.skip()  # somebody may be typing another number into it
-        return values
+        changes = self._draw(moment)
+        if changes[self.held].index == self.shown(moment).index:
+            del changes[self.index]  # somebody may be typing another number into it
+        return changes
 
-    def show(self, moment: Moment, place: Any, view: Any) -> list[Any]:
-        """Values of `outputs` for a neuron at (layer, matrix, index), seen along a direction."""
-        heatmap = moment.workspace.heatmap(moment.setting, MEASURE)
-        layer, matrix, index = self._resolved(moment, heatmap, place)
-        direction, images = view
+    def _draw(self, moment: Moment) -> Changes:
+        """The neuron that the state names, and the menus that lead to others."""
+        heatmap = moment.workspace.heatmap(MEASURE)
+        state = self._resolved(moment, heatmap)
+        assert state.cell is not None
+        assert state.index is not None
         titles = self.page.controls.titles(moment.setting)
-        images = images if images in titles else next(iter(titles), "")
-        detail = moment.workspace.neuron(moment.setting, layer, matrix, index, image_task=images)
+        detail = moment.workspace.neuron(state.cell, state.index, state.images)
         directions = direction_choices(detail)
-        direction = direction if isinstance(direction, int) and 0 <= direction < len(directions) else 0
-        row = heatmap.rows.index(layer)
-        return [
-            (layer, matrix, index),
-            (direction, images),
-            gr.update(choices=[name for name in heatmap.rows if neuron_matrices(heatmap, name)], value=layer),
-            gr.update(choices=neuron_matrices(heatmap, heatmap.rows[row]), value=matrix),
-            gr.update(value=index),
-            gr.update(choices=directions, value=direction if directions else None),
-            gr.update(choices=[(title, name) for name, title in titles.items()], value=images),
-            caption(detail, direction),
-            neuron_figures.neuron_plane(detail, direction, titles),
-            neuron_figures.pre_activations(detail, direction),
-            neuron_figures.votes(detail, titles),
-            vote_table(detail, titles),
-        ]
+        direction = state.direction if 0 <= state.direction < len(directions) else 0
+        layers = [name for name in heatmap.rows if neuron_matrices(heatmap, name)]
+        return {
+            **self.hold(replace(state, direction=direction)),
+            self.layer: gr.update(choices=layers, value=state.cell.layer),
+            self.matrix: gr.update(choices=neuron_matrices(heatmap, state.cell.layer), value=state.cell.matrix),
+            self.index: gr.update(value=state.index),
+            self.direction: gr.update(choices=directions, value=direction if directions else None),
+            self.images: gr.update(choices=[(title, name) for name, title in titles.items()], value=state.images),
+            self.caption: caption(detail, direction),
+            self.plane: neuron_figures.neuron_plane(detail, direction, titles),
+            self.answers: neuron_figures.pre_activations(detail, direction),
+            self.votes: neuron_figures.votes(detail, titles),
+            self.table: vote_table(detail, titles),
+        }
 
-    def _resolved(self, moment: Moment, heatmap: Heatmap, place: Any) -> tuple[str, str, int]:
-        """A neuron that exists: the one asked for, or the most contested one of its matrix."""
-        layer, matrix, index = place
+    def _resolved(self, moment: Moment, heatmap: Heatmap) -> NeuronState:
+        """The state with a neuron that exists: the one asked for, or the most contested one of its matrix."""
+        state = self.shown(moment)
         usable = [name for name in heatmap.rows if neuron_matrices(heatmap, name)]
+        layer, matrix = state.cell or Cell("", "")
         if layer not in usable:
             layer = usable[len(usable) // 2]
         matrices = neuron_matrices(heatmap, layer)
         if matrix not in matrices:
             matrix = "fc1" if "fc1" in matrices else matrices[0]
-        if index is None:
-            index = self._contested(moment, layer, matrix)[0]
-        if isinstance(index, bool) or not isinstance(index, (int, float)) or index != int(index):
-            raise SettingError("The neuron is a whole number, counted from 0.")
-        return layer, matrix, int(index)
+        cell = Cell(layer, matrix)
+        index = self._contested(moment, cell)[0] if state.index is None else state.index
+        titles = self.page.controls.titles(moment.setting)
+        images = state.images if state.images in titles else next(iter(titles), "")
+        return replace(state, cell=cell, index=index, images=images)
 
-    def _contested(self, moment: Moment, layer: str, matrix: str) -> list[int]:
-        detail = moment.workspace.layer(moment.setting, layer, matrix, "contested")
+    def _contested(self, moment: Moment, cell: Cell) -> list[int]:
+        detail = moment.workspace.layer(cell, "contested")
         return [neuron.index for neuron in detail.contested] or [0]
 
     # ------------------------------------------------------------------------------------------- events
-    def wire(self) -> None:
-        """Another neuron, direction or task of the inputs."""
-        page = self.page
-        menus = [self.layer, self.matrix]
-        page.listen([self.layer.input, self.matrix.input], self.choose, self.outputs, extra=menus)
-        page.listen([self.index.submit, self.index.blur], self.choose_index, self.outputs, extra=[self.index])
-        page.listen(self.contested.click, self.next_contested, self.outputs)
-        page.listen(
-            [self.direction.input, self.images.input], self.look, self.outputs, extra=[self.direction, self.images]
-        )
+    def wire(self, events: Events) -> None:
+        """Another neuron, direction or task of the inputs: what was asked for is shown, whatever moves meanwhile."""
+        shown = self.outputs
+        menus, looks = [self.layer, self.matrix], [self.direction, self.images]
+        events.listen([menu.input for menu in menus], self.choose, shown, extra=menus, lasting=True)
+        events.listen([self.index.submit, self.index.blur], self.choose_index, shown, extra=[self.index], lasting=True)
+        events.listen(self.contested.click, self.next_contested, shown, lasting=True)
+        events.listen([menu.input for menu in looks], self.look, shown, extra=looks, lasting=True)
 
-    def choose(self, moment: Moment, layer: Any, matrix: Any) -> list[Any]:
+    def go(self, moment: Moment, cell: Cell, index: int) -> Changes:
+        """Another neuron, for when the tab is opened."""
+        return self.hold(replace(self.shown(moment), cell=cell, index=index))
+
+    def choose(self, moment: Moment) -> Changes:
         """Another layer or matrix, at its most contested neuron."""
-        _, view = moment.own[self.key]
-        return self.show(moment, (layer, matrix, None), view)
+        cell = Cell(moment.value(self.layer), moment.value(self.matrix))
+        return self._show(moment, replace(self.shown(moment), cell=cell, index=None))
 
-    def choose_index(self, moment: Moment, index: Any) -> list[Any]:
+    def choose_index(self, moment: Moment) -> Changes:
         """Another neuron of the same matrix."""
-        (layer, matrix, _), view = moment.own[self.key]
-        return self.show(moment, (layer, matrix, index), view)
+        index = moment.value(self.index)
+        if index is not None and (isinstance(index, bool) or not isinstance(index, (int, float)) or index % 1):
+            raise SettingError("The neuron is a whole number, counted from 0.")
+        return self._show(moment, replace(self.shown(moment), index=None if index is None else int(index)))
 
-    def next_contested(self, moment: Moment) -> list[Any]:
+    def next_contested(self, moment: Moment) -> Changes:
         """The neuron after this one in the list of contested ones; the first after the last."""
-        (layer, matrix, index), view = moment.own[self.key]
-        if not layer:
+        state = self.shown(moment)
+        if state.cell is None:
             return self.draw(moment)
-        contested = self._contested(moment, layer, matrix)
-        after = contested.index(index) + 1 if index in contested else 0
-        return self.show(moment, (layer, matrix, contested[after % len(contested)]), view)
+        contested = self._contested(moment, state.cell)
+        after = contested.index(state.index) + 1 if state.index in contested else 0
+        return self._show(moment, replace(state, index=contested[after % len(contested)]))
 
-    def look(self, moment: Moment, direction: Any, images: Any) -> list[Any]:
+    def look(self, moment: Moment) -> Changes:
         """Along another direction, or on another task's pictures."""
-        place, _ = moment.own[self.key]
-        return self.show(moment, place, (direction, images))
+        direction, images = moment.value(self.direction), moment.value(self.images)
+        seen = replace(
+            self.shown(moment),
+            direction=direction if isinstance(direction, int) else 0,
+            images=images if isinstance(images, str) else "",
+        )
+        return self._show(moment, seen)
 
-    # ------------------------------------------------------------------------------------------- permalinks
-    def remember(self, state: PageState, moment: Moment) -> PageState:
-        """The neuron, where this tab is the open one."""
-        (layer, matrix, index), _ = moment.own[self.key]
-        return replace(state, layer=layer, matrix=matrix, neuron=index) if moment.tab == self.key and layer else state
-
-    def restore(self, state: PageState) -> list[Any]:
-        """The same from a link."""
-        return [(state.layer, state.matrix, state.neuron), (0, "")]
+    def _show(self, moment: Moment, state: NeuronState) -> Changes:
+        return self._draw(moment.showing(self.key, state))
 
 
 def neuron_matrices(heatmap: Heatmap, layer: str) -> list[str]:
     """The matrices of a layer that have neurons: those with a parallel part."""
-    row = heatmap.rows.index(layer)
-    values = heatmap.parallel[row]
-    return [column for place, column in enumerate(heatmap.columns) if values[place] == values[place]]
+    values = heatmap.parallel[heatmap.rows.index(layer)]
+    return [column for column, value in zip(heatmap.columns, values, strict=True) if not np.isnan(value)]
 
 
 def direction_choices(detail: NeuronDetail) -> list[tuple[str, int]]:

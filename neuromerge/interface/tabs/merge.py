@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import gradio as gr
 
 from neuromerge.exploration.results import AccuracyBoard
 from neuromerge.figures.accuracy import accuracy_bars
-from neuromerge.interface.page import Moment, Tab
+from neuromerge.interface.components.readout import readout
+from neuromerge.interface.components.tables import accuracy_table
+from neuromerge.interface.events import Events
+from neuromerge.interface.moment import Changes, Moment
 from neuromerge.interface.plotly_view import PlotlyView
-from neuromerge.interface.readout import readout
-from neuromerge.interface.tables import accuracy_table
+from neuromerge.interface.state import TabState
+from neuromerge.interface.tab import Tab
 
 
-class MergeTab(Tab):
+class MergeTab(Tab[TabState]):
     """Grouped bars of accuracy per task; drawn together with the readout, which needs the same numbers."""
 
     key = "merge"
     title = "Merge"
+    scored = True
 
     def build(self) -> None:
         """Make the figure, its table twin and the button for the test split."""
@@ -37,38 +39,24 @@ class MergeTab(Tab):
             self.table = gr.HTML("", elem_id="accuracy-table")
         self.outputs = [self.bars, self.table]
 
-    def draw(self, moment: Moment) -> list[Any]:
-        """Bars and table on the quick split: what is cached or costs least."""
-        return self.show(moment, self.board(moment, "quick"))
-
-    def board(self, moment: Moment, split: str) -> AccuracyBoard:
-        """The accuracies of the moment's merge, of the pinned one and of the one before."""
-        return moment.workspace.board(
-            moment.setting,
-            split,
-            pinned=moment.pinned,
-            pinned_label=moment.pinned_label,
-            previous=moment.session.previous(moment.setting),
-            job=moment.job,
-        )
-
-    def show(self, moment: Moment, board: AccuracyBoard) -> list[Any]:
-        """Values of `outputs` for a board."""
+    def draw_scores(self, moment: Moment, board: AccuracyBoard) -> Changes:
+        """Bars and table."""
         titles = self.page.controls.titles(moment.setting)
-        return [accuracy_bars(board, titles), accuracy_table(board, titles)]
+        return {self.bars: accuracy_bars(board, titles), self.table: accuracy_table(board, titles)}
 
-    def wire(self) -> None:
+    def wire(self, events: Events) -> None:
         """Run the final test on its button, and only there."""
-        self.page.listen(
+        events.listen(
             self.test.click,
-            self._final_test,
+            self.final_test,
             [self.page.readout, *self.outputs],
             lane="heavy",
             show_progress="full",
             show_progress_on=self.bars,
         )
 
-    def _final_test(self, moment: Moment) -> list[Any]:
-        board = self.board(moment, "test")
-        summary = moment.workspace.summary(moment.setting)
-        return [readout(moment.setting, board, summary), *self.show(moment, board)]
+    def final_test(self, moment: Moment) -> Changes:
+        """Everything on the test split."""
+        board = moment.board("test")
+        shown = readout(moment.setting, board, moment.workspace.summary())
+        return {self.page.readout: shown, **self.draw_scores(moment, board)}

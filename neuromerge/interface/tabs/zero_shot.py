@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import Any
+from dataclasses import dataclass, replace
 
 import gradio as gr
 
 from neuromerge.errors import SettingError
 from neuromerge.figures.confusion import confusion_matrix
-from neuromerge.interface.controls import short_title
-from neuromerge.interface.page import Moment, Tab
-from neuromerge.interface.permalinks import PageState
-from neuromerge.interface.pictures import (
+from neuromerge.interface.components.controls import short_title
+from neuromerge.interface.components.pictures import (
     PictureGrid,
     PictureInput,
     gallery_cards,
     prediction_columns,
     read_picture,
 )
+from neuromerge.interface.events import Events
+from neuromerge.interface.moment import Changes, Moment
 from neuromerge.interface.plotly_view import PlotlyView
+from neuromerge.interface.state import TabState, linked, one_of
+from neuromerge.interface.tab import Tab
 from neuromerge.interface.typed import check_class_names, check_template
 
 FILTERS = {
@@ -33,11 +34,21 @@ NOTHING_YET = (
 )
 
 
-class ZeroShotTab(Tab):
+@dataclass(frozen=True)
+class ZeroShotState(TabState):
+    """The gallery's task ("" for the family's first), which of its pictures, and the page of them, from 0."""
+
+    task: str = linked("task", "", one_of(lambda family: family.tasks), of_family=True)
+    filter: str = next(iter(FILTERS))
+    at: int = 0
+
+
+class ZeroShotTab(Tab[ZeroShotState]):
     """Gallery, confusion and the visitor's own picture. Costs an evaluation, so it follows when controls rest."""
 
     key = "zero_shot"
     title = "Zero-shot"
+    state = ZeroShotState
     live = False
 
     def build(self) -> None:
@@ -63,7 +74,6 @@ class ZeroShotTab(Tab):
                 min_width=320,
                 scale=1,
             )
-        self.at = gr.State(0, time_to_live=limits.session_seconds)
         self.items = gr.State((), time_to_live=limits.session_seconds)
         self.grid = PictureGrid(elem_id="gallery")
         with gr.Row(elem_classes="nm-actions"):
@@ -105,97 +115,92 @@ class ZeroShotTab(Tab):
                     self.classify = gr.Button("Classify", variant="primary", elem_id="classify", min_width=120, scale=0)
                     self.fill = gr.Button("Use the classes of this task", size="sm", elem_id="fill-classes", scale=0)
         self.answer = gr.HTML(NOTHING_YET, elem_id="own-answer")
-        self.inputs = [self.task, self.filter, self.at]
-        self.outputs = [self.task, self.grid, self.confusion, self.at, self.items, self.earlier, self.later]
+        self.holders = {"task": self.task, "filter": self.filter}
+        self.outputs = [self.task, self.grid, self.confusion, self.items, self.earlier, self.later]
 
     # ------------------------------------------------------------------------------------------- drawing
-    def draw(self, moment: Moment) -> list[Any]:
+    def draw(self, moment: Moment) -> Changes:
         """Gallery and confusion of the chosen task."""
-        task, chosen, at = self._chosen(moment)
+        state = self._chosen(moment)
         titles = self.page.controls.titles(moment.setting)
-        page = moment.workspace.gallery(moment.setting, task, "validation", chosen, at, job=moment.job)
-        confusion = moment.workspace.confusion(moment.setting, task, "validation", job=moment.job)
-        return [
-            gr.update(choices=[(title, name) for name, title in titles.items()], value=task),
-            gallery_cards(page.items),
-            confusion_matrix(confusion),
-            page.page,
-            page.items,
-            gr.update(interactive=page.page > 0),
-            gr.update(interactive=page.page + 1 < page.pages),
-        ]
+        page = moment.workspace.gallery(state.task, state.filter, state.at)
+        confusion = moment.workspace.confusion(state.task)
+        return {
+            **self.hold(replace(state, at=page.page)),
+            self.task: gr.update(choices=[(title, name) for name, title in titles.items()], value=state.task),
+            self.grid: gallery_cards(page.items),
+            self.confusion: confusion_matrix(confusion),
+            self.items: page.items,
+            self.earlier: gr.update(interactive=page.page > 0),
+            self.later: gr.update(interactive=page.page + 1 < page.pages),
+        }
 
-    def _chosen(self, moment: Moment) -> tuple[str, str, int]:
-        """Task, filter and page; a task of another family gives way to the first of this one."""
-        task, chosen, at = moment.own.get(self.key) or ("", "all", 0)
+    def _chosen(self, moment: Moment) -> ZeroShotState:
+        """The state; a task of another family gives way to the first of this one."""
+        state = self.shown(moment)
         tasks = self.page.controls.titles(moment.setting)
-        if task not in tasks:
-            task = next(iter(tasks))
-        if chosen not in FILTERS:
+        if state.filter not in FILTERS:
             raise SettingError(f"The gallery can show: {', '.join(FILTERS.values())}.")
-        return task, chosen, at if isinstance(at, int) and at >= 0 else 0
+        return state if state.task in tasks else replace(state, task=next(iter(tasks)))
 
     # ------------------------------------------------------------------------------------------- events
-    def wire(self) -> None:
+    def wire(self, events: Events) -> None:
         """Another task, filter or page; a picture picked; a picture classified."""
-        page = self.page
-        page.listen([self.task.input, self.filter.input], self.first_page, self.outputs, lane="heavy")
-        page.listen(self.earlier.click, self.page_before, self.outputs, lane="heavy")
-        page.listen(self.later.click, self.page_after, self.outputs, lane="heavy")
-        page.listen(self.grid.pick, self.pick, [self.picture], extra=[self.items])
-        page.listen(self.fill.click, self.fill_classes, [self.classes, self.template])
-        page.listen(self.picture.upload, self.check_picture, [self.answer], extra=[self.picture])
+        events.listen([self.task.input, self.filter.input], self.first_page, self.outputs, lane="heavy")
+        events.listen(self.earlier.click, self.page_before, self.outputs, lane="heavy")
+        events.listen(self.later.click, self.page_after, self.outputs, lane="heavy")
+        events.listen(self.grid.pick, self.pick, [self.picture], extra=[self.items])
+        events.listen(self.fill.click, self.fill_classes, [self.classes, self.template])
+        events.listen(self.picture.upload, self.check_picture, [], extra=[self.picture])
         own = [self.picture, self.classes, self.template]
-        for trigger in (self.classify.click, self.template.submit):
-            page.listen(trigger, self.answer_own, [self.answer], extra=own, lane="heavy", show_progress="minimal")
+        events.listen(
+            [self.classify.click, self.template.submit],
+            self.answer_own,
+            [self.answer],
+            extra=own,
+            lane="heavy",
+            lasting=True,
+            show_progress="minimal",
+        )
 
-    def first_page(self, moment: Moment) -> list[Any]:
+    def first_page(self, moment: Moment) -> Changes:
         """The gallery from its start."""
-        return self._turn(moment, None)
+        return self._turn(moment, 0)
 
-    def page_before(self, moment: Moment) -> list[Any]:
+    def page_before(self, moment: Moment) -> Changes:
         """The page before."""
-        return self._turn(moment, -1)
+        return self._turn(moment, self.shown(moment).at - 1)
 
-    def page_after(self, moment: Moment) -> list[Any]:
+    def page_after(self, moment: Moment) -> Changes:
         """The page after."""
-        return self._turn(moment, 1)
+        return self._turn(moment, self.shown(moment).at + 1)
 
-    def _turn(self, moment: Moment, step: int | None) -> list[Any]:
-        task, chosen, at = self._chosen(moment)
-        at = 0 if step is None else max(0, at + step)
-        return self.draw(replace(moment, own={**moment.own, self.key: (task, chosen, at)}))
+    def _turn(self, moment: Moment, at: int) -> Changes:
+        return self.draw(moment.showing(self.key, replace(self.shown(moment), at=max(0, at))))
 
-    def pick(self, moment: Moment, items: Any) -> Any:
+    def pick(self, moment: Moment) -> Changes:
         """Put a sample picture into the form."""
-        data = getattr(moment.event, "_data", None)
-        place = data.get("place") if isinstance(data, dict) else None
+        place, items = moment.told("place"), moment.value(self.items)
         if not isinstance(place, int) or isinstance(place, bool) or not 0 <= place < len(items):
             raise SettingError("That picture is no longer in the gallery. Click again.")
-        return items[place].image
+        return {self.picture: items[place].image}
 
-    def fill_classes(self, moment: Moment) -> list[Any]:
+    def fill_classes(self, moment: Moment) -> Changes:
         """The classes and the first prompt of the chosen task."""
-        task = self.page.controls.families[moment.setting.family].task(self._chosen(moment)[0])
-        return ["\n".join(task.classes[: self.page.limits.max_classes]), task.templates[0]]
+        task = self.page.controls.families[moment.setting.family].task(self._chosen(moment).task)
+        return {
+            self.classes: "\n".join(task.classes[: self.page.limits.max_classes]),
+            self.template: task.templates[0],
+        }
 
-    def check_picture(self, moment: Moment, path: Any) -> Any:
+    def check_picture(self, moment: Moment) -> None:
         """Say at once when an uploaded file is no picture."""
-        read_picture(path, self.page.limits)
-        return gr.skip()
+        read_picture(moment.value(self.picture), self.page.limits)
 
-    def answer_own(self, moment: Moment, path: Any, classes: Any, template: Any) -> str:
+    def answer_own(self, moment: Moment) -> Changes:
         """Classify the visitor's picture under base, experts and merge."""
         limits = self.page.limits
-        names, prompt = check_class_names(classes, limits), check_template(template, limits)
-        picture = read_picture(path, limits)
-        return prediction_columns(moment.workspace.classify(moment.setting, picture, names, prompt))
-
-    # ------------------------------------------------------------------------------------------- permalinks
-    def remember(self, state: PageState, moment: Moment) -> PageState:
-        """The gallery's task."""
-        return replace(state, task=self._chosen(moment)[0])
-
-    def restore(self, state: PageState) -> list[Any]:
-        """The same from a link."""
-        return [gr.update(value=state.task) if state.task else gr.skip(), gr.skip(), 0]
+        names = check_class_names(moment.value(self.classes), limits)
+        prompt = check_template(moment.value(self.template), limits)
+        picture = read_picture(moment.value(self.picture), limits)
+        return {self.answer: prediction_columns(moment.workspace.classify(picture, names, prompt))}

@@ -7,14 +7,16 @@ import logging
 import shutil
 import tempfile
 from pathlib import Path
-from typing import Any
 
 import gradio as gr
 
 from neuromerge.errors import SettingError, StorageError
 from neuromerge.exploration.export import script
-from neuromerge.interface.page import Moment, Page, Tab
-from neuromerge.progress import Job
+from neuromerge.interface.events import Events
+from neuromerge.interface.moment import Changes, Moment
+from neuromerge.interface.page import Page
+from neuromerge.interface.state import TabState
+from neuromerge.interface.tab import Tab
 from neuromerge.settings.recipes import dump_recipe, recipe_of
 from neuromerge.settings.setting import Setting
 
@@ -23,7 +25,7 @@ logger = logging.getLogger(__name__)
 LAYOUTS = {"open_clip": "open_clip", "transformers": "transformers"}
 
 
-class ExportTab(Tab):
+class ExportTab(Tab[TabState]):
     """Checkpoint in either layout, recipe, Python, permalink."""
 
     key = "export"
@@ -75,48 +77,47 @@ class ExportTab(Tab):
             self.script = gr.Code(language="python", label="Python", interactive=False, elem_id="script", min_width=280)
         self.outputs = [self.recipe, self.script, self.link, self.note, self.file]
 
-    def draw(self, moment: Moment) -> list[Any]:
+    def draw(self, moment: Moment) -> Changes:
         """The texts of the present setting; a file prepared for another setting is withdrawn."""
         recipe = recipe_of(moment.setting, self.page.controls.families[moment.setting.family])
+        changes: Changes = {
+            self.recipe: dump_recipe(recipe),
+            self.script: script(recipe),
+            self.link: self.page.permalink(moment),
+        }
         # Not by an input: a drawing that left the browser before the file was ready may come back after it.
-        made = self._made.get(moment.page_id) == moment.setting
-        file = [gr.skip(), gr.skip()] if made else ["", gr.update(value=None, interactive=False)]
-        return [dump_recipe(recipe), script(recipe), self.page.permalink(moment), *file]
+        if self._made.get(moment.page_id) != moment.setting:
+            changes |= {self.note: "", self.file: gr.update(value=None, interactive=False)}
+        return changes
 
     def forget(self, page_id: str | None) -> None:
         """Nothing is prepared for a page that was closed."""
         self._made.pop(page_id, None)
 
-    def wire(self) -> None:
+    def wire(self, events: Events) -> None:
         """Write the checkpoint on its button. The link gets this page's own address in the browser."""
-        page = self.page
-        page.listen(
+        events.listen(
             self.make.click,
             self.prepare,
             [self.file, self.note],
             extra=[self.layout],
             lane="heavy",
+            lasting=True,
             show_progress="full",
             show_progress_on=self.note,
         )
-        self.link.change(
-            None, [self.link], [self.link], js=WHOLE_ADDRESS, show_progress="hidden", api_visibility="private"
-        )
+        events.in_browser(self.link.change, [self.link], [self.link], WHOLE_ADDRESS)
 
-    def prepare(self, moment: Moment, layout: Any) -> list[Any]:
+    def prepare(self, moment: Moment) -> Changes:
         """Write the merged checkpoint to a private folder and hand it over as one file."""
+        layout = moment.value(self.layout)
         if layout not in LAYOUTS:
             raise SettingError(f"The layout can be {' or '.join(LAYOUTS)}.")
         try:
             with tempfile.TemporaryDirectory(prefix="neuromerge-export-") as folder:
                 target = Path(folder) / f"neuromerge-{moment.setting.method}-{layout.replace('_', '-')}"
                 target.mkdir()
-                moment.workspace.export(
-                    moment.setting,
-                    layout,
-                    target,
-                    job=Job(lambda done, total, what: moment.progress((done, total), desc=what)),
-                )
+                moment.workspace.export(layout, target)
                 # Gradio takes its own copy, which `delete_cache` removes; the folder goes when this block ends.
                 packed = shutil.make_archive(str(target), "zip", root_dir=target)
                 kept = str(self.file.move_resource_to_block_cache(packed))
@@ -134,7 +135,7 @@ class ExportTab(Tab):
             f"<p class='nm-hint'>{html.escape(Path(packed).name)}, {size:.1f} MB, is ready. It is deleted here "
             f"in about {minutes} minutes.</p>"
         )
-        return [gr.update(value=kept, interactive=True), note]
+        return {self.file: gr.update(value=kept, interactive=True), self.note: note}
 
 
 WHOLE_ADDRESS = """

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import base64
 import html
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import gradio as gr
@@ -14,8 +16,12 @@ from neuromerge.errors import Cancelled, LimitError, SettingError
 from neuromerge.evaluation.families import Family
 from neuromerge.figures import tuning
 from neuromerge.figures.figure import message
-from neuromerge.interface.page import Moment, Tab, applying
+from neuromerge.interface.events import Events
+from neuromerge.interface.moment import Changes, Moment
+from neuromerge.interface.page import Page
 from neuromerge.interface.plotly_view import PlotlyView, read_pick
+from neuromerge.interface.state import TabState
+from neuromerge.interface.tab import Tab
 from neuromerge.progress import Job
 from neuromerge.search.landscape import Landscape
 from neuromerge.search.study import Search
@@ -54,20 +60,27 @@ class TrialTable(gr.HTML):
         return "html"
 
 
-class TuneTab(Tab):
+@dataclass(frozen=True)
+class TuneState(TabState):
+    """What the last search found."""
+
+    found: tuple[Trial, ...] = ()
+
+
+class TuneTab(Tab[TuneState]):
     """A map of two coefficients, a search over all, and the list of everything visited."""
 
     key = "tune"
     title = "Tune"
+    state = TuneState
     live = False
 
-    def __init__(self, page: Any) -> None:
+    def __init__(self, page: Page) -> None:
         super().__init__(page)
         self._running: dict[str, Job] = {}
 
     def build(self) -> None:
         """Make the map, the search and the table of trials."""
-        seconds = self.page.limits.session_seconds
         gr.HTML(
             "<div class='nm-head'><h2>Find good coefficients</h2><p>All of this is measured on validation images, "
             "never on the test images. Without validation data, keep Auto.</p></div>"
@@ -124,63 +137,48 @@ class TuneTab(Tab):
                 message(NO_IMPORTANCE), label="Importance of the coefficients", height=320, elem_id="importances"
             )
         self.table = TrialTable(elem_id="trials-table")
-        self.found = gr.State((), time_to_live=seconds)
-        self.mapped = gr.State(None, time_to_live=seconds)
-        self.inputs = [self.found]
+        self.mapped = gr.State(None, time_to_live=self.page.limits.session_seconds)
         self.outputs = [self.table]
 
     # ------------------------------------------------------------------------------------------- drawing
-    def draw(self, moment: Moment) -> list[Any]:
-        """The table, with the settings visited by hand up to now."""
-        return [trial_rows(self._rows(moment))]
+    def draw(self, moment: Moment) -> Changes:
+        """The table: what the last search found, and what the visitor tried by hand."""
+        return {self.table: trial_rows(self._rows(moment))}
 
     def _rows(self, moment: Moment) -> tuple[Trial, ...]:
-        (found,) = moment.own.get(self.key) or ((),)
-        return (*found, *moment.session.trials)
+        return (*self.shown(moment).found, *moment.session.trials)
 
     # ------------------------------------------------------------------------------------------- events
-    def wire(self) -> None:
-        """Map, search, stop, apply."""
-        page = self.page
-        page.listen(
-            self.map.click,
-            self.draw_map,
-            [self.landscape, self.mapped],
-            extra=[self.pair],
-            lane="search",
-            show_progress="minimal",
-        )
-        searching = [self.progress, self.parallel, self.importance, self.table, self.found]
-        page.listen(
-            self.start.click,
-            self.search,
-            searching,
-            extra=[self.sampler, self.trials, self.storage],
-            lane="search",
-        )
-        for button in (self.stop, self.stop_map):
-            page.attach(button.click, self.stop_work, [], [])
-        controls = page.controls
-        shown = [*controls.inputs, page.applied]
-        page.listen(self.table.apply, applying(self.apply_row), shown)
-        page.listen(self.parallel.cell, applying(self.apply_line), shown)
-        page.listen(self.landscape.cell, applying(self.apply_point), shown, extra=[self.mapped])
+    def wire(self, events: Events) -> None:
+        """Map, search, stop, apply. Maps and searches go on when the controls move, until they are stopped."""
+        long = partial(events.listen, lane="search", lasting=True, deadline_seconds=SEARCH_SECONDS)
+        mapped = [self.landscape, self.mapped]
+        long(self.map.click, self.draw_map, mapped, extra=[self.pair], show_progress="minimal")
+        searched = [self.progress, self.parallel, self.importance, *self.outputs]
+        long(self.start.click, self.search, searched, extra=[self.sampler, self.trials, self.storage])
+        events.listen([self.stop.click, self.stop_map.click], self.stop_work, [])
+        shown = self.page.settable
+        events.listen(self.table.apply, self.apply_row, shown)
+        events.listen(self.parallel.cell, self.apply_line, shown)
+        events.listen(self.landscape.cell, self.apply_point, shown, extra=[self.mapped])
 
-    def draw_map(self, moment: Moment, pair: Any) -> Iterator[list[Any]]:
+    def draw_map(self, moment: Moment) -> Iterator[Changes]:
         """The landscape, point by point."""
-        if moment.setting.method != "neuromerging":
-            raise SettingError("The map is of NeuroMerging's coefficients: choose that method first.")
+        pair = moment.value(self.pair)
         if pair not in PAIRS:
             raise SettingError(f"The map can be of {' or '.join(PAIRS.values())}.")
         x_name, y_name = pair.split(":")
-        job = self._begin(moment)
-        yield [message("The first points are being measured.", "loading"), None]
-        for landscape in moment.workspace.landscape(moment.setting, x_name, y_name, job=job):
-            yield [tuning.landscape_contour(landscape), landscape]
+        if not {x_name, y_name} <= set(dict(moment.setting.hyperparameters)):
+            raise SettingError("The map is of NeuroMerging's coefficients: choose that method first.")
+        self._begin(moment)
+        yield {self.landscape: message("The first points are being measured.", "loading"), self.mapped: None}
+        for landscape in moment.workspace.landscape(x_name, y_name):
+            yield {self.landscape: tuning.landscape_contour(landscape), self.mapped: landscape}
 
-    def search(self, moment: Moment, sampler: Any, trials: Any, storage: Any) -> Iterator[list[Any]]:
+    def search(self, moment: Moment) -> Iterator[Changes]:
         """A search, trial by trial."""
         limits = self.page.limits
+        trials, storage = moment.value(self.trials), moment.value(self.storage)
         if isinstance(trials, bool) or not isinstance(trials, (int, float)) or trials != trials or not trials >= 1:
             raise SettingError(f"The number of trials must be from 1 to {limits.max_trials}.")
         if trials > limits.max_trials:
@@ -191,78 +189,73 @@ class TuneTab(Tab):
             moment.workspace.validation_scores,
             moment.setting,
             trials=int(trials),
-            sampler=sampler,
+            sampler=moment.value(self.sampler),
             storage=storage.strip() or None if isinstance(storage, str) else None,
             seed=moment.setting.seed,
             family=self._family(moment),
         )
-        job = self._begin(moment)
-        yield self._state(moment, search, running=True)
+        self._begin(moment)
+        yield self._progress(moment, search, running=True)
         try:
-            for _ in search.run(job):
-                yield self._state(moment, search, running=True)
+            for _ in search.run(moment.job):
+                yield self._progress(moment, search, running=True)
         except Cancelled:
             pass
-        yield self._state(moment, search, running=False)
+        yield self._progress(moment, search, running=False)
 
-    def _state(self, moment: Moment, search: Search, *, running: bool) -> list[Any]:
+    def _progress(self, moment: Moment, search: Search, *, running: bool) -> Changes:
         found = search.rows()
         rows = (*found, *moment.session.trials)
         done = sum(row.state == "complete" for row in found)
-        enough = done >= 2
-        importances = search.importances() if not running or done % 5 == 0 else None
-        return [
-            progress_bar(done, search.total, running=running),
-            tuning.parallel_coordinates(rows) if enough else message("The first trials are running.", "loading"),
-            gr.skip() if importances is None else _importance(importances),
-            trial_rows(rows),
-            found,
-        ]
+        waiting = message("The first trials are running.", "loading")
+        changes: Changes = {
+            **self.hold(replace(self.shown(moment), found=found)),
+            self.progress: progress_bar(done, search.total, running=running),
+            self.parallel: tuning.parallel_coordinates(rows) if done >= 2 else waiting,
+            self.table: trial_rows(rows),
+        }
+        if not running or done % 5 == 0:
+            changes[self.importance] = _importance(search.importances())
+        return changes
 
-    def _begin(self, moment: Moment) -> Job:
-        """The stop button of a new piece of work; the page's earlier work stops."""
-        self._stop(moment.page_id)
-        job = Job(deadline_seconds=SEARCH_SECONDS)
-        self._running[moment.page_id or ""] = job
-        return job
+    def _begin(self, moment: Moment) -> None:
+        """From now on this moment's job is the page's long work; its earlier one stops."""
+        self.forget(moment.page_id)
+        self._running[moment.page_id or ""] = moment.job
 
-    def stop_work(self, request: gr.Request) -> None:
+    def stop_work(self, moment: Moment) -> None:
         """Stop the page's map or search; what is finished stays."""
-        self._stop(request.session_hash)
+        self.forget(moment.page_id)
 
-    def _stop(self, page_id: str | None) -> None:
+    def forget(self, page_id: str | None) -> None:
+        """Stop the work of a page."""
         running = self._running.pop(page_id or "", None)
         if running is not None:
             running.stop()
 
-    def forget(self, page_id: str | None) -> None:
-        """Stop the work of a page that was closed."""
-        self._stop(page_id)
-
-    def apply_row(self, moment: Moment) -> list[Any]:
+    def apply_row(self, moment: Moment) -> Changes:
         """Put a trial's coefficients into the controls."""
-        data = getattr(moment.event, "_data", None)
-        row = data.get("row") if isinstance(data, dict) else None
-        rows = self._rows(moment)
+        row, rows = moment.told("row"), self._rows(moment)
         if not isinstance(row, int) or isinstance(row, bool) or not 0 <= row < len(rows):
             raise SettingError("That row is no longer in the table. Try again.")
-        return self.page.controls.updates(change(moment.setting, self._family(moment), **rows[row].hyperparameters))
+        return self._apply(moment, rows[row].hyperparameters)
 
-    def apply_line(self, moment: Moment) -> list[Any]:
+    def apply_line(self, moment: Moment) -> Changes:
         """Put the coefficients of a clicked line into the controls."""
         rows = self._rows(moment)
-        pick = read_pick(moment.event, {"trial": (len(rows),)})
-        return self.page.controls.updates(
-            change(moment.setting, self._family(moment), **rows[pick.index].hyperparameters)
-        )
+        return self._apply(moment, rows[read_pick(moment.event, {"trial": (len(rows),)}).index].hyperparameters)
 
-    def apply_point(self, moment: Moment, mapped: Any) -> list[Any]:
+    def apply_point(self, moment: Moment) -> Changes:
         """Put a clicked point of the map into the controls."""
+        mapped = moment.value(self.mapped)
         if not isinstance(mapped, Landscape):
             raise SettingError("There is no map yet: press Map first.")
         pick = read_pick(moment.event, {"landscape": mapped.value.shape})
         place = {mapped.x_name: float(mapped.x[pick.column]), mapped.y_name: float(mapped.y[pick.row])}
-        return self.page.controls.updates(change(moment.setting, self._family(moment), **place))
+        return self._apply(moment, place)
+
+    def _apply(self, moment: Moment, hyperparameters: Mapping[str, Any]) -> Changes:
+        return self.page.set_controls(change(moment.setting, self._family(moment), **hyperparameters))
 
     def _family(self, moment: Moment) -> Family:
         return self.page.controls.families[moment.setting.family]

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import gradio as gr
 
-from neuromerge.interface.page import Page, applying
+from neuromerge.evaluation.families import Family
+from neuromerge.interface.components.text import LATEX
+from neuromerge.interface.events import Events
+from neuromerge.interface.moment import Changes, Moment
+from neuromerge.interface.page import Page
 from neuromerge.settings.choices import make_setting
 from neuromerge.settings.setting import Setting
-
-LATEX = [{"left": "$$", "right": "$$", "display": True}, {"left": "$", "right": "$", "display": False}]
 
 
 @dataclass(frozen=True)
@@ -26,7 +28,7 @@ class Stop:
     method: str = "neuromerging"
     hyperparameters: tuple[tuple[str, float | str], ...] = ()
 
-    def setting(self, family: Any, tasks: Any) -> Setting:
+    def setting(self, family: Family, tasks: list[str]) -> Setting:
         """The step's merge of the chosen experts."""
         return make_setting(family, tasks, self.method, dict(self.hyperparameters))
 
@@ -150,9 +152,8 @@ on images that nothing here has touched, and take the merged network with you fr
 class Tour:
     """The walkthrough above the tabs, folded away until it is wanted."""
 
-    def __init__(self, page: Page, families: Mapping[str, Any]) -> None:
+    def __init__(self, page: Page) -> None:
         self.page = page
-        self.families = families
 
     def build(self) -> None:
         """Make the steps."""
@@ -177,28 +178,28 @@ class Tour:
                                 self.moves.append((following, place + 1))
                     self.steps.append(step)
 
-    def wire(self) -> None:
+    def wire(self, events: Events) -> None:
         """Opening the tour, a step or a button sets the page for that step."""
         page, controls = self.page, self.page.controls
-        outputs = [self.walk, page.turn, page.tab, *controls.inputs, page.applied]
         triggers: list[tuple[Any, int]] = [
             (self.box.expand, 0),
             *((button.click, place) for button, place in self.moves),
+            *((step.select, place) for place, step in enumerate(self.steps)),
         ]
-        triggers += [(step.select, place) for place, step in enumerate(self.steps)]
+        outputs = [self.walk, page.signals.tab_to_open, page.signals.tab, *page.settable]
+        chosen = [controls.family, controls.tasks]
         for trigger, place in triggers:
-            handler = page.guard(applying(self._stop(place)), outputs)
-            page.attach(trigger, handler, [controls.family, controls.tasks], outputs)
+            events.listen(trigger, partial(self.show, place), outputs, extra=chosen, lasting=True)
 
-    def _stop(self, place: int) -> Any:
-        stop = STOPS[place]
-
-        def show(family: Any, tasks: Any) -> list[Any]:
-            entry = self.families.get(family) or next(iter(self.families.values()))
-            chosen = [task for task in tasks or () if task in entry.experts] or list(
-                entry.default_tasks or entry.experts
-            )
-            setting = self.page.controls.updates(stop.setting(entry, chosen))
-            return [gr.Walkthrough(selected=place), self.page.turn_to(stop.tab), stop.tab, *setting]
-
-        return show
+    def show(self, place: int, moment: Moment) -> Changes:
+        """Set the page for a step, whatever it showed before."""
+        controls, stop = self.page.controls, STOPS[place]
+        family = controls.families.get(moment.value(controls.family)) or next(iter(controls.families.values()))
+        ticked = [task for task in moment.value(controls.tasks) or () if task in family.experts]
+        setting = stop.setting(family, ticked or list(family.default_tasks or family.experts))
+        return {
+            self.walk: gr.Walkthrough(selected=place),
+            self.page.signals.tab: stop.tab,
+            **self.page.open_tab(stop.tab),
+            **self.page.set_controls(setting),
+        }

@@ -2,31 +2,45 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import Any
+from dataclasses import dataclass, replace
 
 import gradio as gr
+import numpy as np
 
 from neuromerge.errors import SettingError
-from neuromerge.exploration.results import Heatmap, LayerDetail
+from neuromerge.exploration.results import SORTS, Heatmap, LayerDetail
 from neuromerge.figures import layer as layer_figures
 from neuromerge.figures.figure import message
 from neuromerge.figures.interference import as_table, interference_heatmaps
-from neuromerge.interface.page import Moment, Tab
-from neuromerge.interface.permalinks import SORTS, PageState
+from neuromerge.interface.components.tables import neuron_table
+from neuromerge.interface.components.text import LATEX
+from neuromerge.interface.events import Events
+from neuromerge.interface.moment import Changes, Moment
 from neuromerge.interface.plotly_view import PlotlyView, read_pick
-from neuromerge.interface.tables import neuron_table
+from neuromerge.interface.state import CELL, Cell, TabState, linked, one_of
+from neuromerge.interface.tab import Tab
+from neuromerge.interface.tabs.neuron import NeuronTab
 from neuromerge.merging.measures import Measure, get_measure, measures
 
 SORT_TITLES = {"contested": "Most contested first", "strength": "Strongest first", "index": "As stored"}
 NOTHING_OPEN = "Click a cell of the heatmap, or choose a layer and a matrix, to look inside it."
 
 
-class InterferenceTab(Tab):
+@dataclass(frozen=True)
+class InterferenceState(TabState):
+    """The measure of the heatmap, the cell that is open below it (None: none), and the order of its neurons."""
+
+    measure: str = linked("measure", measures()[0].key, one_of(lambda family: (info.key for info in measures())))
+    cell: Cell | None = linked("cell", None, CELL, of_family=True)
+    sort: str = linked("sort", SORTS[0], one_of(lambda family: SORTS))
+
+
+class InterferenceTab(Tab[InterferenceState]):
     """Heatmap of one measure; the layer that was clicked opens below it."""
 
     key = "interference"
     title = "Interference"
+    state = InterferenceState
 
     def build(self) -> None:
         """Make the menu of measures, the heatmap, its table, and the open layer."""
@@ -53,7 +67,6 @@ class InterferenceTab(Tab):
         with gr.Accordion("The same numbers as a table", open=False, elem_id="interference-table-box"):
             self.table = gr.HTML("", elem_id="interference-table")
 
-        self.cell = gr.State(("", ""), time_to_live=self.page.limits.session_seconds)
         gr.HTML("<div class='nm-head nm-section'><h2>Inside one layer</h2></div>")
         with gr.Row(elem_classes="nm-actions nm-pickers"):
             self.layer = gr.Dropdown([], label="Layer", elem_id="layer", min_width=120, allow_custom_value=True)
@@ -74,9 +87,8 @@ class InterferenceTab(Tab):
         self.contested = PlotlyView(message(""), label="Most contested neurons", height=260, elem_id="layer-contested")
         with gr.Accordion("The most contested neurons as a table", open=False):
             self.contested_table = gr.HTML("", elem_id="contested-table")
-        self.inputs = [self.measure, self.cell, self.sort]
+        self.holders = {"measure": self.measure, "sort": self.sort}
         self.opened = [
-            self.cell,
             self.layer,
             self.matrix,
             self.caption,
@@ -89,104 +101,109 @@ class InterferenceTab(Tab):
         self.outputs = [self.heatmap, self.table, *self.opened]
 
     # ------------------------------------------------------------------------------------------- drawing
-    def draw(self, moment: Moment) -> list[Any]:
+    def draw(self, moment: Moment) -> Changes:
         """The heatmap, and the open layer where there is one."""
-        key, cell, sort = moment.own[self.key] if self.key in moment.own else (measures()[0].key, ("", ""), SORTS[0])
-        heatmap = moment.workspace.heatmap(moment.setting, key)
-        place = place_of(heatmap, cell)
-        return [*self._map(moment, heatmap, place), *self._open(moment, heatmap, place, sort)]
+        heatmap = moment.workspace.heatmap(self.shown(moment).measure)
+        return {**self._draw_map(moment, heatmap), **self._draw_cell(moment, heatmap)}
 
-    def _map(self, moment: Moment, heatmap: Heatmap, place: tuple[int, int] | None) -> list[Any]:
+    def _draw_map(self, moment: Moment, heatmap: Heatmap) -> Changes:
         tasks = len(moment.setting.tasks)
-        return [interference_heatmaps(heatmap, tasks=tasks, selected=place), as_table(heatmap, tasks)]
+        selected = place_of(heatmap, self.shown(moment).cell)
+        return {
+            self.heatmap: interference_heatmaps(heatmap, tasks=tasks, selected=selected),
+            self.table: as_table(heatmap, tasks),
+        }
 
-    def _open(self, moment: Moment, heatmap: Heatmap, place: tuple[int, int] | None, sort: str) -> list[Any]:
-        """Values of `opened`: the layer at `place`, or the invitation to choose one."""
+    def _draw_cell(self, moment: Moment, heatmap: Heatmap) -> Changes:
+        """The open layer, or the invitation to choose one."""
+        state = self.shown(moment)
+        place = place_of(heatmap, state.cell)
         if place is None:
-            empty = message("")
-            menus = [gr.update(choices=list(heatmap.rows), value=None), gr.update(choices=[], value=None)]
-            return [("", ""), *menus, layer_caption(None), message(NOTHING_OPEN), empty, empty, empty, ""]
+            return {
+                **self.hold(replace(state, cell=None)),
+                self.layer: gr.update(choices=list(heatmap.rows), value=None),
+                self.matrix: gr.update(choices=[], value=None),
+                self.caption: layer_caption(None),
+                self.neurons: message(NOTHING_OPEN),
+                **dict.fromkeys((self.cosines, self.alpha, self.contested), message("")),
+                self.contested_table: "",
+            }
         row, column = place
-        layer, matrix = heatmap.rows[row], heatmap.columns[column]
-        detail = moment.workspace.layer(moment.setting, layer, matrix, sort)
+        cell = Cell(heatmap.rows[row], heatmap.columns[column])
+        detail = moment.workspace.layer(cell, state.sort)
         titles = self.page.controls.titles(moment.setting)
-        return [
-            (layer, matrix),
-            gr.update(choices=list(heatmap.rows), value=layer),
-            gr.update(choices=present(heatmap, row), value=matrix),
-            layer_caption(detail),
-            layer_figures.neurons_by_tasks(detail, titles),
-            layer_figures.task_cosines(detail, titles),
-            layer_figures.alpha_histogram(detail, titles),
-            layer_figures.contested_neurons(detail),
-            neuron_table(detail),
-        ]
+        return {
+            **self.hold(state),
+            self.layer: gr.update(choices=list(heatmap.rows), value=cell.layer),
+            self.matrix: gr.update(choices=present(heatmap, row), value=cell.matrix),
+            self.caption: layer_caption(detail),
+            self.neurons: layer_figures.neurons_by_tasks(detail, titles),
+            self.cosines: layer_figures.task_cosines(detail, titles),
+            self.alpha: layer_figures.alpha_histogram(detail, titles),
+            self.contested: layer_figures.contested_neurons(detail),
+            self.contested_table: neuron_table(detail),
+        }
 
     # ------------------------------------------------------------------------------------------- events
-    def wire(self) -> None:
+    def wire(self, events: Events) -> None:
         """A new measure, a clicked cell, a chosen layer, another order, a clicked neuron."""
-        page = self.page
-        page.listen(self.measure.input, self.change_measure, [self.explanation, self.heatmap, self.table])
-        clicked = [self.heatmap, *self.opened]
-        page.listen(self.heatmap.cell, self.click, clicked)
-        page.listen([self.layer.input, self.matrix.input], self.choose, clicked, extra=[self.layer, self.matrix])
-        page.listen(self.sort.input, self.draw, self.outputs)
-        neuron = page.named("neuron")
-        page.listen(self.contested.cell, self.open_neuron, [page.turn, *neuron.inputs])
+        events.listen(self.measure.input, self.change_measure, [self.explanation, self.heatmap, self.table])
+        # A cell that was asked for opens, even where the setting changes meanwhile.
+        clicked = [self.held, self.heatmap, *self.opened]
+        events.listen(self.heatmap.cell, self.click, clicked, lasting=True)
+        menus = [self.layer, self.matrix]
+        events.listen([menu.input for menu in menus], self.choose, clicked, extra=menus, lasting=True)
+        events.listen(self.sort.input, self.draw, self.outputs)
+        neuron = self.page.tab(NeuronTab)
+        open_neuron = [self.page.signals.tab_to_open, *neuron.inputs]
+        events.listen(self.contested.cell, self.open_neuron, open_neuron, lasting=True)
 
-    def change_measure(self, moment: Moment) -> list[Any]:
+    def change_measure(self, moment: Moment) -> Changes:
         """Another measure in the same heatmap."""
-        key, cell, _ = moment.own[self.key]
-        heatmap = moment.workspace.heatmap(moment.setting, key)
-        return [explanation(get_measure(key)), *self._map(moment, heatmap, place_of(heatmap, cell))]
+        key = self.shown(moment).measure
+        return {
+            self.explanation: explanation(get_measure(key)),
+            **self._draw_map(moment, moment.workspace.heatmap(key)),
+        }
 
-    def click(self, moment: Moment) -> list[Any]:
+    def click(self, moment: Moment) -> Changes:
         """Open the clicked cell."""
-        key, _, sort = moment.own[self.key]
-        heatmap = moment.workspace.heatmap(moment.setting, key)
+        heatmap = moment.workspace.heatmap(self.shown(moment).measure)
         size = (len(heatmap.rows), len(heatmap.columns))
         pick = read_pick(moment.event, {"parallel": size, "orthogonal": size})
-        return self._show(moment, heatmap, (pick.row, pick.column), sort)
+        return self._show(moment, heatmap, pick.row, pick.column)
 
-    def choose(self, moment: Moment, layer: Any, matrix: Any) -> list[Any]:
+    def choose(self, moment: Moment) -> Changes:
         """Open the cell chosen from the menus; a layer without that matrix opens at its first one."""
-        key, _, sort = moment.own[self.key]
-        heatmap = moment.workspace.heatmap(moment.setting, key)
+        heatmap = moment.workspace.heatmap(self.shown(moment).measure)
+        layer, matrix = moment.value(self.layer), moment.value(self.matrix)
         if layer not in heatmap.rows:
             raise SettingError(f"There is no layer {layer!r}. It can be: {', '.join(heatmap.rows)}.")
         row = heatmap.rows.index(layer)
         choices = present(heatmap, row)
         matrix = matrix if matrix in choices else choices[0]
-        return self._show(moment, heatmap, (row, heatmap.columns.index(matrix)), sort)
+        return self._show(moment, heatmap, row, heatmap.columns.index(matrix))
 
-    def open_neuron(self, moment: Moment) -> list[Any]:
+    def _show(self, moment: Moment, heatmap: Heatmap, row: int, column: int) -> Changes:
+        state = replace(self.shown(moment), cell=Cell(heatmap.rows[row], heatmap.columns[column]))
+        moment = moment.showing(self.key, state)
+        return {
+            self.heatmap: self._draw_map(moment, heatmap)[self.heatmap],
+            **self._draw_cell(moment, heatmap),
+        }
+
+    def open_neuron(self, moment: Moment) -> Changes:
         """Go to a clicked neuron."""
-        _, (layer, matrix), sort = moment.own[self.key]
-        detail = moment.workspace.layer(moment.setting, layer, matrix, sort)
+        state = self.shown(moment)
+        if state.cell is None:
+            raise SettingError("No layer is open. Click a cell of the heatmap first.")
+        detail = moment.workspace.layer(state.cell, state.sort)
         pick = read_pick(moment.event, {"neuron": (len(detail.contested),)})
-        neuron = self.page.named("neuron")
-        _, view = moment.own[neuron.key]
-        place = (layer, matrix, detail.contested[pick.index].index)
-        return [self.page.turn_to(neuron.key), place, view]
-
-    def _show(self, moment: Moment, heatmap: Heatmap, place: tuple[int, int], sort: str) -> list[Any]:
-        opened = self._open(moment, heatmap, place, sort)
-        return [self._map(moment, heatmap, place)[0], *opened]
-
-    # ------------------------------------------------------------------------------------------- permalinks
-    def remember(self, state: PageState, moment: Moment) -> PageState:
-        """Measure, open cell and order."""
-        key, cell, sort = moment.own[self.key]
-        return replace(state, measure=key, layer=cell[0], matrix=cell[1], sort=sort)
-
-    def restore(self, state: PageState) -> list[Any]:
-        """The same from a link."""
-        measure_update = gr.update(value=state.measure) if state.measure else gr.skip()
-        sort = gr.update(value=state.sort) if state.sort else gr.skip()
-        return [measure_update, (state.layer, state.matrix), sort]
-
-
-LATEX = [{"left": "$$", "right": "$$", "display": True}, {"left": "$", "right": "$", "display": False}]
+        neuron = self.page.tab(NeuronTab)
+        return {
+            **neuron.go(moment, state.cell, detail.contested[pick.index].index),
+            **self.page.open_tab(neuron.key),
+        }
 
 
 def menu_title(info: Measure) -> str:
@@ -202,24 +219,18 @@ def explanation(info: Measure) -> str:
     return f"{info.sentence} Range: {low} to {high}. {moves}\n\n$${info.formula}$$"
 
 
-def place_of(heatmap: Heatmap, cell: Any) -> tuple[int, int] | None:
-    """Row and column of a (layer, matrix); None where none is open or this family has no such cell."""
-    if not isinstance(cell, (tuple, list)) or len(cell) != 2:
+def place_of(heatmap: Heatmap, cell: Cell | None) -> tuple[int, int] | None:
+    """Row and column of a cell; None where none is open or this family has no such cell."""
+    if cell is None or cell.layer not in heatmap.rows:
         return None
-    layer, matrix = cell
-    if layer not in heatmap.rows or matrix not in heatmap.columns:
-        return None
-    return heatmap.rows.index(layer), heatmap.columns.index(matrix)
+    row = heatmap.rows.index(cell.layer)
+    return (row, heatmap.columns.index(cell.matrix)) if cell.matrix in present(heatmap, row) else None
 
 
 def present(heatmap: Heatmap, row: int) -> list[str]:
     """The matrices that a layer has."""
-    return [
-        column
-        for place, column in enumerate(heatmap.columns)
-        if heatmap.orthogonal[row, place] == heatmap.orthogonal[row, place]
-        or heatmap.parallel[row, place] == heatmap.parallel[row, place]
-    ] or list(heatmap.columns)
+    absent = np.isnan(heatmap.orthogonal[row]) & np.isnan(heatmap.parallel[row])
+    return [column for column, missing in zip(heatmap.columns, absent, strict=True) if not missing]
 
 
 def layer_caption(detail: LayerDetail | None) -> str:

@@ -1,0 +1,105 @@
+"""What the page asks: the methods that `Workspace` has, and whoever stands in for it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from neuromerge.exploration.results import (
+    AccuracyBoard,
+    Confusion,
+    GalleryPage,
+    Heatmap,
+    LayerDetail,
+    MergeSummary,
+    NeuronDetail,
+    Prediction,
+)
+from neuromerge.progress import UNATTENDED, Job
+from neuromerge.search.landscape import Landscape
+from neuromerge.settings.setting import Setting
+
+
+class Explorer(Protocol):
+    """Answers about settings. Every method says in `Workspace` what it takes, returns and raises.
+
+    `job` is checked between the steps of the work, which stops by raising Cancelled.
+    """
+
+    def summary(self, setting: Setting, job: Job = UNATTENDED) -> MergeSummary:
+        """The numbers beside the sliders."""
+
+    def board(
+        self,
+        setting: Setting,
+        split: str = "quick",
+        pinned: Setting | None = None,
+        previous: Setting | None = None,
+        *,
+        pinned_label: str = "",
+        job: Job = UNATTENDED,
+    ) -> AccuracyBoard:
+        """Accuracy of every task under base, expert, merge, and what it is compared with."""
+
+    def validation_scores(self, setting: Setting, job: Job = UNATTENDED) -> dict[str, float]:
+        """Validation accuracy of every merged task."""
+
+    def heatmap(self, setting: Setting, key: str, job: Job = UNATTENDED) -> Heatmap:
+        """One measure over layers and matrices."""
+
+    def layer(
+        self, setting: Setting, layer: str, matrix: str, sort: str = "contested", job: Job = UNATTENDED
+    ) -> LayerDetail:
+        """One cell of the heatmap opened."""
+
+    def neuron(
+        self,
+        setting: Setting,
+        layer: str,
+        matrix: str,
+        index: int,
+        image_task: str | None = None,
+        job: Job = UNATTENDED,
+    ) -> NeuronDetail:
+        """One neuron with real inputs."""
+
+    def gallery(
+        self,
+        setting: Setting,
+        task: str,
+        split: str = "validation",
+        filter: str = "all",  # noqa: A002  (the name that the app and scripts use)
+        page: int = 0,
+        *,
+        job: Job = UNATTENDED,
+    ) -> GalleryPage:
+        """Sample pictures with what the models say of them."""
+
+    def confusion(self, setting: Setting, task: str, split: str = "validation", job: Job = UNATTENDED) -> Confusion:
+        """What the merge takes for what."""
+
+    def classify(
+        self,
+        setting: Setting,
+        image: Any,
+        class_names: Sequence[str],
+        template: str | Sequence[str],
+        job: Job = UNATTENDED,
+    ) -> tuple[Prediction, ...]:
+        """A picture named by base, experts and merge."""
+
+    def landscape(
+        self,
+        setting: Setting,
+        x_name: str = "lambda_orthogonal",
+        y_name: str = "lambda_parallel",
+        *,
+        job: Job = UNATTENDED,
+    ) -> Iterator[Landscape]:
+        """Accuracy over two coefficients, growing."""
+
+    def export(
+        self, setting: Setting, layout: str | None, directory: str | Path, *, job: Job = UNATTENDED
+    ) -> tuple[Path, ...]:
+        """The merge written into a folder."""

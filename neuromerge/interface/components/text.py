@@ -1,0 +1,6 @@
+"""How text is set on the page."""
+
+from __future__ import annotations
+
+LATEX = [{"left": "$$", "right": "$$", "display": True}, {"left": "$", "right": "$", "display": False}]
+"""Where formulas stand in Markdown."""

@@ -1,0 +1,249 @@
+"""What follows when the page is opened, a control is moved or a tab is chosen.
+
+Three things happen when a control moves. The *pictures* of the open tab are drawn, then *accuracy* is measured on
+a small fixed part of the validation images, both for the newest position of the control. When the control has
+rested for a moment, the whole validation split is measured, the setting becomes a step of the history, and a tab
+that is costly to draw follows. `signals` shows it as a diagram.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import gradio as gr
+
+from neuromerge.errors import NeuroMergeError
+from neuromerge.exploration.results import AccuracyBoard
+from neuromerge.interface.components.controls import NO_COMPARISON, comparison_choices, pin_key, sigma_text
+from neuromerge.interface.components.readout import empty_readout, readout
+from neuromerge.interface.events import Events
+from neuromerge.interface.guard import answered, silent, warn
+from neuromerge.interface.memory import give_back
+from neuromerge.interface.moment import Changes, Chosen, Moment
+from neuromerge.interface.page import Page
+from neuromerge.interface.permalinks import PageState, decode
+from neuromerge.interface.session import Session
+from neuromerge.interface.sidebar import remembered
+from neuromerge.interface.signals import OPEN_TAB, stamp
+from neuromerge.interface.tab import Tab
+from neuromerge.progress import UNATTENDED
+
+REST_SECONDS = 0.6
+"""How long a control must be still before the whole split is measured."""
+
+# On a phone the controls are a sheet over the lower half of the screen: it starts closed, so that the page is seen.
+CLOSE_SIDEBAR_ON_PHONES = """
+() => {
+  if (window.innerWidth < 768) {
+    const close = () => {
+      const button = document.querySelector('.sidebar.open .toggle-button');
+      if (button) { button.click(); }
+    };
+    setTimeout(close, 0);
+  }
+}
+"""
+
+
+class Flow:
+    """The events that draw and measure."""
+
+    def __init__(self, page: Page) -> None:
+        self.page = page
+        controls = page.controls
+        scored = [output for tab in page.tabs if tab.scored for output in tab.outputs]
+        self.scores = [page.readout, controls.sigma, *controls.auto_widgets, *scored]
+        self.pictures = [output for tab in page.tabs if tab.live and not tab.scored for output in tab.outputs]
+        self.remembered = [page.signals.session, controls.undo, controls.redo]
+
+    # ------------------------------------------------------------------------------------------- connecting
+    def wire(self, events: Events, demo: gr.Blocks) -> None:
+        """Attach the handlers: first of all what moved controls do, because of several listeners the first comes first.
+
+        One event draws and measures: another request between the two costs a tenth of a second, and two handlers of
+        one event may not wait side by side (Gradio repeats the whole event for each that had to wait, so they would
+        call each other without end). The browser holds only the newest position of the control while it runs. Why
+        a merge cannot be made stands where its score would be, once; the pictures just stay.
+        """
+        page, signals = self.page, self.page.signals
+        moved = events.listen(
+            signals.sidebar.change,
+            self.follow,
+            [*self.pictures, *self.scores],
+            moves=True,
+            told=self.why,
+            trigger_mode="always_last",
+        )
+        self._then_rest(events, moved)
+        costly = [output for tab in page.tabs if not tab.live for output in tab.outputs]
+        events.listen(
+            signals.redraw_due.change, self.draw, costly, lane="heavy", told=silent, trigger_mode="always_last"
+        )
+        for tab in page.tabs:
+            events.gather(page.panels[tab.key].select)  # what opened it may just have set the controls, too
+            events.listen(
+                page.panels[tab.key].select,
+                partial(self.open_tab, tab),
+                [signals.tab, *(self.scores if tab.scored else tab.outputs)],
+                lane="light" if tab.live else "heavy",
+            )
+        opened = [
+            *page.settable,
+            *self.remembered,
+            page.controls.compare,
+            signals.tab_to_open,
+            signals.tab,
+            *(component for tab in page.tabs for component in tab.inputs),
+            *self.scores,
+        ]
+        load = events.attach(demo.load, self.open_page, [], opened, js=CLOSE_SIDEBAR_ON_PHONES)
+        self._then_rest(events, load)
+        events.in_browser(signals.tab_to_open.change, [signals.tab_to_open], [], OPEN_TAB)
+        demo.unload(self.close_page)
+
+    def _then_rest(self, events: Events, event: Any) -> None:
+        """After a quick measurement: wait until the controls rest, then measure everything."""
+        rest = events.attach(event.then, rest_a_while, [], [], lane="idle", trigger_mode="multiple")
+        events.listen(
+            rest.then,
+            self.come_to_rest,
+            [*self.remembered, *self.scores, self.page.signals.redraw_due],
+            lane="settle",
+            told=silent,
+            trigger_mode="multiple",
+        )
+
+    # ------------------------------------------------------------------------------------------- a moved control
+    def follow(self, moment: Moment) -> Iterator[Changes]:
+        """Draw the open tab, which costs least; then measure."""
+        tab = self.page.opened(moment)
+        if tab.live and not tab.scored:
+            yield tab.draw(moment)
+        yield self.measure(moment)
+
+    def measure(self, moment: Moment) -> Changes:
+        """Accuracy on the quick split, and what Auto came to."""
+        changes = self.show_scores(moment, moment.board("quick"))
+        self.page.pulse.answered(moment.page_id)
+        return changes
+
+    def show_scores(self, moment: Moment, board: AccuracyBoard) -> Changes:
+        """A board in the readout and in the open tab, and what Auto came to beside its sliders."""
+        summary, controls = moment.workspace.summary(), self.page.controls
+        return {
+            self.page.readout: readout(moment.setting, board, summary),
+            controls.sigma: sigma_text(moment.setting, summary),
+            **controls.resolved(moment.setting, summary),
+            **self.page.opened(moment).draw_scores(moment, board),
+        }
+
+    def why(self, error: NeuroMergeError) -> Changes:
+        """The reason why there is no score, in its place."""
+        return {self.page.readout: empty_readout(str(error))}
+
+    def come_to_rest(self, moment: Moment) -> Changes:
+        """The whole validation split, a step of the history, and the open tab where it was waiting."""
+        if not self.page.pulse.settle(moment.page_id, REST_SECONDS * 0.9):
+            return {}
+        begun = time.monotonic()
+        board = moment.board("validation")
+        seconds = time.monotonic() - begun
+        changes = self.show_scores(moment, board)
+        by_task = {task: score.value for task, score in board.merge.items() if task in board.merged}
+        session = moment.session.visit(moment.setting).score(moment.setting, by_task, seconds)
+        give_back()
+        if not self.page.opened(moment).live:
+            changes[self.page.signals.redraw_due] = stamp()
+        return {**changes, **remembered(self.page, session)}
+
+    def draw(self, moment: Moment) -> Changes:
+        """The open tab."""
+        return self.page.opened(moment).draw(moment)
+
+    # ------------------------------------------------------------------------------------------- a chosen tab
+    def open_tab(self, tab: Tab[Any], moment: Moment) -> Changes:
+        """Remember and draw a tab that was chosen: it is the open one even where it cannot be drawn.
+
+        A fresh page chooses its first tab by itself; what opens the page draws that one.
+        """
+        if tab is self.page.tabs[0] and self.page.pulse.number(moment.page_id) == 0:
+            return {}
+        moment = replace(moment, tab=tab.key)
+        try:
+            changes = self._whole(tab, moment)
+        except Exception as error:  # noqa: BLE001 - told as every other
+            changes = answered(error)
+        return {**changes, self.page.signals.tab: tab.key}
+
+    def _whole(self, tab: Tab[Any], moment: Moment) -> Changes:
+        if not tab.scored:
+            return tab.draw(moment)
+        split = "validation" if self.page.pulse.is_settled(moment.page_id) else "quick"
+        return self.show_scores(moment, moment.board(split))
+
+    # ------------------------------------------------------------------------------------------- a fresh page
+    def open_page(self, request: gr.Request, event: gr.EventData) -> Changes:
+        """What the page's address asks for, merged and measured."""
+        page = self.page
+        page.pulse.beat(request.session_hash)
+        families = page.controls.families
+        state, messages = decode(dict(request.query_params), families, page.states, next(iter(families)))
+        for message in messages:
+            warn(message, title="The link")
+        changes, chosen, session = self._restored(state)
+        tab = state.tab or page.tabs[0].key
+        changes[page.signals.tab] = tab
+        if tab != page.tabs[0].key:
+            changes |= page.open_tab(tab)
+        if request.query_params:
+            changes[page.signals.controls_set] = stamp()
+        moment = Moment(
+            page_id=request.session_hash,
+            tab=tab,
+            session=session,
+            states=state.states,
+            values={},
+            event=event,
+            job=UNATTENDED,
+            choose=lambda: chosen,
+            explorer=page.loader.workspace,
+        )
+        try:
+            return {**changes, **self.measure(moment)}
+        except Exception as error:  # noqa: BLE001 - the page itself stays usable, and the reason stays on it
+            return {**changes, **answered(error, self.why)}
+
+    def _restored(self, state: PageState) -> tuple[Changes, Chosen, Session]:
+        """The components as a permalink wants them, and the moment's setting and memory that go with them."""
+        page, controls = self.page, self.page.controls
+        session, compare = Session(), controls.compare.value
+        changes: Changes = controls.updates(state.setting)
+        if not state.compared:
+            compare = NO_COMPARISON
+            changes[controls.compare] = gr.update(value=compare)
+        elif state.pinned is not None:
+            if state.pinned == controls.comparison(state.pinned.method, state.setting, session)[0]:
+                compare = state.pinned.method
+            else:
+                session, compare = session.pin(state.pinned), pin_key(state.pinned)
+            changes[controls.compare] = gr.update(choices=comparison_choices(session), value=compare)
+        changes |= remembered(page, session)
+        for tab in page.tabs:
+            changes |= tab.restore(state.states[tab.key])
+        return changes, Chosen(state.setting, *controls.comparison(compare, state.setting, session)), session
+
+    def close_page(self, request: gr.Request) -> None:
+        """Forget a page that was closed."""
+        self.page.pulse.forget(request.session_hash)
+        for tab in self.page.tabs:
+            tab.forget(request.session_hash)
+
+
+async def rest_a_while() -> None:
+    """Wait, without a thread, until the controls may have come to rest."""
+    await asyncio.sleep(REST_SECONDS)

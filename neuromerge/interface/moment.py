@@ -1,0 +1,164 @@
+"""The page as it was when an event left the browser, and the workspace as a handler may ask it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import gradio as gr
+
+from neuromerge.exploration.results import (
+    AccuracyBoard,
+    Confusion,
+    GalleryPage,
+    Heatmap,
+    LayerDetail,
+    MergeSummary,
+    NeuronDetail,
+    Prediction,
+)
+from neuromerge.interface.session import Session
+from neuromerge.interface.state import Cell, TabState
+from neuromerge.progress import Job
+from neuromerge.search.landscape import Landscape
+from neuromerge.settings.setting import Setting
+
+if TYPE_CHECKING:
+    from neuromerge.exploration.protocol import Explorer
+
+Changes = dict[Any, Any]
+"""What a handler wants of the page: new values or updates, keyed by component. What is not named stays as it is."""
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """What the sidebar describes: the merge, and what it is compared with (None and "" for nothing)."""
+
+    setting: Setting
+    pinned: Setting | None = None
+    pinned_label: str = ""
+
+
+class BoundWorkspace:
+    """A workspace asked about one setting on behalf of one job: work that nobody waits for stops by itself.
+
+    Handlers see the workspace in this shape only, so that none can forget to pass on the job. See `Explorer`.
+    """
+
+    def __init__(self, explorer: Explorer, setting: Setting, job: Job) -> None:
+        self._explorer = explorer
+        self._setting = setting
+        self._job = job
+
+    def summary(self) -> MergeSummary:
+        """The numbers beside the sliders."""
+        return self._explorer.summary(self._setting, job=self._job)
+
+    def board(
+        self, split: str, *, pinned: Setting | None = None, pinned_label: str = "", previous: Setting | None = None
+    ) -> AccuracyBoard:
+        """Accuracy of every task."""
+        return self._explorer.board(self._setting, split, pinned, previous, pinned_label=pinned_label, job=self._job)
+
+    def validation_scores(self, setting: Setting, job: Job) -> dict[str, float]:
+        """Validation accuracy of a setting of a search; `job` is the search's own."""
+        return self._explorer.validation_scores(setting, job)
+
+    def heatmap(self, key: str) -> Heatmap:
+        """One measure over layers and matrices."""
+        return self._explorer.heatmap(self._setting, key, job=self._job)
+
+    def layer(self, cell: Cell, sort: str) -> LayerDetail:
+        """One cell of the heatmap opened."""
+        return self._explorer.layer(self._setting, *cell, sort, job=self._job)
+
+    def neuron(self, cell: Cell, index: int, image_task: str | None) -> NeuronDetail:
+        """One neuron with real inputs."""
+        return self._explorer.neuron(self._setting, *cell, index, image_task, job=self._job)
+
+    def gallery(self, task: str, filter_: str, page: int) -> GalleryPage:
+        """Validation pictures with what the models say of them."""
+        return self._explorer.gallery(self._setting, task, "validation", filter_, page, job=self._job)
+
+    def confusion(self, task: str) -> Confusion:
+        """What the merge takes for what on validation pictures."""
+        return self._explorer.confusion(self._setting, task, "validation", job=self._job)
+
+    def classify(self, image: Any, class_names: Sequence[str], template: str) -> tuple[Prediction, ...]:
+        """A picture named by base, experts and merge."""
+        return self._explorer.classify(self._setting, image, class_names, template, job=self._job)
+
+    def landscape(self, x_name: str, y_name: str) -> Iterator[Landscape]:
+        """Accuracy over two coefficients, growing."""
+        return self._explorer.landscape(self._setting, x_name, y_name, job=self._job)
+
+    def export(self, layout: str, directory: Path) -> tuple[Path, ...]:
+        """The merge written into a folder."""
+        return self._explorer.export(self._setting, layout, directory, job=self._job)
+
+
+@dataclass(frozen=True)
+class Moment:
+    """The page as it was when an event left the browser: everything that a handler may depend on.
+
+    Attributes:
+        page_id: the browser page (a new one after every reload).
+        tab: key of the open tab.
+        session: what the server remembers of the page.
+        states: what each tab shows, by the tab's key.
+        values: what the event's inputs hold, by component.
+        event: what the browser says about the event (untrusted).
+        job: the event's work: stops once nobody waits for it, and shows how far it is where the page shows that.
+        choose: reads the sidebar.
+        explorer: gives the process's workspace.
+    """
+
+    page_id: str | None
+    tab: str
+    session: Session
+    states: Mapping[str, TabState]
+    values: Mapping[Any, Any]
+    event: gr.EventData
+    job: Job
+    choose: Callable[[], Chosen]
+    explorer: Callable[[], Explorer]
+
+    @cached_property
+    def chosen(self) -> Chosen:
+        """What the sidebar describes. Raises SettingError where a control holds what is not legal."""
+        return self.choose()
+
+    @property
+    def setting(self) -> Setting:
+        """The merge that the controls describe. Raises SettingError where one holds what is not legal."""
+        return self.chosen.setting
+
+    @property
+    def workspace(self) -> BoundWorkspace:
+        """The workspace, bound to this moment's setting and job."""
+        return BoundWorkspace(self.explorer(), self.setting, self.job)
+
+    def value(self, component: Any) -> Any:
+        """What one of the event's inputs holds."""
+        return self.values[component]
+
+    def told(self, name: str) -> Any:
+        """One entry of what the browser says about the event, None where it says nothing; untrusted."""
+        data = getattr(self.event, "_data", None)
+        return data.get(name) if isinstance(data, Mapping) else None
+
+    def showing(self, key: str, state: TabState) -> Moment:
+        """The same moment with another state of a tab."""
+        return replace(self, states={**self.states, key: state})
+
+    def board(self, split: str) -> AccuracyBoard:
+        """Accuracy of the merge, of what it is compared with, and of the merge before it."""
+        return self.workspace.board(
+            split,
+            pinned=self.chosen.pinned,
+            pinned_label=self.chosen.pinned_label,
+            previous=self.session.previous(self.setting),
+        )

@@ -1,0 +1,98 @@
+"""Hidden components: what the browser and the server tell one another beside what is seen.
+
+What happens when a control is moved, and when an event (a preset, undo, a step of the tour) sets the controls::
+
+    a control moved by hand ───────────────┐            an event has set controls
+                                           │                     │ new stamp
+                                           │                     v
+                                           │               controls_set
+                                           v                     │ change, in the browser
+                             in the browser: collect the values  │
+                             of the sidebar's controls  <────────┘
+                                           │
+                                           v
+                                       sidebar          (a list of some forty values)
+                                           │ change: only where the list is another one
+                                           v
+                    server: draw the open tab, then measure the quick split
+                                           │ then, after a rest without another change
+                                           v
+                    server: the whole split, a step of the history
+                                           │ new stamp, where the open tab is costly to draw
+                                           v
+                                      redraw_due
+                                           │ change
+                                           v
+                    server: draw the open tab
+
+    server: tab_to_open = "neuron 123" ──> in the browser: a click on that tab ──> server: draw it
+    server: address = "v=1&f=..."      ──> in the browser: into the address bar and the clipboard
+
+Why the sidebar's values travel as one list: the browser tells every input of an event, and every component that shows
+its progress, of each step on the event's way, and is slow at it. With forty inputs a moved slider took longer to leave
+the browser than to be answered.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+import gradio as gr
+
+from neuromerge.interface.session import Session
+
+OPEN_TAB = """
+(wanted) => {
+  const button = document.getElementById(`tab-${wanted.split(' ')[0]}-button`);
+  if (button && button.getAttribute('aria-selected') !== 'true') { button.click(); }
+}
+"""
+"""A click on the tab, so that what a visitor's own click starts follows here, too."""
+
+
+@dataclass
+class Signals:
+    """The hidden components of a page.
+
+    Attributes:
+        tab: key of the open tab; held by the server.
+        session: what the server remembers of the page.
+        sidebar: values of the sidebar's controls, as the browser collected them (see `Controls.read`).
+        controls_set: a stamp that is new when an event has set the controls.
+        redraw_due: a stamp that is new when an open tab that is costly to draw shall be drawn.
+        tab_to_open: key of the tab that the browser shall open, and a stamp.
+        address: query string of a permalink on its way to the address bar.
+    """
+
+    tab: gr.State
+    session: gr.State
+    sidebar: gr.JSON
+    controls_set: gr.State
+    redraw_due: gr.State
+    tab_to_open: gr.Textbox
+    address: gr.Textbox
+
+
+def build_signals(tab: str, sidebar: list[object], seconds: int) -> Signals:
+    """The hidden components, where the caller's layout context is.
+
+    Args:
+        tab: key of the tab that is open at first.
+        sidebar: the values that the controls have at first.
+        seconds: how long the server remembers a page that is idle.
+    """
+    return Signals(
+        tab=gr.State(tab, time_to_live=seconds),
+        session=gr.State(Session(), time_to_live=seconds),
+        sidebar=gr.JSON(sidebar, visible=False),
+        controls_set=gr.State(0, time_to_live=seconds),
+        redraw_due=gr.State(0, time_to_live=seconds),
+        tab_to_open=gr.Textbox(visible="hidden", elem_id="open-tab", label="Tab to open", interactive=False),
+        address=gr.Textbox(visible="hidden", elem_id="permalink", label="Permalink", interactive=False),
+    )
+
+
+def stamp() -> int:
+    """A value that no earlier call has returned."""
+    return time.monotonic_ns()
