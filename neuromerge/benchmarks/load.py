@@ -91,12 +91,16 @@ class Client:
         self.values[self.ids[element]] = value
         return self.fire(element, "input")
 
-    def move_and_leave(self, element: str, value: Any) -> None:
-        """Move a control and go without waiting for the answer, as a closed lid does."""
+    def move_on(self, element: str, value: Any) -> None:
+        """Move a control to `value` by hand, without waiting for the answer."""
         self.values[self.ids[element]] = value
         asked, _ = self._in_browser(self._listening(self.ids[element], "input"))
         for event in asked:
             self._join(event, None, None)
+
+    def move_and_leave(self, element: str, value: Any) -> None:
+        """Move a control and go, as a closed lid does."""
+        self.move_on(element, value)
         self.close()
 
     def close(self) -> None:

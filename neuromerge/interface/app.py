@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import gradio as gr
 
@@ -22,6 +23,7 @@ from neuromerge.interface.page import Page
 from neuromerge.interface.session import Pulse
 from neuromerge.interface.sidebar import Sidebar
 from neuromerge.interface.signals import build_signals
+from neuromerge.interface.tab import Tab
 from neuromerge.interface.tabs import TABS
 from neuromerge.settings.choices import first_setting, make_setting
 
@@ -32,6 +34,7 @@ def build(
     loader: WorkspaceLoader | None = None,
     families: Mapping[str, Family] | None = None,
     limits: Limits | None = None,
+    tabs: Sequence[type[Tab[Any]]] = TABS,
 ) -> gr.Blocks:
     """The page as Gradio blocks, not launched yet.
 
@@ -39,6 +42,7 @@ def build(
         loader: where the workspace comes from; None makes the process's own when it is first needed.
         families: the model families to offer; None: every known one.
         limits: what visitors may do; None reads them from the environment.
+        tabs: in order; the first one is open at first.
 
     Raises:
         SettingError: when a limit in the environment is not a number, or no family can be read.
@@ -51,30 +55,7 @@ def build(
     with gr.Blocks(
         title=TITLE, fill_width=True, analytics_enabled=False, delete_cache=(300, limits.export_seconds)
     ) as demo:
-        with gr.Sidebar(width=328, elem_id="controls"):
-            controls = build_controls(families)
-        header()
-        if unreadable:
-            gr.HTML(unreadable_notice(unreadable))
-        page = Page(
-            loader=loader,
-            limits=limits,
-            controls=controls,
-            pulse=Pulse(4 * limits.sessions),
-            readout=gr.HTML(loading_readout(), elem_id="readout"),
-            signals=build_signals(
-                TABS[0].key, [component.value for component in controls.gathered], limits.session_seconds
-            ),
-        )
-        tour = Tour(page)
-        tour.build()
-        with gr.Tabs(elem_id="tabs", overflow_behavior="wrap"):
-            for kind in TABS:
-                tab = kind(page)
-                with gr.Tab(tab.title, id=tab.key, elem_id=f"tab-{tab.key}") as panel:
-                    tab.place()
-                page.tabs.append(tab)
-                page.panels[tab.key] = panel
+        page, tour = lay_out(loader, families, limits, tabs, unreadable)
         events = Events(page)
         Sidebar(page).wire(events)
         Flow(page).wire(events, demo)
@@ -84,6 +65,44 @@ def build(
         add_api(loader, families, limits)
     demo.queue(max_size=limits.queue_size, default_concurrency_limit=limits.light_workers)
     return demo
+
+
+def lay_out(
+    loader: WorkspaceLoader,
+    families: Mapping[str, Family],
+    limits: Limits,
+    tabs: Sequence[type[Tab[Any]]] = TABS,
+    unreadable: Mapping[str, str] | None = None,
+) -> tuple[Page, Tour]:
+    """The page's components where the caller's layout context is, without events.
+
+    `unreadable` are families that cannot be offered, with the reasons.
+    """
+    with gr.Sidebar(width=328, elem_id="controls"):
+        controls = build_controls(families)
+    header()
+    if unreadable:
+        gr.HTML(unreadable_notice(unreadable))
+    page = Page(
+        loader=loader,
+        limits=limits,
+        controls=controls,
+        pulse=Pulse(4 * limits.sessions),
+        readout=gr.HTML(loading_readout(), elem_id="readout"),
+        signals=build_signals(
+            tabs[0].key, [component.value for component in controls.gathered], limits.session_seconds
+        ),
+    )
+    tour = Tour(page)
+    tour.build()
+    with gr.Tabs(elem_id="tabs", overflow_behavior="wrap"):
+        for kind in tabs:
+            tab = kind(page)
+            with gr.Tab(tab.title, id=tab.key, elem_id=f"tab-{tab.key}") as panel:
+                tab.place()
+            page.tabs.append(tab)
+            page.panels[tab.key] = panel
+    return page, tour
 
 
 def warm_up(loader: WorkspaceLoader, families: Mapping[str, Family]) -> None:

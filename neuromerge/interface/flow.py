@@ -19,7 +19,13 @@ import gradio as gr
 
 from neuromerge.errors import NeuroMergeError
 from neuromerge.exploration.results import AccuracyBoard
-from neuromerge.interface.components.controls import NO_COMPARISON, comparison_choices, pin_key, sigma_text
+from neuromerge.interface.components.controls import (
+    NO_COMPARISON,
+    SHOW_RESOLVED,
+    comparison_choices,
+    pin_key,
+    sigma_text,
+)
 from neuromerge.interface.components.readout import empty_readout, readout
 from neuromerge.interface.events import Events
 from neuromerge.interface.guard import answered, silent, warn
@@ -29,7 +35,7 @@ from neuromerge.interface.page import Page
 from neuromerge.interface.permalinks import PageState, decode
 from neuromerge.interface.session import Session
 from neuromerge.interface.sidebar import remembered
-from neuromerge.interface.signals import OPEN_TAB, stamp
+from neuromerge.interface.signals import FORGET_MOVE, NAME_MOVE, OPEN_TAB, TELL_OVERTAKEN, stamp
 from neuromerge.interface.tab import Tab
 from neuromerge.progress import UNATTENDED
 
@@ -57,7 +63,7 @@ class Flow:
         self.page = page
         controls = page.controls
         scored = [output for tab in page.tabs if tab.scored for output in tab.outputs]
-        self.scores = [page.readout, controls.sigma, *controls.auto_widgets, *scored]
+        self.scores = [page.readout, controls.sigma, page.signals.resolved, *scored]
         self.pictures = [output for tab in page.tabs if tab.live and not tab.scored for output in tab.outputs]
         self.remembered = [page.signals.session, controls.undo, controls.redo]
 
@@ -70,15 +76,22 @@ class Flow:
         call each other without end). The browser holds only the newest position of the control while it runs. Why
         a merge cannot be made stands where its score would be, once; the pictures just stay.
         """
-        page, signals = self.page, self.page.signals
+        page, signals, automatic = self.page, self.page.signals, self.page.controls.automatic
+        events.in_browser(signals.sidebar.change, [signals.overtaken], [signals.overtaken], TELL_OVERTAKEN)
         moved = events.listen(
             signals.sidebar.change,
             self.follow,
             [*self.pictures, *self.scores],
+            extra=[signals.move],
             moves=True,
             told=self.why,
             trigger_mode="always_last",
+            js=NAME_MOVE,
         )
+        events.in_browser(moved.then, [], [], FORGET_MOVE)
+        events.attach(signals.overtaken.change, self.overtake, [signals.overtaken], [], queue=False)
+        autos, sliders = [control.auto for control in automatic], [control.widget for control in automatic]
+        events.in_browser(signals.resolved.change, [signals.resolved, *autos], sliders, SHOW_RESOLVED)
         self._then_rest(events, moved)
         costly = [output for tab in page.tabs if not tab.live for output in tab.outputs]
         events.listen(
@@ -120,15 +133,26 @@ class Flow:
 
     # ------------------------------------------------------------------------------------------- a moved control
     def follow(self, moment: Moment) -> Iterator[Changes]:
-        """Draw the open tab, which costs least; then measure."""
-        tab = self.page.opened(moment)
+        """Draw the open tab, which costs least; then measure, even where the tab cannot be drawn."""
+        self.page.pulse.name(moment.page_id, moment.value(self.page.signals.move))
+        tab, failed = self.page.opened(moment), None
         if tab.live and not tab.scored:
-            yield tab.draw(moment)
+            try:
+                yield tab.draw(moment)
+            except NeuroMergeError as error:
+                failed = error  # told only where there is a score: else its own reason says enough
         yield self.measure(moment)
+        if failed is not None:
+            yield answered(failed)
+
+    def overtake(self, move: float | None, request: gr.Request) -> None:
+        """The controls hold something newer than the move of that name: whatever still follows it stops."""
+        self.page.pulse.overtake(request.session_hash, move)
 
     def measure(self, moment: Moment) -> Changes:
         """Accuracy on the quick split, and what Auto came to."""
         changes = self.show_scores(moment, moment.board("quick"))
+        moment.job.check()  # what was known already was looked up without asking
         self.page.pulse.answered(moment.page_id)
         return changes
 
@@ -138,7 +162,7 @@ class Flow:
         return {
             self.page.readout: readout(moment.setting, board, summary),
             controls.sigma: sigma_text(moment.setting, summary),
-            **controls.resolved(moment.setting, summary),
+            self.page.signals.resolved: {"shown": controls.resolved(moment.setting, summary), "stamp": stamp()},
             **self.page.opened(moment).draw_scores(moment, board),
         }
 

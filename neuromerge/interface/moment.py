@@ -21,7 +21,7 @@ from neuromerge.exploration.results import (
     Prediction,
 )
 from neuromerge.interface.session import Session
-from neuromerge.interface.state import Cell, TabState
+from neuromerge.interface.state import CellName, TabState
 from neuromerge.progress import Job
 from neuromerge.search.landscape import Landscape
 from neuromerge.settings.setting import Setting
@@ -71,11 +71,11 @@ class BoundWorkspace:
         """One measure over layers and matrices."""
         return self._explorer.heatmap(self._setting, key, job=self._job)
 
-    def layer(self, cell: Cell, sort: str) -> LayerDetail:
+    def layer(self, cell: CellName, sort: str) -> LayerDetail:
         """One cell of the heatmap opened."""
         return self._explorer.layer(self._setting, *cell, sort, job=self._job)
 
-    def neuron(self, cell: Cell, index: int, image_task: str | None) -> NeuronDetail:
+    def neuron(self, cell: CellName, index: int, image_task: str | None) -> NeuronDetail:
         """One neuron with real inputs."""
         return self._explorer.neuron(self._setting, *cell, index, image_task, job=self._job)
 

@@ -66,6 +66,7 @@ class _Beat:
     number: int
     moment: float | None = None  # when its quick answer was ready
     settled: bool = False
+    name: float | None = None  # the browser's
 
 
 class Pulse:
@@ -95,6 +96,20 @@ class Pulse:
         with self._lock:
             beat = self._beats.get(page or "")
             return beat.number if beat else 0
+
+    def name(self, page: str | None, name: float | None) -> None:
+        """Note what the browser calls the page's last change."""
+        with self._lock:
+            beat = self._beats.get(page or "")
+            if beat is not None:
+                beat.name = name
+
+    def overtake(self, page: str | None, name: float | None) -> None:
+        """Note that there is a change newer than the one of that name, if that is still the last one known here."""
+        with self._lock:
+            beat = self._beats.get(page or "")
+            if beat is not None and name is not None and beat.name == name:
+                self._beats[page or ""] = _Beat(beat.number + 1)
 
     def answered(self, page: str | None) -> None:
         """Note that the quick answer to the page's last change is ready: its rest begins now."""

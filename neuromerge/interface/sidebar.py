@@ -63,7 +63,7 @@ class Sidebar:
     # ------------------------------------------------------------------------------------------- the merge
     def use_preset(self, key: str, moment: Moment) -> Changes:
         """The preset on the present family and tasks."""
-        family = self.page.controls.families[moment.setting.family]
+        family = self.page.controls.family_called(moment.setting.family)
         return self.page.set_controls(preset(key).apply(moment.setting, family))
 
     def reset(self, moment: Moment) -> Changes:
@@ -84,9 +84,7 @@ class Sidebar:
     def change_family(self, moment: Moment) -> Changes:
         """The experts of another family."""
         controls = self.page.controls
-        entry = controls.families.get(moment.value(controls.family))
-        if entry is None:
-            return {}
+        entry = controls.family_called(moment.value(controls.family))
         tasks = gr.update(choices=task_choices(entry), value=list(entry.default_tasks or entry.experts))
         waiting = loading_readout(f"Opening {entry.title} and its experts …")
         return self.page.announced({controls.tasks: tasks, self.page.readout: waiting})
@@ -94,8 +92,8 @@ class Sidebar:
     def every_task(self, moment: Moment) -> Changes:
         """Tick every expert."""
         controls = self.page.controls
-        entry = controls.families.get(moment.value(controls.family))
-        return self.page.announced({controls.tasks: list(entry.experts)}) if entry else {}
+        entry = controls.family_called(moment.value(controls.family))
+        return self.page.announced({controls.tasks: list(entry.experts)})
 
     def no_task(self, moment: Moment) -> Changes:
         """Untick every expert."""

@@ -14,7 +14,7 @@ What happens when a control is moved, and when an event (a preset, undo, a step 
                                        sidebar          (a list of some forty values)
                                            │ change: only where the list is another one
                                            v
-                    server: draw the open tab, then measure the quick split
+                    server: draw the open tab, then measure the quick split ──> resolved
                                            │ then, after a rest without another change
                                            v
                     server: the whole split, a step of the history
@@ -24,6 +24,11 @@ What happens when a control is moved, and when an event (a preset, undo, a step 
                                            │ change
                                            v
                     server: draw the open tab
+
+    resolved  ──> in the browser: what Auto came to, onto the sliders whose Auto is still on
+
+    sidebar changes again while the server still follows a move: the browser holds the new values back until
+    the answer is there, and says so at once ──> overtaken ──> server: the job of that move stops
 
     server: tab_to_open = "neuron 123" ──> in the browser: a click on that tab ──> server: draw it
     server: address = "v=1&f=..."      ──> in the browser: into the address bar and the clipboard
@@ -61,6 +66,9 @@ class Signals:
         sidebar: values of the sidebar's controls, as the browser collected them (see `Controls.read`).
         controls_set: a stamp that is new when an event has set the controls.
         redraw_due: a stamp that is new when an open tab that is costly to draw shall be drawn.
+        resolved: what Auto came to, for the sliders whose Auto is still on when it arrives.
+        move: the browser's name for the move that the server is following; only the browser knows it.
+        overtaken: name of a move that is still being followed while the controls hold something newer already.
         tab_to_open: key of the tab that the browser shall open, and a stamp.
         address: query string of a permalink on its way to the address bar.
     """
@@ -70,6 +78,9 @@ class Signals:
     sidebar: gr.JSON
     controls_set: gr.State
     redraw_due: gr.State
+    resolved: gr.JSON
+    move: gr.Number
+    overtaken: gr.Number
     tab_to_open: gr.Textbox
     address: gr.Textbox
 
@@ -88,9 +99,23 @@ def build_signals(tab: str, sidebar: list[object], seconds: int) -> Signals:
         sidebar=gr.JSON(sidebar, visible=False),
         controls_set=gr.State(0, time_to_live=seconds),
         redraw_due=gr.State(0, time_to_live=seconds),
+        resolved=gr.JSON(visible=False),
+        move=gr.Number(visible=False),
+        overtaken=gr.Number(visible=False),
         tab_to_open=gr.Textbox(visible="hidden", elem_id="open-tab", label="Tab to open", interactive=False),
         address=gr.Textbox(visible="hidden", elem_id="permalink", label="Permalink", interactive=False),
     )
+
+
+# The browser names each move that it sends, and forgets the name when the answer is there.
+NAME_MOVE = """
+(...held) => {
+  window.neuromergeMove = Date.now();
+  return [...held.slice(0, -1), window.neuromergeMove];
+}
+"""
+FORGET_MOVE = "() => { window.neuromergeMove = null; }"
+TELL_OVERTAKEN = "(told) => window.neuromergeMove ?? told"
 
 
 def stamp() -> int:

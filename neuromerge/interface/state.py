@@ -30,8 +30,8 @@ class TabState:
     """What one tab shows. Every field has a default: together they are the tab as a fresh page has it."""
 
 
-class Cell(NamedTuple):
-    """A cell of the heatmaps: one matrix of one layer."""
+class CellName(NamedTuple):
+    """The name of a cell of the heatmaps: one matrix of one layer."""
 
     layer: str
     matrix: str
@@ -106,11 +106,11 @@ def one_of(known: Callable[[Family], Iterable[str]]) -> Codec:
     return Codec(read)
 
 
-def _read_cell(text: str, family: Family) -> Cell:
+def _read_cell(text: str, family: Family) -> CellName:
     if not _CELL.fullmatch(text):
         raise SettingError("it must be of the form layer~matrix")
     layer, _, matrix = text.partition("~")
-    return Cell(layer, matrix)
+    return CellName(layer, matrix)
 
 
 def _read_number(text: str, family: Family) -> int:
@@ -120,6 +120,6 @@ def _read_number(text: str, family: Family) -> int:
 
 
 CELL = Codec(_read_cell, lambda cell: f"{cell[0]}~{cell[1]}")
-"""A `Cell` as ``layer~matrix``. Whether the family has it, only the workspace knows."""
+"""A `CellName` as ``layer~matrix``. Whether the family has it, only the workspace knows."""
 NEURON = Codec(_read_number)
 """The number of a neuron within its matrix."""

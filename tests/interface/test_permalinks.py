@@ -13,7 +13,7 @@ from neuromerge.errors import SettingError
 from neuromerge.exploration.results import SORTS
 from neuromerge.interface import permalinks
 from neuromerge.interface.permalinks import PageState
-from neuromerge.interface.state import Cell, TabState, linked, one_of
+from neuromerge.interface.state import CellName, TabState, linked, one_of
 from neuromerge.interface.tabs import STATES
 from neuromerge.interface.tabs.interference import InterferenceState
 from neuromerge.interface.tabs.neuron import NeuronState
@@ -49,8 +49,8 @@ def test_a_whole_page_comes_back(family: Any, families: Any) -> None:
         setting,
         pinned=make_setting(family, ["digits"], "ties", {}, seed=9),
         tab="neuron",
-        interference=InterferenceState("cosine", Cell("block 3", "q"), "strength"),
-        neuron=NeuronState(Cell("block 3", "q"), 17),
+        interference=InterferenceState("cosine", CellName("block 3", "q"), "strength"),
+        neuron=NeuronState(CellName("block 3", "q"), 17),
         zero_shot=ZeroShotState("flags"),
     )
     query = encode(state)
@@ -72,15 +72,15 @@ def test_a_link_of_the_first_version_opens_as_before(family: Any, families: Any)
         setting,
         pinned=make_setting(family, ["digits", "flags"], "ties", {}),
         tab="interference",
-        interference=InterferenceState("cosine", Cell("block 2", "fc1"), "strength"),
-        neuron=NeuronState(Cell("block 2", "fc1"), 17),
+        interference=InterferenceState("cosine", CellName("block 2", "fc1"), "strength"),
+        neuron=NeuronState(CellName("block 2", "fc1"), 17),
         zero_shot=ZeroShotState("flags"),
     )
 
 
 def test_of_two_tabs_with_one_name_the_open_one_decides(family: Any) -> None:
-    layer = InterferenceState(cell=Cell("block 3", "q"))
-    neuron = NeuronState(Cell("block 1", "fc1"), 17)
+    layer = InterferenceState(cell=CellName("block 3", "q"))
+    neuron = NeuronState(CellName("block 1", "fc1"), 17)
     setting = make_setting(family)
 
     def cell_and_neuron(tab: str) -> tuple[Any, Any]:
@@ -114,7 +114,7 @@ def test_an_empty_link_is_the_default_page(family: Any, families: Any) -> None:
     trim=st.none() | st.floats(0, 1, exclude_max=True),
     tab=st.sampled_from(("", *STATES)),
     measure=st.sampled_from([info.key for info in measures()]),
-    cell=st.sampled_from([None, Cell("stem", "patch"), Cell("block 11", "fc2")]),
+    cell=st.sampled_from([None, CellName("stem", "patch"), CellName("block 11", "fc2")]),
     neuron=st.none() | st.integers(0, 10**6),
     sort=st.sampled_from(SORTS),
     task=st.sampled_from(("", *TASKS)),
@@ -128,7 +128,7 @@ def test_every_state_comes_back(
     trim: float | None,
     tab: str,
     measure: str,
-    cell: Cell | None,
+    cell: CellName | None,
     neuron: int | None,
     sort: str,
     task: str,

@@ -22,7 +22,7 @@ from neuromerge.interface.moment import Changes
 from neuromerge.interface.session import Session, pin_label
 from neuromerge.merging import registry
 from neuromerge.merging.registry import AUTO, Hyperparameter, MergeMethod
-from neuromerge.settings.choices import DEFAULT_METHOD, PRESETS, make_setting
+from neuromerge.settings.choices import DEFAULT_METHOD, MAX_SEED, PRESETS, make_setting, quoted
 from neuromerge.settings.setting import Setting, Value
 
 FEATURED_PRESETS = ("auto", "plain_sum", "parallel_only", "orthogonal_only", "ties")
@@ -94,13 +94,13 @@ class Controls:
                 given[control.spec.name] = AUTO if automatic else values[control.widget]
         if not tasks:
             raise SettingError("No expert is chosen: tick at least one under Experts, or press All.")
-        return make_setting(self._family(values[self.family]), tasks, method, given, 0 if seed is None else seed)
+        return make_setting(self.family_called(values[self.family]), tasks, method, given, 0 if seed is None else seed)
 
     def updates(self, setting: Setting) -> Changes:
         """What shows `setting`; a control of another method stays as it is."""
         changes: Changes = {
             self.family: gr.update(value=setting.family),
-            self.tasks: gr.update(choices=task_choices(self._family(setting.family)), value=list(setting.tasks)),
+            self.tasks: gr.update(choices=task_choices(self.family_called(setting.family)), value=list(setting.tasks)),
             self.method: gr.update(value=setting.method),
             self.seed: gr.update(value=setting.seed),
         }
@@ -110,13 +110,20 @@ class Controls:
                 changes[control.auto] = gr.update(value=value == AUTO)
         return changes
 
-    def resolved(self, setting: Setting, summary: MergeSummary) -> Changes:
-        """What Auto came to, shown on the slider that it stands for."""
-        changes: Changes = {}
-        for control, value in self._used(setting):
-            if control.auto is not None and value == AUTO:
-                changes |= self._shown(control, AUTO, summary)
-        return changes
+    @property
+    def automatic(self) -> list[HyperparameterControl]:
+        """The controls that have an Auto switch."""
+        return [control for control in self.hyperparameters if control.auto is not None]
+
+    def resolved(self, setting: Setting, summary: MergeSummary) -> list[dict[str, float] | None]:
+        """What Auto came to, for each of `automatic`: what shall change of its slider; None where Auto is off."""
+        chosen = dict(setting.hyperparameters)
+        found: list[dict[str, float] | None] = []
+        for control in self.automatic:
+            automatic = control.method == setting.method and chosen[control.spec.name] == AUTO
+            value = auto_value(control.spec, summary) if automatic else None
+            found.append(None if value is None else slider_showing(control.spec, value))
+        return found
 
     def _used(self, setting: Setting) -> Iterator[tuple[HyperparameterControl, Value]]:
         """The controls of the setting's method, each with its value."""
@@ -126,13 +133,8 @@ class Controls:
 
     def titles(self, setting: Setting) -> dict[str, str]:
         """What people call each task of the setting's family."""
-        family = self._family(setting.family)
+        family = self.family_called(setting.family)
         return {task: short_title(family, task) for task in family.tasks}
-
-    @property
-    def auto_widgets(self) -> list[gr.components.Component]:
-        """The widgets whose value may follow from Auto."""
-        return [control.widget for control in self.hyperparameters if control.auto is not None]
 
     def comparison(self, value: Any, setting: Setting, session: Session) -> tuple[Setting | None, str]:
         """The baseline that the menu of comparisons stands for, and its label ("" for none)."""
@@ -144,26 +146,22 @@ class Controls:
                     return pinned, pin_label(pinned)
             return None, ""
         method = registry.get_method(value)
-        baseline = make_setting(self._family(setting.family), setting.tasks, method.name, {}, setting.seed)
+        baseline = make_setting(self.family_called(setting.family), setting.tasks, method.name, {}, setting.seed)
         return baseline, method.title
 
-    def _family(self, name: Any) -> Family:
-        try:
-            return self.families[name]
-        except (KeyError, TypeError):
-            raise SettingError(f"There is no model family {name!r}. Known: {', '.join(self.families)}.") from None
+    def family_called(self, name: Any) -> Family:
+        """The family of that name. Raises SettingError for an unknown one, and for what is no name."""
+        if not isinstance(name, str) or name not in self.families:
+            raise SettingError(f"There is no model family {quoted(name)}. Known: {', '.join(self.families)}.")
+        return self.families[name]
 
     @staticmethod
-    def _shown(control: HyperparameterControl, value: Any, summary: MergeSummary | None = None) -> Changes:
-        """What shows `value` on a control; a slider grows to hold a value beyond its usual range."""
+    def _shown(control: HyperparameterControl, value: Value) -> Changes:
+        """What shows `value` on a control. What Auto comes to is not known yet."""
         if value == AUTO:
-            value = auto_value(control.spec, summary)
-            if value is None:
-                return {}
+            return {}
         if isinstance(control.widget, gr.Slider):
-            low, high = slider_range(control.spec)
-            value = round(float(value), 4)
-            return {control.widget: gr.update(value=value, minimum=min(low, value), maximum=max(high, value))}
+            return {control.widget: gr.update(**slider_showing(control.spec, float(value)))}
         return {control.widget: gr.update(value=value)}
 
 
@@ -171,6 +169,13 @@ def auto_value(spec: Hyperparameter, summary: MergeSummary | None) -> float | No
     """What Auto came to for a parameter, as far as the summary says."""
     value = None if summary is None else summary.coefficients.get(spec.name)
     return value if value is not None and math.isfinite(value) else None
+
+
+def slider_showing(spec: Hyperparameter, value: float) -> dict[str, float]:
+    """What a slider needs to show `value`; it grows to hold one beyond its usual range."""
+    low, high = slider_range(spec)
+    value = round(value, 4)
+    return {"value": value, "minimum": min(low, value), "maximum": max(high, value)}
 
 
 def slider_range(spec: Hyperparameter) -> tuple[float, float]:
@@ -213,6 +218,14 @@ def method_rules() -> str:
     hidden.append(f"{unless(*(name for name, entry in registry.methods().items() if uses_chance(entry)))} .nm-seed")
     return f"{', '.join(hidden)} {{ display: none !important; }}"
 
+
+SHOW_RESOLVED = """
+(resolved, ...autos) => autos.map((on, place) => {
+  const shown = on && resolved ? resolved.shown[place] : null;
+  return { __type__: 'update', ...shown };
+})
+"""
+"""What Auto came to, on the sliders whose Auto is still on: a value may be typed while the server computes."""
 
 # In the browser, in step with the menu of methods.
 SHOW_METHOD = "(method) => { document.body.dataset.method = method; }"
@@ -299,6 +312,7 @@ def build_controls(families: Mapping[str, Family]) -> Controls:
             0,
             precision=0,
             minimum=0,
+            maximum=MAX_SEED,
             label="Seed",
             info="The same seed gives the same merge.",
             elem_id="seed",
@@ -366,6 +380,10 @@ def _hyperparameter_control(method: MergeMethod, spec: Hyperparameter) -> Hyperp
         widget = gr.Slider(low, high, value=start, step=step, **common)
         if spec.auto:
             auto = gr.Checkbox(
-                spec.default == AUTO, label="Auto", elem_id=f"{identity}-auto", container=False, elem_classes="nm-auto"
+                spec.default == AUTO,
+                label=f"Auto {spec.label}",
+                elem_id=f"{identity}-auto",
+                container=False,
+                elem_classes="nm-auto",
             )
     return HyperparameterControl(method.name, spec, widget, auto)

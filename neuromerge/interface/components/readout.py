@@ -10,6 +10,13 @@ from neuromerge.figures.accuracy import averages, mean_accuracy, points
 from neuromerge.settings.choices import describe
 from neuromerge.settings.setting import Setting
 
+STALE_RULES = """
+body:has(#readout .nm-readout-empty) #tabs :is(.nm-view, .nm-table, .nm-cards, .nm-caption, .nm-codes) {
+  opacity: 0.4; filter: grayscale(1);
+}
+"""
+"""CSS: where there is no merge to show, what is left of another one is grey."""
+
 SPLIT_NAMES = {"quick": "Quick look", "validation": "Validation", "test": "Final test"}
 SPLIT_HINTS = {
     "quick": "A fixed, class-balanced part of the validation images; the whole split follows when you stop.",

@@ -192,9 +192,9 @@ class Tour:
             events.listen(trigger, partial(self.show, place), outputs, extra=chosen, lasting=True)
 
     def show(self, place: int, moment: Moment) -> Changes:
-        """Set the page for a step, whatever it showed before."""
+        """Set the page for a step, whatever else it shows."""
         controls, stop = self.page.controls, STOPS[place]
-        family = controls.families.get(moment.value(controls.family)) or next(iter(controls.families.values()))
+        family = controls.family_called(moment.value(controls.family))
         ticked = [task for task in moment.value(controls.tasks) or () if task in family.experts]
         setting = stop.setting(family, ticked or list(family.default_tasks or family.experts))
         return {

@@ -11,7 +11,8 @@ from pathlib import Path
 import gradio as gr
 
 from neuromerge.errors import SettingError, StorageError
-from neuromerge.exploration.export import script
+from neuromerge.exploration.export import RECIPE, SCRIPT, script
+from neuromerge.interface.components.download import download_link
 from neuromerge.interface.events import Events
 from neuromerge.interface.moment import Changes, Moment
 from neuromerge.interface.page import Page
@@ -67,22 +68,32 @@ class ExportTab(Tab[TabState]):
             elem_id="export-link",
         )
         with gr.Row(elem_classes="nm-codes"):
-            self.recipe = gr.Code(
-                language="yaml",
-                label="Recipe: neuromerge merge recipe.yaml --out merged",
-                interactive=False,
-                elem_id="recipe",
-                min_width=280,
-            )
-            self.script = gr.Code(language="python", label="Python", interactive=False, elem_id="script", min_width=280)
-        self.outputs = [self.recipe, self.script, self.link, self.note, self.file]
+            with gr.Column(min_width=280):
+                self.recipe = gr.Code(
+                    language="yaml",
+                    label=f"Recipe: neuromerge merge {RECIPE} --out merged",
+                    interactive=False,
+                    elem_id="recipe",
+                    buttons=["copy"],
+                )
+                self.save_recipe = gr.HTML("", elem_id="save-recipe")
+            with gr.Column(min_width=280):
+                self.script = gr.Code(
+                    language="python", label="Python", interactive=False, elem_id="script", buttons=["copy"]
+                )
+                self.save_script = gr.HTML("", elem_id="save-script")
+        texts = [self.recipe, self.save_recipe, self.script, self.save_script]
+        self.outputs = [*texts, self.link, self.note, self.file]
 
     def draw(self, moment: Moment) -> Changes:
         """The texts of the present setting; a file prepared for another setting is withdrawn."""
         recipe = recipe_of(moment.setting, self.page.controls.families[moment.setting.family])
+        text, code = dump_recipe(recipe), script(recipe)
         changes: Changes = {
-            self.recipe: dump_recipe(recipe),
-            self.script: script(recipe),
+            self.recipe: text,
+            self.save_recipe: download_link(text, RECIPE, "application/yaml", f"Save {RECIPE}"),
+            self.script: code,
+            self.save_script: download_link(code, SCRIPT, "text/x-python", f"Save {SCRIPT}"),
             self.link: self.page.permalink(moment),
         }
         # Not by an input: a drawing that left the browser before the file was ready may come back after it.

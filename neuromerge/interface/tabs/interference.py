@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 from dataclasses import dataclass, replace
 
 import gradio as gr
@@ -17,7 +18,7 @@ from neuromerge.interface.components.text import LATEX
 from neuromerge.interface.events import Events
 from neuromerge.interface.moment import Changes, Moment
 from neuromerge.interface.plotly_view import PlotlyView, read_pick
-from neuromerge.interface.state import CELL, Cell, TabState, linked, one_of
+from neuromerge.interface.state import CELL, CellName, TabState, linked, one_of
 from neuromerge.interface.tab import Tab
 from neuromerge.interface.tabs.neuron import NeuronTab
 from neuromerge.merging.measures import Measure, get_measure, measures
@@ -31,7 +32,7 @@ class InterferenceState(TabState):
     """The measure of the heatmap, the cell that is open below it (None: none), and the order of its neurons."""
 
     measure: str = linked("measure", measures()[0].key, one_of(lambda family: (info.key for info in measures())))
-    cell: Cell | None = linked("cell", None, CELL, of_family=True)
+    cell: CellName | None = linked("cell", None, CELL, of_family=True)
     sort: str = linked("sort", SORTS[0], one_of(lambda family: SORTS))
 
 
@@ -79,7 +80,7 @@ class InterferenceTab(Tab[InterferenceState]):
                 elem_classes="nm-pills",
                 min_width=320,
             )
-        self.caption = gr.HTML(layer_caption(None), elem_id="layer-caption")
+        self.caption = gr.HTML("", elem_id="layer-caption")
         self.neurons = PlotlyView(message(NOTHING_OPEN), label="Neurons by tasks", height=280, elem_id="layer-neurons")
         with gr.Row(elem_classes="nm-figures"):
             self.cosines = PlotlyView(message(""), label="Cosines between tasks", height=300, elem_id="layer-cosines")
@@ -123,13 +124,13 @@ class InterferenceTab(Tab[InterferenceState]):
                 **self.hold(replace(state, cell=None)),
                 self.layer: gr.update(choices=list(heatmap.rows), value=None),
                 self.matrix: gr.update(choices=[], value=None),
-                self.caption: layer_caption(None),
+                self.caption: missing_caption(state.cell),
                 self.neurons: message(NOTHING_OPEN),
                 **dict.fromkeys((self.cosines, self.alpha, self.contested), message("")),
                 self.contested_table: "",
             }
         row, column = place
-        cell = Cell(heatmap.rows[row], heatmap.columns[column])
+        cell = CellName(heatmap.rows[row], heatmap.columns[column])
         detail = moment.workspace.layer(cell, state.sort)
         titles = self.page.controls.titles(moment.setting)
         return {
@@ -177,6 +178,8 @@ class InterferenceTab(Tab[InterferenceState]):
         """Open the cell chosen from the menus; a layer without that matrix opens at its first one."""
         heatmap = moment.workspace.heatmap(self.shown(moment).measure)
         layer, matrix = moment.value(self.layer), moment.value(self.matrix)
+        if not layer:
+            return {}  # the menu was only looked at
         if layer not in heatmap.rows:
             raise SettingError(f"There is no layer {layer!r}. It can be: {', '.join(heatmap.rows)}.")
         row = heatmap.rows.index(layer)
@@ -185,7 +188,7 @@ class InterferenceTab(Tab[InterferenceState]):
         return self._show(moment, heatmap, row, heatmap.columns.index(matrix))
 
     def _show(self, moment: Moment, heatmap: Heatmap, row: int, column: int) -> Changes:
-        state = replace(self.shown(moment), cell=Cell(heatmap.rows[row], heatmap.columns[column]))
+        state = replace(self.shown(moment), cell=CellName(heatmap.rows[row], heatmap.columns[column]))
         moment = moment.showing(self.key, state)
         return {
             self.heatmap: self._draw_map(moment, heatmap)[self.heatmap],
@@ -219,7 +222,7 @@ def explanation(info: Measure) -> str:
     return f"{info.sentence} Range: {low} to {high}. {moves}\n\n$${info.formula}$$"
 
 
-def place_of(heatmap: Heatmap, cell: Cell | None) -> tuple[int, int] | None:
+def place_of(heatmap: Heatmap, cell: CellName | None) -> tuple[int, int] | None:
     """Row and column of a cell; None where none is open or this family has no such cell."""
     if cell is None or cell.layer not in heatmap.rows:
         return None
@@ -233,10 +236,15 @@ def present(heatmap: Heatmap, row: int) -> list[str]:
     return [column for column, missing in zip(heatmap.columns, absent, strict=True) if not missing]
 
 
-def layer_caption(detail: LayerDetail | None) -> str:
-    """One line above the figures of the open layer."""
-    if detail is None:
+def missing_caption(cell: CellName | None) -> str:
+    """One line where no layer is open: why the one that was asked for is not."""
+    if cell is None:
         return ""
+    return f"<p class='nm-caption'>This family has no {html.escape(cell.matrix)} in {html.escape(cell.layer)}.</p>"
+
+
+def layer_caption(detail: LayerDetail) -> str:
+    """One line above the figures of the open layer."""
     if detail.kind == "pointwise":
         return (
             f"<p class='nm-caption'><b>{detail.layer} · {detail.matrix}</b>: {detail.neurons:,} single numbers "

@@ -13,9 +13,10 @@ from neuromerge.figures import neuron as neuron_figures
 from neuromerge.interface.components.tables import number, table
 from neuromerge.interface.components.text import LATEX
 from neuromerge.interface.events import Events
+from neuromerge.interface.guard import warn
 from neuromerge.interface.moment import Changes, Moment
 from neuromerge.interface.plotly_view import PlotlyView
-from neuromerge.interface.state import CELL, NEURON, Cell, TabState, linked
+from neuromerge.interface.state import CELL, NEURON, CellName, TabState, linked
 from neuromerge.interface.tab import Tab
 
 MEASURE = "energy_share"
@@ -38,7 +39,7 @@ class NeuronState(TabState):
     the singular directions; `images` is the task whose pictures give the inputs, "" the first one.
     """
 
-    cell: Cell | None = linked("cell", None, CELL, of_family=True)
+    cell: CellName | None = linked("cell", None, CELL, of_family=True)
     index: int | None = linked("n", None, NEURON, of_family=True, beside="cell")
     direction: int = 0
     images: str = ""
@@ -96,7 +97,13 @@ class NeuronTab(Tab[NeuronState]):
     # ------------------------------------------------------------------------------------------- drawing
     def draw(self, moment: Moment) -> Changes:
         """The open neuron; at first a contested one from the middle of the network."""
-        changes = self._draw(moment)
+        try:
+            changes = self._draw(moment)
+        except SettingError as error:
+            if self.shown(moment).index is None:
+                raise
+            warn(str(error))  # a neuron of a link or of another family: its matrix has none of that number
+            return self._show(moment, replace(self.shown(moment), index=None))
         if changes[self.held].index == self.shown(moment).index:
             del changes[self.index]  # somebody may be typing another number into it
         return changes
@@ -130,19 +137,21 @@ class NeuronTab(Tab[NeuronState]):
         """The state with a neuron that exists: the one asked for, or the most contested one of its matrix."""
         state = self.shown(moment)
         usable = [name for name in heatmap.rows if neuron_matrices(heatmap, name)]
-        layer, matrix = state.cell or Cell("", "")
+        layer, matrix = state.cell or CellName("", "")
         if layer not in usable:
             layer = usable[len(usable) // 2]
         matrices = neuron_matrices(heatmap, layer)
         if matrix not in matrices:
             matrix = "fc1" if "fc1" in matrices else matrices[0]
-        cell = Cell(layer, matrix)
-        index = self._contested(moment, cell)[0] if state.index is None else state.index
+        cell = CellName(layer, matrix)
+        index = state.index if state.cell in (None, cell) else None
+        if index is None:
+            index = self._contested(moment, cell)[0]
         titles = self.page.controls.titles(moment.setting)
         images = state.images if state.images in titles else next(iter(titles), "")
         return replace(state, cell=cell, index=index, images=images)
 
-    def _contested(self, moment: Moment, cell: Cell) -> list[int]:
+    def _contested(self, moment: Moment, cell: CellName) -> list[int]:
         detail = moment.workspace.layer(cell, "contested")
         return [neuron.index for neuron in detail.contested] or [0]
 
@@ -156,13 +165,15 @@ class NeuronTab(Tab[NeuronState]):
         events.listen(self.contested.click, self.next_contested, shown, lasting=True)
         events.listen([menu.input for menu in looks], self.look, shown, extra=looks, lasting=True)
 
-    def go(self, moment: Moment, cell: Cell, index: int) -> Changes:
+    def go(self, moment: Moment, cell: CellName, index: int) -> Changes:
         """Another neuron, for when the tab is opened."""
         return self.hold(replace(self.shown(moment), cell=cell, index=index))
 
     def choose(self, moment: Moment) -> Changes:
         """Another layer or matrix, at its most contested neuron."""
-        cell = Cell(moment.value(self.layer), moment.value(self.matrix))
+        if not moment.value(self.layer):
+            return {}  # the menu was only looked at
+        cell = CellName(moment.value(self.layer), moment.value(self.matrix))
         return self._show(moment, replace(self.shown(moment), cell=cell, index=None))
 
     def choose_index(self, moment: Moment) -> Changes:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import html
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -16,6 +15,7 @@ from neuromerge.errors import Cancelled, LimitError, SettingError
 from neuromerge.evaluation.families import Family
 from neuromerge.figures import tuning
 from neuromerge.figures.figure import message
+from neuromerge.interface.components.download import download_link
 from neuromerge.interface.events import Events
 from neuromerge.interface.moment import Changes, Moment
 from neuromerge.interface.page import Page
@@ -297,11 +297,11 @@ def trial_rows(trials: Sequence[Trial]) -> str:
         + f"<td>{trial.seconds:.1f} s</td><td><button type='button' data-row='{place}'>Apply</button></td></tr>"
         for place, trial in complete[:SHOWN_ROWS]
     )
-    data = base64.b64encode(trials_to_csv(trials).encode()).decode("ascii")
+    save = download_link(trials_to_csv(trials), "trials.csv", "text/csv", "Save all as CSV")
     return (
         f"<div class='nm-scroll' tabindex='0'><table class='nm-table nm-trials'>"
         f"<caption>{len(complete)} setting{'s' if len(complete) != 1 else ''}, best first. "
-        f"<a download='trials.csv' href='data:text/csv;base64,{data}'>Save all as CSV</a></caption><thead><tr>"
+        f"{save}</caption><thead><tr>"
         f"<th scope='col'>Setting</th><th scope='col'>Mean validation accuracy</th>{head}<th scope='col'>Time</th>"
         f"<th scope='col'><span class='nm-alt'>Apply</span></th></tr></thead><tbody>{body}</tbody></table></div>"
     )
