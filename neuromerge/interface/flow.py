@@ -42,9 +42,15 @@ from neuromerge.progress import UNATTENDED
 REST_SECONDS = 0.6
 """How long a control must be still before the whole split is measured."""
 
-# On a phone the controls are a sheet over the lower half of the screen: it starts closed, so that the page is seen.
-CLOSE_SIDEBAR_ON_PHONES = """
+# Gradio calls the reset button of every slider alike. On a phone the controls are a sheet over the lower half of
+# the screen: it starts closed, so that the page is seen.
+SET_UP = """
 () => {
+  for (const button of document.querySelectorAll('.sidebar .reset-button')) {
+    const slider = button.closest('.block')?.querySelector('input[type=range]');
+    const label = slider?.getAttribute('aria-label')?.replace('range slider for ', '');
+    if (label) { button.setAttribute('aria-label', `Reset ${label}`); }
+  }
   if (window.innerWidth < 768) {
     const close = () => {
       const button = document.querySelector('.sidebar.open .toggle-button');
@@ -114,7 +120,7 @@ class Flow:
             *(component for tab in page.tabs for component in tab.inputs),
             *self.scores,
         ]
-        load = events.attach(demo.load, self.open_page, [], opened, js=CLOSE_SIDEBAR_ON_PHONES)
+        load = events.attach(demo.load, self.open_page, [], opened, js=SET_UP)
         self._then_rest(events, load)
         events.in_browser(signals.tab_to_open.change, [signals.tab_to_open], [], OPEN_TAB)
         demo.unload(self.close_page)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -145,7 +146,8 @@ class FakeWorkspace:
         self, setting: Setting, layer: str, matrix: str, sort: str = "contested", job: Job = UNATTENDED
     ) -> LayerDetail:
         job.check()
-        if np.isnan(self.heatmap(setting, measures()[0].key).orthogonal[ROWS.index(layer), COLUMNS.index(matrix)]):
+        present = ~np.isnan(FakeWorkspace.heatmap(self, setting, measures()[0].key).orthogonal)
+        if layer not in ROWS or matrix not in COLUMNS or not present[ROWS.index(layer), COLUMNS.index(matrix)]:
             raise SettingError(f"The family has no cell {layer} / {matrix}.")
         random = _random(layer, matrix, setting.tasks)
         count = len(setting.tasks)
@@ -282,6 +284,75 @@ class FakeWorkspace:
         written = Path(directory) / "model.safetensors"
         written.write_bytes(b"weights")
         return (written,)
+
+
+class SlowWorkspace(FakeWorkspace):
+    """Scores, heatmaps and close-ups take many steps while `slow` is set.
+
+    It counts the steps that were begun, and notes the answers that were finished.
+    """
+
+    most = 200
+    seconds = 0.02
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.slow = threading.Event()
+        self.under_way = threading.Event()
+        self.steps = 0
+        self.finished: list[tuple[str, Setting]] = []
+
+    def begin(self) -> None:
+        """From now on everything is slow, and counted from 0."""
+        self.finished.clear()
+        self.steps = 0
+        self.under_way.clear()
+        self.slow.set()
+
+    def _work(self, what: str, setting: Setting, job: Job) -> None:
+        pause = threading.Event()
+        steps, seconds = (self.most, self.seconds) if self.slow.is_set() else (1, 0.0)
+        for _ in range(steps):
+            job.check()
+            self.steps += 1
+            self.under_way.set()
+            pause.wait(seconds)
+        self.finished.append((what, setting))
+
+    def board(
+        self,
+        setting: Setting,
+        split: str = "quick",
+        pinned: Setting | None = None,
+        previous: Setting | None = None,
+        *,
+        pinned_label: str = "",
+        job: Job = UNATTENDED,
+    ) -> AccuracyBoard:
+        self._work("board", setting, job)
+        return super().board(setting, split, pinned, previous, pinned_label=pinned_label, job=job)
+
+    def heatmap(self, setting: Setting, key: str, job: Job = UNATTENDED) -> Heatmap:
+        self._work("heatmap", setting, job)
+        return super().heatmap(setting, key, job)
+
+    def layer(
+        self, setting: Setting, layer: str, matrix: str, sort: str = "contested", job: Job = UNATTENDED
+    ) -> LayerDetail:
+        self._work("layer", setting, job)
+        return super().layer(setting, layer, matrix, sort, job)
+
+    def neuron(
+        self,
+        setting: Setting,
+        layer: str,
+        matrix: str,
+        index: int,
+        image_task: str | None = None,
+        job: Job = UNATTENDED,
+    ) -> NeuronDetail:
+        self._work("neuron", setting, job)
+        return super().neuron(setting, layer, matrix, index, image_task, job)
 
 
 def loader(workspace: Explorer | None = None) -> WorkspaceLoader:

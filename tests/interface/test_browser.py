@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlparse
@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from tests.interface import fakes
-from tests.interface.conftest import Visitor
+from tests.interface.conftest import Visitor, serving
 
 pytestmark = pytest.mark.browser
 expect = pytest.importorskip("playwright.sync_api").expect
@@ -412,6 +412,60 @@ def test_a_sample_can_be_filtered_turned_and_used(visitor: Visitor) -> None:
     expect(page.locator("#own-picture img")).to_be_visible()
 
 
+@pytest.mark.parametrize("cell", ["stem~bias", "head~fc1", "attic~q"])
+def test_a_link_to_a_cell_that_is_not_there_says_so_and_the_page_goes_on(visitor: Visitor, cell: str) -> None:
+    page = visitor.open(f"tab=interference&cell={cell}&n=7")
+    visitor.drawn("interference")
+    expect(page.locator("#layer-caption")).to_contain_text("This family has no")
+    drawn = page.locator("#interference .nm-view").get_attribute("data-drawn")
+    press(visitor.slider(ORTHOGONAL), "ArrowRight", 3)
+    expect(page.locator("#interference .nm-view")).not_to_have_attribute("data-drawn", drawn)
+    expect(page.locator(".nm-score-label small")).to_contain_text("lambda_orthogonal")
+    visitor.tab("Neuron")
+    visitor.drawn("neuron-plane")
+
+
+def test_a_link_to_a_neuron_that_is_not_there_opens_another_one(visitor: Visitor) -> None:
+    page = visitor.open("tab=neuron&cell=block 2~fc1&n=5000")
+    expect(toast(page)).to_contain_text("neurons 0 to 191")
+    expect(page.locator("#neuron-caption")).to_contain_text("block 2 · fc1")
+    visitor.drawn("neuron-plane")
+    press(visitor.slider(ORTHOGONAL), "ArrowRight", 3)
+    expect(page.locator(".nm-score-label small")).to_contain_text("lambda_orthogonal")
+
+
+def test_a_menu_that_is_only_looked_at_says_nothing(visitor: Visitor) -> None:
+    page = visitor.open(tab="Interference")
+    visitor.drawn("interference")
+    for menu in ("#layer input", "#matrix input"):
+        page.locator(menu).focus()
+        page.locator(menu).blur()
+    page.wait_for_timeout(1500)
+    assert not page.locator(".toast-body").count()
+
+
+def test_controls_of_one_kind_have_names_of_their_own(visitor: Visitor) -> None:
+    page = visitor.open()
+    for kind in (".nm-auto input", ".reset-button"):
+        names = [
+            node.evaluate("node => node.getAttribute('aria-label') || node.closest('label').textContent.trim()")
+            for node in page.locator(f"#controls {kind}, .sidebar {kind}").all()
+            if node.is_visible()
+        ]
+        assert len(names) >= 3, kind
+        assert len(set(names)) == len(names), names
+
+
+def test_what_is_left_of_another_merge_is_grey(visitor: Visitor) -> None:
+    page = visitor.open()
+    visitor.drawn("accuracy-bars")
+    expect(page.locator("#accuracy-bars .nm-view")).to_have_css("opacity", "1")
+    page.locator("#no-tasks").click()
+    expect(page.locator("#accuracy-bars .nm-view")).to_have_css("opacity", "0.4")
+    page.locator("#all-tasks").click()
+    expect(page.locator("#accuracy-bars .nm-view")).to_have_css("opacity", "1")
+
+
 # ----------------------------------------------------------------------------- neuron, tour, tune, export
 def test_a_contested_neuron_opens_its_own_tab(visitor: Visitor) -> None:
     page = visitor.open("tab=interference&cell=block 2~fc1")
@@ -492,6 +546,62 @@ def test_a_prepared_checkpoint_stays_until_the_setting_is_another(visitor: Visit
     press(visitor.slider(ORTHOGONAL), "ArrowRight")
     expect(page.locator("#download-checkpoint")).to_be_disabled()
     expect(note).not_to_contain_text("is ready")
+
+
+def test_recipe_and_script_are_saved_under_their_names(visitor: Visitor) -> None:
+    page = visitor.open(tab="Export")
+    for link, name in (("#save-recipe a", "recipe.yaml"), ("#save-script a", "reproduce.py")):
+        with page.expect_download() as download:
+            page.locator(link).click()
+        assert download.value.suggested_filename == name
+    assert not page.locator(".nm-codes [download^=file]").count()
+
+
+# ---------------------------------------------------------------------------------------------- a slow engine
+@pytest.fixture
+def slow(chromium: Any) -> Iterator[tuple[Visitor, fakes.SlowWorkspace]]:
+    """A visitor of a page whose workspace can be made slow."""
+    workspace, family = fakes.SlowWorkspace(), fakes.family()
+    with serving(fakes.loader(workspace), {family.name: family}) as address:
+        visitor = Visitor(chromium, address)
+        yield visitor, workspace
+        visitor.context.close()
+        assert visitor.complaints == []
+
+
+def test_a_move_that_is_overtaken_stops_at_once(slow: tuple[Visitor, fakes.SlowWorkspace]) -> None:
+    visitor, workspace = slow
+    page = visitor.open(tab="Interference")
+    visitor.drawn("interference")
+    settled(page)
+    workspace.begin()
+    visitor.slider(ORTHOGONAL).fill("1")
+    assert workspace.under_way.wait(60)
+    workspace.slow.clear()  # for what follows; what is under way goes on as it began
+    visitor.slider(ORTHOGONAL).fill("3")
+    expect(page.locator(".nm-score-label small")).to_contain_text("lambda_orthogonal 3")
+    assert workspace.steps < workspace.most
+    assert {setting.value("lambda_orthogonal") for _, setting in workspace.finished} == {3.0}
+
+
+def test_what_is_typed_while_auto_is_being_found_stays(slow: tuple[Visitor, fakes.SlowWorkspace]) -> None:
+    visitor, workspace = slow
+    page = visitor.open()
+    settled(page)
+    number = page.locator(f"#{ORTHOGONAL} input[type=number]")
+    workspace.begin()
+    visitor.slider(TRIM).fill("0.5")
+    assert workspace.under_way.wait(60)
+    workspace.slow.clear()
+    number.click()
+    number.press("Control+a")
+    number.press_sequentially("3.1", delay=60)
+    expect(page.locator(".nm-score-label small")).to_contain_text("lambda_orthogonal 3.1")
+    expect(number).to_have_value("3.1")
+    press(visitor.slider(PARALLEL), "ArrowRight")
+    expect(page.locator(".nm-score-label small")).to_contain_text("lambda_parallel 0.01")
+    expect(page.locator(".nm-score-label small")).to_contain_text("lambda_orthogonal 3.1")
+    expect(number).to_have_value("3.1")
 
 
 # ---------------------------------------------------------------------------------------------- endurance

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,74 +15,27 @@ from neuromerge.benchmarks.load import ORTHOGONAL, Client
 from neuromerge.deployment import Limits
 from neuromerge.errors import Cancelled
 from neuromerge.exploration.protocol import Explorer
-from neuromerge.exploration.results import Heatmap, LayerDetail, NeuronDetail
 from neuromerge.interface.app import lay_out
 from neuromerge.interface.moment import BoundWorkspace
 from neuromerge.interface.page import Page
 from neuromerge.interface.state import CellName
 from neuromerge.interface.tabs.interference import InterferenceState
-from neuromerge.progress import UNATTENDED, Job
+from neuromerge.progress import Job
 from neuromerge.settings.choices import make_setting
-from neuromerge.settings.setting import Setting
 from tests.interface import fakes
 from tests.interface.conftest import serving
 
 FAMILY = fakes.family()
 FAMILIES = {FAMILY.name: FAMILY}
-STEPS = 200
-STEP_SECONDS = 0.02
-
-
-class SlowWorkspace(fakes.FakeWorkspace):
-    """Heatmaps and close-ups take many steps; it counts those that were begun and those that were finished."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.slow = threading.Event()
-        self.under_way = threading.Event()
-        self.steps = 0
-        self.finished: list[tuple[str, Setting]] = []
-
-    def _work(self, what: str, setting: Setting, job: Job) -> None:
-        pause = threading.Event()
-        steps, seconds = (STEPS, STEP_SECONDS) if self.slow.is_set() else (1, 0.0)
-        for _ in range(steps):
-            job.check()
-            self.steps += 1
-            self.under_way.set()
-            pause.wait(seconds)
-        self.finished.append((what, setting))
-
-    def heatmap(self, setting: Setting, key: str, job: Job = UNATTENDED) -> Heatmap:
-        self._work("heatmap", setting, job)
-        return super().heatmap(setting, key, job)
-
-    def layer(
-        self, setting: Setting, layer: str, matrix: str, sort: str = "contested", job: Job = UNATTENDED
-    ) -> LayerDetail:
-        self._work("layer", setting, job)
-        return super().layer(setting, layer, matrix, sort, job)
-
-    def neuron(
-        self,
-        setting: Setting,
-        layer: str,
-        matrix: str,
-        index: int,
-        image_task: str | None = None,
-        job: Job = UNATTENDED,
-    ) -> NeuronDetail:
-        self._work("neuron", setting, job)
-        return super().neuron(setting, layer, matrix, index, image_task, job)
 
 
 @pytest.fixture
-def slow() -> SlowWorkspace:
-    return SlowWorkspace()
+def slow() -> fakes.SlowWorkspace:
+    return fakes.SlowWorkspace()
 
 
 @pytest.fixture
-def client(slow: SlowWorkspace) -> Iterator[Client]:
+def client(slow: fakes.SlowWorkspace) -> Iterator[Client]:
     with serving(fakes.loader(slow), FAMILIES) as address:
         client = Client(address)
         client.load()
@@ -93,18 +45,15 @@ def client(slow: SlowWorkspace) -> Iterator[Client]:
 
 @pytest.mark.parametrize("tab", ["tab-interference", "tab-neuron"])
 def test_a_heatmap_of_an_overtaken_move_is_not_computed_to_its_end(
-    client: Client, slow: SlowWorkspace, tab: str
+    client: Client, slow: fakes.SlowWorkspace, tab: str
 ) -> None:
     client.fire(tab, "select")
-    slow.finished.clear()
-    slow.under_way.clear()
-    slow.steps = 0
-    slow.slow.set()
+    slow.begin()
     client.move_on(ORTHOGONAL, 1.0)
     assert slow.under_way.wait(20)
     slow.slow.clear()  # for the second move; the first one goes on as it began
     assert client.move(ORTHOGONAL, 2.0) == []
-    assert slow.steps < STEPS
+    assert slow.steps < slow.most
     assert {setting.value("lambda_orthogonal") for _, setting in slow.finished} == {2.0}
     assert "lambda_orthogonal 2" in str(client.value("readout"))
 
