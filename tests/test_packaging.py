@@ -101,13 +101,12 @@ def test_the_environment_is_read_in_one_place() -> None:
 
 
 def test_the_example_of_the_api_runs(capsys) -> None:
-    from neuromerge.interface.engine import Engine
-
     from neuromerge.evaluation.families import families
+    from neuromerge.interface.loader import WorkspaceLoader
     from tests.interface.conftest import serving
 
     (example,) = (block for block in code_blocks("python") if "gradio_client" in block)
-    with serving(Engine(), families(), Limits()) as address:
+    with serving(WorkspaceLoader(), families(), Limits()) as address:
         exec(compile(example.replace("http://127.0.0.1:7860", address), "README.md", "exec"), {})
     assert "'digits'" in capsys.readouterr().out
 

@@ -22,8 +22,8 @@ from neuromerge.interface.moment import Changes
 from neuromerge.interface.session import Session, pin_label
 from neuromerge.merging import registry
 from neuromerge.merging.registry import AUTO, Hyperparameter, MergeMethod
-from neuromerge.settings.choices import DEFAULT_METHOD, MAX_SEED, PRESETS, make_setting, quoted
-from neuromerge.settings.setting import Setting, Value
+from neuromerge.settings.choices import DEFAULT_METHOD, PRESETS, make_setting, quoted
+from neuromerge.settings.setting import MAX_SEED, Setting, Value
 
 FEATURED_PRESETS = ("auto", "plain_sum", "parallel_only", "orthogonal_only", "ties")
 FIRST_COMPARISON = "task_arithmetic"
