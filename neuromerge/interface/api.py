@@ -19,6 +19,8 @@ from neuromerge.evaluation.families import Family
 from neuromerge.interface.components.pictures import read_picture
 from neuromerge.interface.loader import WorkspaceLoader
 from neuromerge.interface.typed import check_class_names, check_template
+from neuromerge.merging import registry
+from neuromerge.merging.measures import measures
 from neuromerge.settings.choices import DEFAULT_METHOD, make_setting
 from neuromerge.settings.setting import Setting
 
@@ -46,7 +48,7 @@ def add_api(loader: WorkspaceLoader, families: Mapping[str, Family], limits: Lim
 
         Args:
             tasks: names of the experts to merge, such as ["digits", "flags"]; none means all of them.
-            method: neuromerging, task_arithmetic, ties, dare, average, pcb, consensus, tsv_m or iso_c.
+            method: one of METHODS.
             parameters: the method's own, such as {"trim_ratio": 0.8, "lambda_orthogonal": "auto"}.
             seed: for methods that use chance.
             family: which base model and experts; empty for the bundled family.
@@ -83,7 +85,7 @@ def add_api(loader: WorkspaceLoader, families: Mapping[str, Family], limits: Lim
 
         Args:
             tasks: names of the experts to merge; none means all of them.
-            method: a merge method, such as neuromerging or ties.
+            method: one of METHODS.
             parameters: the method's own, such as {"trim_ratio": 0.8}.
             split: quick (a small fixed part of validation), validation, or test.
             seed: for methods that use chance.
@@ -120,9 +122,9 @@ def add_api(loader: WorkspaceLoader, families: Mapping[str, Family], limits: Lim
         """Where in the network the tasks interfere: one measure for every matrix of every layer.
 
         Args:
-            measure: retention, applied_change, energy_share, cancellation, cosine, sign_conflict or election_margin.
+            measure: one of MEASURES.
             tasks: names of the experts to merge; none means all of them.
-            method: a merge method.
+            method: one of METHODS.
             parameters: the method's own.
             seed: for methods that use chance.
             family: which base model and experts; empty for the bundled family.
@@ -161,7 +163,7 @@ def add_api(loader: WorkspaceLoader, families: Mapping[str, Family], limits: Lim
             class_names: at least two names to choose from.
             prompt: a sentence with {} where the class name goes.
             tasks: names of the experts to merge; none means all of them.
-            method: a merge method.
+            method: one of METHODS.
             parameters: the method's own.
             seed: for methods that use chance.
             family: which base model and experts; empty for the bundled family.
@@ -177,7 +179,10 @@ def add_api(loader: WorkspaceLoader, families: Mapping[str, Family], limits: Lim
         answers = loader.workspace().classify(setting, picture, names, check_template(prompt, limits))
         return {answer.model: dict(zip(answer.labels, answer.probabilities, strict=True)) for answer in answers}
 
+    known = {"METHODS": registry.methods(), "MEASURES": [measure.key for measure in measures()]}
     for function in (merge_summary, accuracy, interference, classify):
+        for word, names in known.items():
+            function.__doc__ = (function.__doc__ or "").replace(word, ", ".join(names))
         gr.api(
             _told(function), api_name=function.__name__, concurrency_limit=limits.heavy_workers, concurrency_id="heavy"
         )

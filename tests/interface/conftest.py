@@ -26,9 +26,16 @@ LIMITS = Limits(max_upload_bytes=300_000, max_pixels=250_000, max_classes=20)
 def serving(loader: WorkspaceLoader, families: Mapping[str, Family] | None, limits: Limits = LIMITS) -> Iterator[str]:
     """The page, served on this machine while the context lasts; its address."""
     from neuromerge.interface.app import build
+
+    with served(build(loader, families, limits), limits) as address:
+        yield address
+
+
+@contextlib.contextmanager
+def served(demo: Any, limits: Limits = LIMITS) -> Iterator[str]:
+    """A page that is built already, served on this machine while the context lasts; its address."""
     from neuromerge.interface.launch import server_options
 
-    demo = build(loader, families, limits)
     _, address, _ = demo.launch(prevent_thread_lock=True, quiet=True, **server_options(limits))
     try:
         yield address

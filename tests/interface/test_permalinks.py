@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 from urllib.parse import parse_qs, parse_qsl
 
@@ -13,7 +13,7 @@ from neuromerge.errors import SettingError
 from neuromerge.exploration.results import SORTS
 from neuromerge.interface import permalinks
 from neuromerge.interface.permalinks import PageState
-from neuromerge.interface.state import CellName, TabState, linked, one_of
+from neuromerge.interface.state import CellName, TabState
 from neuromerge.interface.tabs import STATES
 from neuromerge.interface.tabs.interference import InterferenceState
 from neuromerge.interface.tabs.neuron import NeuronState
@@ -145,24 +145,6 @@ def test_every_state_comes_back(
         zero_shot=ZeroShotState(task),
     )
     assert decode(encode(state), {family.name: family}) == (state, ())
-
-
-def test_a_tab_of_ones_own_is_linked_by_what_its_state_declares(family: Any, families: Any) -> None:
-    @dataclass(frozen=True)
-    class Toy(TabState):
-        colour: str = linked("colour", "red", one_of(lambda family: ("red", "blue")))
-        page: int = 0
-
-    tabs = {**STATES, "toy": Toy}
-    state = replace(page(make_setting(family), tab="toy"), states={**FRESH, "toy": Toy("blue", page=3)})
-    query = permalinks.encode(state, tabs)
-    assert parse_qs(query)["colour"] == ["blue"]
-    again, messages = permalinks.decode(query, families, tabs)
-    assert messages == ()
-    assert again.states["toy"] == Toy("blue")
-    again, messages = permalinks.decode(query.replace("blue", "green"), families, tabs)
-    assert again.states["toy"] == Toy()
-    assert messages == ("The link's colour is 'green'; it can be red, blue.",)
 
 
 @pytest.mark.parametrize(

@@ -191,7 +191,7 @@ def slider_range(spec: Hyperparameter) -> tuple[float, float]:
 
 def uses_chance(method: MergeMethod) -> bool:
     """Whether a seed changes the method's result."""
-    return bool(getattr(method, "stochastic", False))
+    return method.stochastic
 
 
 def method_text(method: MergeMethod) -> str:
@@ -249,19 +249,24 @@ def pin_key(setting: Setting) -> str:
 
 def comparison_choices(session: Session) -> list[tuple[str, str]]:
     """The menu of comparisons: nothing, every other method at its defaults, what was pinned (newest first)."""
-    methods = [(method.title, name) for name, method in registry.methods().items() if name != DEFAULT_METHOD]
-    default = registry.get_method(DEFAULT_METHOD)
+    others = registry.methods()
+    default = others.pop(DEFAULT_METHOD)
+    methods = [(method.title, name) for name, method in others.items()]
     pins = [(pin_label(pinned), pin_key(pinned)) for pinned in reversed(session.pins)]
     return [*pins, *methods, (f"{default.title} (auto)", default.name), ("Nothing", NO_COMPARISON)]
 
 
 def sigma_text(setting: Setting, summary: MergeSummary) -> str:
-    """The line under lambda_2: sigma and the coefficient Auto makes of it."""
-    if setting.method != DEFAULT_METHOD:
+    """The line under the coefficients of a method that trims: sigma, and what makes up for it."""
+    method = registry.get_method(setting.method)
+    if method.trims is None:
         return ""
-    auto = 1 / (1 - summary.sigma) if summary.sigma < 1 else float("inf")
+    enough = 1 / (1 - summary.sigma) if summary.sigma < 1 else float("inf")
+    makes_up = (
+        f"<span>1/(1 − σ) = <b>{enough:.3f}</b></span>" if any(spec.auto for spec in method.hyperparameters) else ""
+    )
     return (
-        f"<div class='nm-sigma'><span>σ = <b>{summary.sigma:.3f}</b></span><span>1/(1 − σ) = <b>{auto:.3f}</b></span>"
+        f"<div class='nm-sigma'><span>σ = <b>{summary.sigma:.3f}</b></span>{makes_up}"
         "<span class='nm-hint'>σ: share of the change that the trim removed</span></div>"
     )
 
@@ -299,15 +304,12 @@ def build_controls(families: Mapping[str, Family]) -> Controls:
             elem_id="method",
         )
         hyperparameters: list[HyperparameterControl] = []
-        sigma: gr.HTML | None = None
         for name, entry in registry.methods().items():
             with gr.Column(elem_id=group_id(name), elem_classes="nm-parameters"):
                 gr.HTML(f"<p>{method_text(entry)}</p>", elem_classes="nm-note")
                 for spec in entry.hyperparameters:
                     hyperparameters.append(_hyperparameter_control(entry, spec))
-                if name == DEFAULT_METHOD:
-                    sigma = gr.HTML("", elem_id="sigma")
-        assert sigma is not None, "the default method is registered"
+        sigma = gr.HTML("", elem_id="sigma")
         seed = gr.Number(
             0,
             precision=0,

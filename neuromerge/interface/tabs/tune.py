@@ -22,6 +22,8 @@ from neuromerge.interface.page import Page
 from neuromerge.interface.plotly_view import PlotlyView, read_pick
 from neuromerge.interface.state import TabState
 from neuromerge.interface.tab import Tab
+from neuromerge.merging import registry
+from neuromerge.merging.registry import MergeMethod
 from neuromerge.progress import Job
 from neuromerge.search.landscape import Landscape
 from neuromerge.search.study import Search
@@ -168,8 +170,9 @@ class TuneTab(Tab[TuneState]):
         if pair not in PAIRS:
             raise SettingError(f"The map can be of {' or '.join(PAIRS.values())}.")
         x_name, y_name = pair.split(":")
-        if not {x_name, y_name} <= set(dict(moment.setting.hyperparameters)):
-            raise SettingError("The map is of NeuroMerging's coefficients: choose that method first.")
+        if not has_numbers(registry.get_method(moment.setting.method), x_name, y_name):
+            usable = [entry.title for entry in registry.methods().values() if has_numbers(entry, x_name, y_name)]
+            raise SettingError(f"{PAIRS[pair]} can be mapped for {', '.join(usable)}: choose that method first.")
         self._begin(moment)
         yield {self.landscape: message("The first points are being measured.", "loading"), self.mapped: None}
         for landscape in moment.workspace.landscape(x_name, y_name):
@@ -259,6 +262,11 @@ class TuneTab(Tab[TuneState]):
 
     def _family(self, moment: Moment) -> Family:
         return self.page.controls.families[moment.setting.family]
+
+
+def has_numbers(method: MergeMethod, *names: str) -> bool:
+    """Whether a method has hyperparameters of these names that are numbers."""
+    return set(names) <= {spec.name for spec in method.hyperparameters if spec.kind in ("float", "int")}
 
 
 def _importance(importances: dict[str, float]) -> Any:
