@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from neuromerge.exploration.results import Accuracy, AccuracyBoard
-from neuromerge.figures.figure import Figure, Trace, note, plain, wrapped
+from neuromerge.figures.figure import Figure
+from neuromerge.figures.text import coloured, note, plain, wrapped
 from neuromerge.figures.theme import SMALL, token
+from neuromerge.figures.wire import Layout, Trace
 
 BARS = 0.82
 """Share of a task's place that its bars take together."""
@@ -191,14 +193,13 @@ def _numbers_of(bar: _Bar | None, before: _Bar | None) -> tuple[str, str]:
     if bar is None:
         return "", ""
     change = (bar.value - before.value) / 100 if before else 0.0
-    return f"<span style='color:{token('merge')}'><b>{bar.value:.0f}</b></span>", points(change) if change else ""
+    return coloured(f"<b>{bar.value:.0f}</b>", "merge"), points(change) if change else ""
 
 
-def _legend(series: list[tuple[str, str, Any]], previous: bool) -> list[str]:
+def _legend(series: list[_Series], previous: bool) -> list[str]:
     """The legend as coloured text: Plotly's own takes more room and wraps badly on narrow screens."""
-    marks = {key: f"<span style='color:{token(key)}'>{'□' if key == 'expert' else '■'}</span> " for key, _, _ in series}
-    entries = [f"{marks[key]}{label}" for key, label, _ in series]
-    return [*entries, f"<span style='color:{token('ink')}'>━</span> before"] if previous else entries
+    entries = [f"{coloured('□' if key == 'expert' else '■', key)} {label}" for key, label, _ in series]
+    return [*entries, f"{coloured('━', 'ink')} before"] if previous else entries
 
 
 def accuracy_bars(board: AccuracyBoard, titles: Mapping[str, str] | None = None) -> Figure:
@@ -214,45 +215,24 @@ def accuracy_bars(board: AccuracyBoard, titles: Mapping[str, str] | None = None)
     merged, others = _places(board, titles or {})
     places = merged + others
     mean = averages(board)
-    pinned = plain(board.pinned_label or "pinned", 22)
-    series = [("base", "base", board.base), ("expert", "expert", board.expert), ("merge", "this merge", board.merge)]
-    if board.pinned:
-        series.append(("pinned", pinned, board.pinned))
-
-    width = BARS / len(series)
+    series = _series(board)
     bars = {key: _bars(table, mean.get(key), places, len(board.merged)) for key, _, table in series}
-    data = [
-        _bar_trace(key, label, bars[key], places, rank * width - BARS / 2, width)
-        for rank, (key, label, _) in enumerate(series)
-    ]
-    changes = [_lying(trace) for trace in data]
-    centre = 2.45 * width - BARS / 2  # of the third bar, the merge
     before = _bars(board.previous or {}, mean.get("previous"), places, len(board.merged))
-    if any(before):
-        trace, lying = _previous_marks(before, places, centre)
-        data.append(trace)
-        changes.append(lying)
-    value, differences = _headline(mean, pinned)
-    counts = [accuracy.n for accuracy in board.merge.values() if accuracy.n]
-    spread = (
-        f"{min(counts)}"
-        if counts and min(counts) == max(counts)
-        else f"{min(counts)} to {max(counts)}"
-        if counts
-        else "no"
-    )
-    foot = [f"{SPLITS.get(board.split, board.split)}, n = {spread} images a task", "lines: 95 % intervals"]
+    data, changes = _traces(series, bars, before, places)
+    value, differences = _headline(mean, plain(board.pinned_label or "pinned", 22))
     labels = [_numbers_of(*pair) for pair in zip(bars["merge"], before, strict=True)]
-    words = _Words(value, differences, _legend(series, any(before)), foot, labels)
+    words = _Words(value, differences, _legend(series, any(before)), _foot(board), labels)
     layout, narrow = _layouts(merged, others, words, len(series))
-    key = "accuracy " + " ".join(place.task for place in places)
     average = f"The merge reaches {value} on average over its tasks" if differences else value
     return Figure(
-        data,
-        {**layout, "uirevision": key},
-        f"Accuracy per task under base, expert and this merge. {average}: {', '.join(differences)}; {'; '.join(foot)}.",
-        changes,
-        narrow,
+        data=data,
+        layout={**layout, "uirevision": "accuracy " + " ".join(place.task for place in places)},
+        description=(
+            f"Accuracy per task under base, expert and this merge. {average}: {', '.join(differences)}; "
+            f"{'; '.join(words.foot)}."
+        ),
+        narrow_data=changes,
+        narrow_layout=narrow,
         columns={
             "x": "",
             "label": "task",
@@ -262,6 +242,47 @@ def accuracy_bars(board: AccuracyBoard, titles: Mapping[str, str] | None = None)
         },
         name="accuracy",
     )
+
+
+_Series = tuple[str, str, Mapping[str, Accuracy]]
+"""A model's token, its name, and its accuracies by task."""
+
+
+def _series(board: AccuracyBoard) -> list[_Series]:
+    """The models, in the order of their bars."""
+    series: list[_Series] = [
+        ("base", "base", board.base),
+        ("expert", "expert", board.expert),
+        ("merge", "this merge", board.merge),
+    ]
+    if board.pinned:
+        series.append(("pinned", plain(board.pinned_label or "pinned", 22), board.pinned))
+    return series
+
+
+def _traces(
+    series: list[_Series], bars: Mapping[str, list[_Bar | None]], before: list[_Bar | None], places: list[_Place]
+) -> tuple[list[Trace], list[Trace]]:
+    """Standing bars and the marks of the setting before, and for each the changes that make it lie."""
+    width = BARS / len(series)
+    data = [
+        _bar_trace(key, label, bars[key], places, rank * width - BARS / 2, width)
+        for rank, (key, label, _) in enumerate(series)
+    ]
+    changes = [_lying(trace) for trace in data]
+    if any(before):
+        third = 2.45 * width - BARS / 2  # the middle of the merge's bar
+        trace, lying = _previous_marks(before, places, third)
+        data.append(trace)
+        changes.append(lying)
+    return data, changes
+
+
+def _foot(board: AccuracyBoard) -> list[str]:
+    """Which pictures were counted, and what the thin lines are."""
+    counts = sorted({accuracy.n for accuracy in board.merge.values() if accuracy.n})
+    spread = f"{counts[0]} to {counts[-1]}" if len(counts) > 1 else f"{counts[0]}" if counts else "no"
+    return [f"{SPLITS.get(board.split, board.split)}, n = {spread} images a task", "lines: 95 % intervals"]
 
 
 @dataclass(frozen=True)
@@ -275,9 +296,7 @@ class _Words:
     labels: list[tuple[str, str]]  # per place: the merge's figure, its change
 
 
-def _layouts(
-    merged: list[_Place], others: list[_Place], words: _Words, series: int
-) -> tuple[dict[str, Any], dict[str, Any]]:
+def _layouts(merged: list[_Place], others: list[_Place], words: _Words, series: int) -> tuple[Layout, Layout]:
     """The layout with standing bars, and the changes that make them lie."""
     places = merged + others
     end = places[-1].at + 0.5 if places else 0.5
@@ -309,14 +328,14 @@ def _layouts(
     above = {"xanchor": "left", "yanchor": "bottom", "align": "left"}
     below = {"xanchor": "left", "yanchor": "top", "align": "left", "font": small}
     what = " on average over the merged tasks" if words.differences else ""
-    beside = f"<span style='font-size:12px;color:{token('muted')}'>   {'  ·  '.join(words.differences)}</span>"
+    beside = coloured("   " + "  ·  ".join(words.differences), "muted", size=12)
     notes.append(note(f"<b>{words.value}</b>{what}{beside}", 0, 1, yshift=34, font=big, **above))
     notes.append(note("     ".join(words.legend), 0, 1, yshift=10, **above))
     notes.append(note("  ·  ".join(words.foot), 0, 0, yshift=-28 - tall, **below))
     lines = [f"<b>{words.value}</b> on average", *words.differences] if what else [words.value]
     small_lines = [
         lines[0],
-        *(f"<span style='font-size:12px;color:{token('muted')}'>{line}</span>" for line in lines[1:]),
+        *(coloured(line, "muted", size=12) for line in lines[1:]),
     ]
     pairs = ["    ".join(words.legend[i : i + 3]) for i in range(0, len(words.legend), 3)]
     left = {"xshift": -74}

@@ -9,11 +9,11 @@ import gradio as gr
 
 from neuromerge.deployment import Limits, deployment
 from neuromerge.evaluation.families import families as known_families
+from neuromerge.interface import static_files
 from neuromerge.interface.app import build, warm_up
 from neuromerge.interface.components.controls import method_rules
 from neuromerge.interface.components.readout import STALE_RULES
 from neuromerge.interface.loader import WorkspaceLoader
-from neuromerge.interface.plotly_view import static_head, static_routes
 from neuromerge.interface.theme import style_sheet, theme
 
 
@@ -22,8 +22,8 @@ def server_options(limits: Limits) -> dict[str, Any]:
     return {
         "theme": theme(),
         "css": style_sheet(),
-        "head": f"{static_head()}<style>{method_rules()}{STALE_RULES}</style>",
-        "app_kwargs": {"routes": static_routes(), "docs_url": None, "redoc_url": None, "openapi_url": None},
+        "head": f"{static_files.head()}<style>{method_rules()}{STALE_RULES}</style>",
+        "app_kwargs": {"routes": static_files.routes(), "docs_url": None, "redoc_url": None, "openapi_url": None},
         "max_file_size": limits.max_upload_bytes,
         "state_session_capacity": limits.sessions,
         # Also the number of events under way: a page whose controls come to rest holds a place, though no thread.

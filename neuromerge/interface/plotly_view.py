@@ -1,124 +1,23 @@
 """The component that shows a figure: drawn by Plotly in the browser, alive across updates.
 
 `gr.Plot` remounts on every value (zoom is lost), knows no clicks and stays white in dark mode. `PlotlyView` is
-a `gr.HTML` whose node never changes: ``static/view.js`` draws into it with `Plotly.react`. What the server
-sends is `Figure.to_json()`, a string of a few kilobytes; as a string it passes Gradio's own traversals untouched.
-
-The scripts and Plotly itself are served by routes of the app's own (`static_routes`) under a URL relative to the
-page: no network is needed, a proxy's prefix keeps working, and no path of the machine reaches the browser. They
-are compressed once, so that no request pays for it.
+a `gr.HTML` whose node never changes: ``static/view.js`` draws into it with `Plotly.react` (see `static_files`). What
+the server sends is `Figure.to_json()`, a string of a few kilobytes; as a string it passes Gradio's own traversals
+untouched.
 """
 
 from __future__ import annotations
 
-import gzip
-import hashlib
 import html
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
-from pathlib import Path
-from threading import Thread
 from typing import Any
 
 import gradio as gr
-from starlette.requests import Request
-from starlette.responses import Response
-from starlette.routing import Route
 
 from neuromerge.errors import SettingError
-from neuromerge.figures.figure import NARROW_BELOW, Figure
-from neuromerge.figures.theme import css_variables, template, tokens
+from neuromerge.figures.figure import Figure
 
-STATIC_URL = "neuromerge-static"
-"""Where the scripts are served, relative to the page."""
-
-_STATIC = Path(__file__).parent / "static"
-_TYPES = {".js": "text/javascript; charset=utf-8", ".css": "text/css; charset=utf-8"}
-
-
-# ------------------------------------------------------------------------------------------------ static files
-def _plotly_js() -> Path:
-    """plotly.py's own copy of plotly.js, so that the two versions agree."""
-    import plotly
-
-    return Path(plotly.__file__).parent / "package_data" / "plotly.min.js"
-
-
-@lru_cache(maxsize=1)
-def _plotly_name() -> str:
-    """File name of plotly.js with a fingerprint of its size and version line: a new version has a new URL."""
-    path = _plotly_js()
-    with path.open("rb") as file:
-        head = file.read(200)
-    return f"plotly-{hashlib.sha256(head + str(path.stat().st_size).encode()).hexdigest()[:10]}.min.js"
-
-
-@lru_cache(maxsize=8)
-def _content(name: str) -> bytes:
-    """The file served as `name`. Raises KeyError for a name that is not one of ours."""
-    if name == "view.js":
-        design = {
-            "tokens": {"light": tokens("light"), "dark": tokens("dark")},
-            "template": template(),
-            "narrow_below": NARROW_BELOW,
-            "plotly": _plotly_name(),
-        }
-        return f"window.NeuroMergeDesign={json.dumps(design)};\n".encode() + (_STATIC / name).read_bytes()
-    if name == "view.css":
-        return css_variables().encode() + (_STATIC / name).read_bytes()
-    if name == _plotly_name():
-        return _plotly_js().read_bytes()
-    raise KeyError(name)
-
-
-@lru_cache(maxsize=8)
-def _compressed(name: str) -> bytes:
-    return gzip.compress(_content(name), compresslevel=6, mtime=0)
-
-
-def _version(name: str) -> str:
-    """Short fingerprint of a file, for its URL."""
-    return hashlib.sha256(_content(name)).hexdigest()[:10]
-
-
-def _serve(request: Request) -> Response:
-    name = request.path_params["name"]
-    try:
-        zipped = "gzip" in request.headers.get("accept-encoding", "")
-        body = _compressed(name) if zipped else _content(name)
-    except KeyError:
-        return Response("No such file.", status_code=404, media_type="text/plain")
-    headers = {"Cache-Control": "public, max-age=31536000, immutable", "Vary": "Accept-Encoding"}
-    if zipped:
-        headers["Content-Encoding"] = "gzip"
-    return Response(body, headers=headers, media_type=_TYPES[Path(name).suffix])
-
-
-def static_routes() -> list[Route]:
-    """Routes that serve the scripts: ``demo.launch(app_kwargs={"routes": static_routes()}, ...)``.
-
-    Compresses Plotly in the background meanwhile (a quarter of a second), so that the first visitor need not wait.
-    """
-    Thread(target=_compressed, args=(_plotly_name(),), daemon=True).start()
-    return [Route(f"/{STATIC_URL}/{{name}}", _serve, methods=["GET"])]
-
-
-def static_head() -> str:
-    """HTML for the page's head (``demo.launch(head=...)``): the design's CSS and the script of the views.
-
-    Plotly is fetched at once, but run by the first view: until then the page itself has the processor.
-    """
-    css, js = (f"{STATIC_URL}/{name}?v={_version(name)}" for name in ("view.css", "view.js"))
-    plotly = f"{STATIC_URL}/{_plotly_name()}"
-    return (
-        f'<link rel="stylesheet" href="{css}"><link rel="preload" as="script" href="{plotly}">'
-        f'<script src="{js}" defer></script>'
-    )
-
-
-# ------------------------------------------------------------------------------------------------ component
 _TEMPLATE = """
 <figure class="nm-view" data-state="loading">
   <div class="nm-tools" role="toolbar" aria-label="LABEL: tools">
@@ -131,7 +30,7 @@ _TEMPLATE = """
   <div class="nm-cursor" aria-hidden="true" hidden></div>
   <div class="nm-bubble" aria-hidden="true" hidden></div>
   <div class="nm-message" role="status" hidden>
-    <span></span><button type="button" data-do="retry" hidden>Try again</button>
+    <span></span><button type="button" hidden>Try again</button>
   </div>
   <figcaption class="nm-alt"></figcaption>
   <div class="nm-live" aria-live="polite"></div>

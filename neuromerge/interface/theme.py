@@ -136,5 +136,5 @@ def theme() -> gr.themes.Base:
 
 
 def style_sheet() -> str:
-    """The page's CSS. Its colours are the tokens, which `plotly_view.static_head` defines as variables."""
+    """The page's CSS. Its colours are the tokens, which `static_files.head` defines as variables."""
     return STYLE_SHEET.read_text(encoding="utf-8")

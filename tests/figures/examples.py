@@ -16,12 +16,12 @@ from neuromerge.exploration.results import (
     Confusion,
     ContestedNeuron,
     Heatmap,
-    Landscape,
     LayerDetail,
     NeuronDetail,
-    Trial,
 )
 from neuromerge.merging.measures import get_measure
+from neuromerge.search.landscape import Landscape
+from neuromerge.search.trials import Trial
 
 TASKS = ("digits", "letters", "flags", "shapes", "icons", "colours", "textures", "faces")
 UNSEEN = ("clocks", "maps")

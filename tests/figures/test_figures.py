@@ -13,9 +13,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from neuromerge.figures import accuracy, confusion, interference, layer, neuron, theme, tuning
-from neuromerge.figures.figure import Figure, merge_patch, message, nice_ceiling, number, phrase, plain
 from neuromerge.merging.measures import measures
+from neuromerge.figures import accuracy, confusion, interference, layer, neuron, theme, tuning
+from neuromerge.figures.figure import Figure, message
+from neuromerge.figures.hover import phrase
+from neuromerge.figures.numbers import nice_ceiling, number
+from neuromerge.figures.patch import merge_patch
+from neuromerge.figures.text import plain
 from tests.figures import examples
 
 FIGURES = {
@@ -41,7 +45,6 @@ FIGURES = {
     "votes": lambda: neuron.votes(examples.neuron_detail()),
     "landscape": lambda: tuning.landscape_contour(examples.landscape(), examples.trials(12)),
     "trials": lambda: tuning.parallel_coordinates(examples.trials()),
-    "history": lambda: tuning.trial_history(examples.trials()),
     "importances": lambda: tuning.importance_bars({"lambda_orthogonal": 0.7, "trim_ratio": 0.3}),
     "confusion": lambda: confusion.confusion_matrix(examples.confusion()),
 }
@@ -252,7 +255,6 @@ def test_words_and_numbers_share_an_axis() -> None:
 
 def test_an_empty_search_and_an_empty_landscape_are_drawn() -> None:
     tuning.parallel_coordinates(()).to_plotly()
-    tuning.trial_history(()).to_plotly()
     tuning.importance_bars({}).to_plotly()
     land = examples.landscape()
     empty = type(land)(land.x_name, land.y_name, land.x, land.y, np.full_like(land.value, np.nan))

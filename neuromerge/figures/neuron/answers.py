@@ -1,0 +1,255 @@
+"""What a neuron answers to real inputs, before and after the merge."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from neuromerge.exploration.results import NeuronDetail
+from neuromerge.figures.figure import Figure
+from neuromerge.figures.neuron.coordinates import merged_change
+from neuromerge.figures.numbers import numbers, signed
+from neuromerge.figures.text import coloured, note, plain
+from neuromerge.figures.theme import SMALL, TASK_COLOURS, task_colour, task_symbol, token
+from neuromerge.figures.wire import Layout, Trace
+
+
+@dataclass(frozen=True)
+class Answers:
+    """The numbers of the picture; (N,) over the inputs.
+
+    Attributes:
+        before: pre-activations of the base, w_0 . x.
+        step: share that the parallel part adds to every answer.
+        moved: what the orthogonal part adds; `own`: the share of it along the drawn direction.
+        labels: what each input shows; "" for unknown.
+    """
+
+    before: np.ndarray
+    step: float
+    moved: np.ndarray
+    own: np.ndarray
+    direction: int
+    labels: tuple[str, ...]
+
+    @cached_property
+    def line(self) -> np.ndarray:
+        """What the parallel part adds."""
+        return self.step * self.before
+
+    @cached_property
+    def change(self) -> np.ndarray:
+        """What the merge adds."""
+        return self.line + self.moved
+
+    @property
+    def ends(self) -> tuple[float, float]:
+        """The axis of answers, with a little room."""
+        low, high = float(self.before.min()), float(self.before.max())
+        room = 0.05 * (high - low or 1.0)
+        return low - room, high + room
+
+    @property
+    def off(self) -> float:
+        """How far the orthogonal part typically moves a point (root mean square)."""
+        return float(np.sqrt(np.mean(self.moved**2)))
+
+    @property
+    def kinds(self) -> list[str]:
+        """What the inputs show, each once; [] where colours cannot tell them apart."""
+        kinds = list(dict.fromkeys(self.labels))
+        return kinds if 1 < len(kinds) <= TASK_COLOURS else []
+
+
+def pre_activations(detail: NeuronDetail, direction: int = 0) -> Figure:
+    """What the neuron answers to real inputs: its pre-activation before the merge against the change by the merge.
+
+    The parallel part only changes the slope of the answer (sensitivity): all points would lie on the line. The
+    orthogonal part moves points off it (adaptability); a thin stem shows by how much. Inputs are the base model's
+    at this layer, held fixed; the bias is left out.
+
+    Args:
+        detail: the neuron; ``along_base`` (N,) and ``along_direction`` (N, R) are the inputs' coordinates.
+        direction: the direction drawn in `neuron_plane`, whose own share stands in the hover.
+    """
+    name = f"neuron-{detail.index}-answers"
+    if not len(detail.along_base):
+        empty = [note("no sample images reach this layer", 0.5, 0.5, font={"size": 13})]
+        hidden = {"xaxis": {"visible": False}, "yaxis": {"visible": False}}
+        return Figure(
+            data=[], layout={"height": 300, "annotations": empty, **hidden}, description="No inputs.", name=name
+        )
+    found = answers(detail, direction)
+    layout, narrow = _layouts(found)
+    return Figure(
+        data=_traces(found),
+        layout={**layout, "uirevision": f"answers {detail.layer} {detail.matrix} {detail.index}"},
+        description=(
+            f"Answers of neuron {detail.index} in {detail.layer}, {detail.matrix}, to {len(found.before)} images: the "
+            f"parallel part scales every answer by {1 + found.step:.3f}; the orthogonal part moves answers off that "
+            f"line by typically {found.off:.3g}."
+        ),
+        narrow_layout=narrow,
+        columns={"label": "image", "x": "before", "y": "change"},
+        name=name,
+    )
+
+
+def answers(detail: NeuronDetail, direction: int) -> Answers:
+    """The numbers of the picture."""
+    step, rise = merged_change(detail)
+    shown = direction if 0 <= direction < len(rise) else 0
+    count = len(detail.along_base)
+    return Answers(
+        before=detail.along_base * detail.base_norm,
+        step=step,
+        moved=detail.along_direction @ rise,
+        own=detail.along_direction[:, shown] * rise[shown] if len(rise) else np.zeros(count),
+        direction=shown,
+        labels=detail.image_labels or ("",) * count,
+    )
+
+
+# ------------------------------------------------------------------------------------------------ traces
+def _traces(found: Answers) -> list[Trace]:
+    """Stems under the points, the line of the parallel part, the points, and the inset."""
+    kinds = found.kinds
+    if kinds:
+        groups = [[k for k, label in enumerate(found.labels) if label == kind] for kind in kinds]
+        points = [
+            _points(found, np.array(members), plain(kind, 24), task_colour(i), task_symbol(i))
+            for i, (kind, members) in enumerate(zip(kinds, groups, strict=True))
+        ]
+    else:
+        points = [_points(found, np.arange(len(found.before)), "images", token("ink"), task_symbol(0))]
+    return [_stems(found), _line(found), *points, *_true_answers(found)]
+
+
+def _stems(found: Answers) -> Trace:
+    """From the line to each point: what the orthogonal part adds."""
+    ends = list(zip(numbers(found.before), numbers(found.line), numbers(found.change), strict=True))
+    return {
+        "type": "scatter",
+        "mode": "lines",
+        "x": [value for at, _, _ in ends for value in (at, at, None)],
+        "y": [value for _, low, high in ends for value in (low, high, None)],
+        "line": {"color": token("orthogonal"), "width": 1},
+        "opacity": 0.45,
+        "hoverinfo": "skip",
+        "meta": {"csv": False},
+    }
+
+
+def _line(found: Answers) -> Trace:
+    """What the parallel part alone would add to every answer."""
+    return {
+        "type": "scatter",
+        "mode": "lines",
+        "name": "parallel part alone",
+        "x": numbers(found.ends),
+        "y": numbers([found.step * end for end in found.ends]),
+        "line": {"color": token("parallel"), "width": 2.5},
+        "hoverinfo": "skip",
+        "meta": {"csv": False},
+    }
+
+
+def _points(found: Answers, at: np.ndarray, name: str, colour: str, symbol: str) -> Trace:
+    """The inputs at the places `at`, in one colour."""
+    said = (found.before + found.change, found.line, found.moved, found.own)
+    return {
+        "type": "scatter",
+        "mode": "markers",
+        "name": name or "images",
+        "x": numbers(found.before[at]),
+        "y": numbers(found.change[at]),
+        "marker": {"size": 7, "color": colour, "symbol": symbol, "opacity": 0.9},
+        "customdata": numbers(np.stack([values[at] for values in said], axis=1), 3),
+        "hovertext": [plain(found.labels[k], 30) or "image" for k in at.tolist()],
+        "hovertemplate": (
+            "<b>%{hovertext}</b><br>before %{x:.3f}, after %{customdata[0]:.3f}"
+            "<br>by the parallel part %{customdata[1]:+.3f}<br>by the orthogonal part %{customdata[2]:+.3f}"
+            f"<br>of that along v<sub>{found.direction + 1}</sub> %{{customdata[3]:+.3f}}<extra></extra>"
+        ),
+    }
+
+
+def _true_answers(found: Answers) -> list[Trace]:
+    """The inset: answers after against before, both on the same scale, beside the line of no change."""
+    low, high = float(found.before.min()), float(found.before.max())
+    inset = {"type": "scatter", "xaxis": "x2", "yaxis": "y2", "hoverinfo": "skip", "meta": {"csv": False}}
+    return [
+        {
+            **inset,
+            "mode": "lines",
+            "x": numbers([low, high]),
+            "y": numbers([low, high]),
+            "line": {"color": token("axis"), "width": 1, "dash": "dot"},
+        },
+        {
+            **inset,
+            "mode": "markers",
+            "x": numbers(found.before, 3),
+            "y": numbers(found.before + found.change, 3),
+            "marker": {"size": 3, "color": token("muted")},
+        },
+    ]
+
+
+# ------------------------------------------------------------------------------------------------ layout
+def _key(found: Answers) -> list[str]:
+    """What line and stems mean, with their numbers."""
+    slope = f"slope {1 + found.step:.3f} = 1 " + signed(found.step, 3).replace("+", "+ ").replace("−", "− ")
+    typical = 100 * found.off / (float(found.before.std()) or 1.0)
+    return [
+        f"{coloured('<b>━ parallel part alone</b>', 'parallel')}: {slope}",
+        f"{coloured('<b>┃ orthogonal part</b>', 'orthogonal')}: moves points off the line, "
+        f"typically {typical:.1f} % of their spread",
+    ]
+
+
+def _layouts(found: Answers) -> tuple[Layout, Layout]:
+    """The picture with the inset beside it; narrow, below."""
+    key = _key(found)
+    dots = [f"{coloured('●', task_colour(i))} {plain(kind, 16)}" for i, kind in enumerate(found.kinds)]
+    above = {"xanchor": "left", "yanchor": "bottom", "align": "left"}
+    below = {"xanchor": "left", "yanchor": "top", "align": "left", "font": {"size": SMALL}}
+    caption = "true scale:<br>after against before"
+    inset: dict[str, Any] = {"showticklabels": False, "fixedrange": True, "zeroline": False}
+    layout = {
+        "height": 420,
+        "margin": {"l": 62, "r": 8, "t": 54, "b": 66 if dots else 48},
+        "xaxis": {
+            "domain": [0, 0.73],
+            "title": {"text": "answer before the merge, w₀ · x"},
+            "showgrid": True,
+            "range": numbers(found.ends),
+        },
+        "yaxis": {"title": {"text": "change by the merge"}, "zeroline": True},
+        "xaxis2": {**inset, "domain": [0.79, 1], "anchor": "y2"},
+        "yaxis2": {**inset, "domain": [0.66, 1], "anchor": "x2", "showgrid": False},
+        "annotations": [
+            note("<br>".join(key), 0, 1, yshift=6, **above),
+            note(caption, 0.78, 0.62, **below),
+            *([note("   ".join(dots), 0, 0, yshift=-44, **below)] if dots else []),
+        ],
+    }
+    folded = "<br>".join(text.replace(": ", ":<br>") for text in key)
+    rows = ["   ".join(dots[i : i + 3]) for i in range(0, len(dots), 3)]
+    narrow = {
+        "height": 560,
+        "margin": {"l": 54, "r": 8, "t": 84, "b": 34 + 15 * len(rows)},
+        "xaxis": {"domain": [0, 1]},
+        "yaxis": {"domain": [0.34, 1]},
+        "xaxis2": {"domain": [0, 0.34]},
+        "yaxis2": {"domain": [0, 0.2]},
+        "annotations": [
+            note(folded, 0, 1, yshift=6, xshift=-46, **above),
+            note(caption, 0.4, 0.16, **below),
+            *([note("<br>".join(rows), 0, 0, yshift=-14, xshift=-46, **below)] if rows else []),
+        ],
+    }
+    return layout, narrow

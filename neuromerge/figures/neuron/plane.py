@@ -1,0 +1,309 @@
+"""The plane of a neuron's base vector and one singular direction, with every task vector as an arrow."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from neuromerge.exploration.results import NeuronDetail
+from neuromerge.figures.figure import Figure
+from neuromerge.figures.neuron.coordinates import energy_shares, merged_change, outside_plane
+from neuromerge.figures.numbers import number, numbers, rounded, signed
+from neuromerge.figures.text import coloured, note, task_names
+from neuromerge.figures.theme import SMALL, task_colour, task_symbol, token
+from neuromerge.figures.wire import Layout, Trace
+
+_LEGS = "parallel %{x:+.2f} %, orthogonal %{y:+.2f} %<extra></extra>"
+
+Point = tuple[float, float]
+Range = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Plane:
+    """The numbers of the picture, in percent of the base vector's length: across is along w_0, up is along v.
+
+    Attributes:
+        names: the tasks, as shown.
+        across, up: (T,) the tips of the task vectors.
+        merged, elected: where the merge and the vote (both lambda = 1) end.
+        outside: (T,) share of each task vector's squared length outside the plane; NaN for tau = 0.
+        direction: index of v; None for a neuron without an orthogonal direction.
+        energy: share of the orthogonal energy along v.
+    """
+
+    names: list[str]
+    across: np.ndarray
+    up: np.ndarray
+    merged: Point
+    elected: Point
+    outside: np.ndarray
+    direction: int | None
+    energy: float
+
+    @property
+    def ranges(self) -> tuple[Range, Range]:
+        """What the axes show: every tip, the origin, and room for heads and labels."""
+        return (
+            _span([*self.across, self.merged[0], self.elected[0], 0.0]),
+            _span([*self.up, self.merged[1], self.elected[1], 0.0]),
+        )
+
+
+def neuron_plane(detail: NeuronDetail, direction: int = 0, titles: Mapping[str, str] | None = None) -> Figure:
+    """The plane of the base vector (to the right) and one singular direction (up), around the tip of the base vector.
+
+    Every expert's task vector is an arrow with its parallel leg (along w_0: how strongly the neuron answers) and its
+    orthogonal leg (along v: what else it answers to); a cross marks what the vote elects; the thick arrow is the
+    merge. The inset has the true scale. Beside it: which share of each task vector this plane cannot show.
+
+    Args:
+        detail: the neuron.
+        direction: index of the singular direction drawn upwards; out of range falls back to the strongest.
+        titles: names to show instead of the tasks' keys.
+    """
+    found = plane(detail, direction, titles)
+    layout, narrow = _layouts(found)
+    place = f"{detail.layer} {detail.matrix} {detail.index} {found.direction or 0}"
+    return Figure(
+        data=_traces(found),
+        layout={**layout, "uirevision": f"plane {place}"},
+        description=_description(detail, found),
+        narrow_layout=narrow,
+        columns={"x": "parallel (% of base)", "y": "orthogonal (% of base)", "label": "arrow"},
+        name=f"neuron-{detail.index}-plane",
+    )
+
+
+# ------------------------------------------------------------------------------------------------ numbers
+def plane(detail: NeuronDetail, direction: int, titles: Mapping[str, str] | None) -> Plane:
+    """The numbers of the picture."""
+    rank = detail.scores.shape[1]
+    direction = direction if 0 <= direction < rank else 0
+    norm = detail.base_norm
+    # A neuron with no base weights is measured against its longest task vector.
+    unit = (norm or float(detail.tau_norm.max(initial=0.0)) or 1.0) / 100
+    none = np.zeros(len(detail.tasks))
+    step, rise = merged_change(detail)
+    elected = detail.elected[direction] * detail.singular[direction] / unit if rank else 0.0
+    return Plane(
+        names=task_names(detail.tasks, titles),
+        across=100 * detail.c if norm else none,
+        up=detail.scores[:, direction] / unit if rank else none,
+        merged=(100 * step if norm else 0.0, float(rise[direction]) / unit if rank else 0.0),
+        elected=(100 * detail.c_merged if norm else 0.0, elected),
+        outside=outside_plane(detail, direction),
+        direction=direction if rank else None,
+        energy=float(energy_shares(detail)[direction]) if rank else 0.0,
+    )
+
+
+def _span(values: Sequence[float]) -> Range:
+    """A range that holds `values` with room for heads and labels."""
+    low, high = min(values), max(values)
+    room = 0.16 * (high - low or 1.0)
+    return rounded(low - room), rounded(high + room)
+
+
+# ------------------------------------------------------------------------------------------------ traces
+def _traces(found: Plane) -> list[Trace]:
+    """The legs of the task vectors, and points that can be hovered at all tips."""
+    hover = [
+        f"<b>{name}</b><br>parallel {signed(a)} % of |w₀|<br>orthogonal, along this direction {signed(b)} %"
+        + (f"<br>outside this plane: {100 * o:.0f} % of its squared length" if math.isfinite(o) else "<br>not moved")
+        for name, a, b, o in zip(found.names, found.across, found.up, found.outside, strict=True)
+    ]
+    count = len(found.names)
+    tips: Trace = {
+        "type": "scatter",
+        "mode": "markers",
+        "name": "task vectors",
+        "x": numbers(found.across),
+        "y": numbers(found.up),
+        "marker": {
+            "size": 9,
+            "color": [task_colour(i) for i in range(count)],
+            "symbol": [task_symbol(i) for i in range(count)],
+        },
+        "text": hover,
+        "hovertext": found.names,
+        "hovertemplate": "%{text}<extra></extra>",
+    }
+    cross = {"symbol": "x-thin", "size": 11, "line": {"width": 2, "color": token("ink")}}
+    dot = {"size": 11, "color": token("merge")}
+    return [
+        *_legs(found),
+        tips,
+        _tip("elected by the vote", "elected", " (both λ = 1)", found.elected, cross),
+        _tip("merge", "merge", "", found.merged, dot),
+    ]
+
+
+def _legs(found: Plane) -> list[Trace]:
+    """The parallel and the orthogonal leg of every task vector, as dotted lines."""
+    across, up = numbers(found.across), numbers(found.up)
+    gaps: dict[str, tuple[list[Any], list[Any]]] = {
+        "parallel": ([v for a in across for v in (0, a, None)], [v for _ in across for v in (0, 0, None)]),
+        "orthogonal": ([v for a in across for v in (a, a, None)], [v for b in up for v in (0, b, None)]),
+    }
+    return [
+        {
+            "type": "scatter",
+            "mode": "lines",
+            "x": x,
+            "y": y,
+            "line": {"color": token(name), "width": 1.2, "dash": "dot"},
+            "opacity": 0.6,
+            "hoverinfo": "skip",
+            "meta": {"csv": False},
+        }
+        for name, (x, y) in gaps.items()
+    ]
+
+
+def _tip(name: str, short_name: str, more: str, at: Point, marker: dict[str, Any]) -> Trace:
+    """One marked point that is no task's."""
+    return {
+        "type": "scatter",
+        "mode": "markers",
+        "name": name,
+        "x": [number(at[0])],
+        "y": [number(at[1])],
+        "marker": marker,
+        "hovertext": [short_name],
+        "hovertemplate": f"<b>{name}</b>{more}<br>{_LEGS}",
+    }
+
+
+# ------------------------------------------------------------------------------------------------ layout
+def _arrow(to: Point, colour: str, width: float, head: float = 1.0, axis: str = "") -> dict[str, Any]:
+    """An arrow from the origin of the main axes (of the inset, with axis "2") to a point."""
+    x, y = f"x{axis}", f"y{axis}"
+    return {
+        "x": number(to[0]),
+        "y": number(to[1]),
+        "ax": 0,
+        "ay": 0,
+        "xref": x,
+        "yref": y,
+        "axref": x,
+        "ayref": y,
+        "text": "",
+        "showarrow": True,
+        "arrowhead": 2,
+        "arrowsize": head,
+        "arrowwidth": width,
+        "arrowcolor": colour,
+    }
+
+
+def _labels(found: Plane) -> list[dict[str, Any]]:
+    """Names at the arrows' tips, as long as they do not lie on one another (the list beside has all of them)."""
+    wide, high = (0.16 * (high - low) for low, high in found.ranges)
+    placed: list[Point] = []
+    notes = []
+    far = np.argsort(-(found.across**2 + found.up**2)).tolist()
+    tips = [(float(found.across[i]), float(found.up[i]), found.names[i], task_colour(i)) for i in far]
+    for x, y, name, colour in [(*found.merged, "<b>merge</b>", token("merge")), *tips]:
+        crowded = any(abs(x - px) < wide and abs(y - py) < high / 2.4 for px, py in placed)
+        if crowded or (abs(x) < wide / 4 and abs(y) < high / 4):
+            continue
+        placed.append((x, y))
+        side = {"xanchor": "left", "xshift": 7} if x >= 0 else {"xanchor": "right", "xshift": -7}
+        up = {"yanchor": "bottom"} if y >= 0 else {"yanchor": "top"}
+        font = {"size": SMALL + 1, "color": colour}
+        notes.append({"text": name, "x": number(x), "y": number(y), "showarrow": False, "font": font, **side, **up})
+    return notes
+
+
+def _drawn(found: Plane) -> list[dict[str, Any]]:
+    """Arrows and their names, and the base vector in the inset, at true scale."""
+    tasks = zip(found.across.tolist(), found.up.tolist(), strict=True)
+    tip = {"text": "tip of w₀", "x": 0, "y": 0, "showarrow": False, "xanchor": "right", "yanchor": "top"}
+    base = {"text": "w₀", "x": 45, "y": 0, "xref": "x2", "yref": "y2", "showarrow": False, "yanchor": "bottom"}
+    return [
+        *(_arrow(at, task_colour(i), 1.8) for i, at in enumerate(tasks)),
+        _arrow(found.merged, token("merge"), 3.5, 0.8),
+        *_labels(found),
+        {**tip, "xshift": -4, "yshift": -3, "font": {"size": SMALL}},
+        _arrow((100, 0), token("base"), 2.5, axis="2"),
+        {**base, "font": {"size": 12, "color": token("ink")}},
+    ]
+
+
+def _box(ranges: tuple[Range, Range]) -> dict[str, Any]:
+    """The main picture's frame in the inset."""
+    (left, right), (bottom, top) = ranges
+    corners = {"x0": 100 + left, "x1": 100 + right, "y0": bottom, "y1": top}
+    return {"type": "rect", "xref": "x2", "yref": "y2", **corners, "line": {"color": token("merge"), "width": 1.2}}
+
+
+def _layouts(found: Plane) -> tuple[Layout, Layout]:
+    """The picture with the inset and the list beside it; narrow, both below."""
+    along = f"along v<sub>{found.direction + 1}</sub>" if found.direction is not None else "no orthogonal direction"
+    shares = [
+        f"{coloured('●', task_colour(i))} {name}  {f'{100 * o:.0f} %' if math.isfinite(o) else '–'}"
+        for i, (name, o) in enumerate(zip(found.names, found.outside, strict=True))
+    ]
+    pairs = ["     ".join(shares[i : i + 2]) for i in range(0, len(shares), 2)]
+    legs = f"legs: {coloured('⋯ parallel', 'parallel')} and {coloured('⋯ orthogonal', 'orthogonal')}"
+    key = [coloured("<b>➞ merge</b>", "merge"), "✕ elected by the vote", legs]
+    above = {"xanchor": "left", "yanchor": "bottom", "align": "left"}
+    below = {"xanchor": "left", "yanchor": "top", "align": "left", "font": {"size": SMALL}}
+    heading = "outside this plane:"
+    main = {"zeroline": True, "ticksuffix": " %", "showgrid": True, "nticks": 7}
+    bare = {"visible": False, "fixedrange": True}
+    across, up = found.ranges
+    drawn = _drawn(found)
+    layout = {
+        "height": 420,
+        "margin": {"l": 62, "r": 8, "t": 36, "b": 48},
+        "xaxis": {**main, "domain": [0, 0.72], "range": across, "title": {"text": "parallel: along w₀, % of |w₀|"}},
+        "yaxis": {
+            **main,
+            "range": up,
+            "scaleanchor": "x",
+            "title": {"text": f"orthogonal: {along} ({100 * found.energy:.0f} % of the orthogonal energy)"},
+        },
+        "xaxis2": {**bare, "domain": [0.76, 1], "range": [-2, 112], "anchor": "y2"},
+        "yaxis2": {**bare, "domain": [0.84, 1], "range": [-8, 8], "scaleanchor": "x2", "anchor": "x2"},
+        "shapes": [_box(found.ranges)],
+        "annotations": [
+            *drawn,
+            note("    ".join(key), 0, 1, yshift=8, **above),
+            note("true scale: the box is the picture at the left", 0.76, 0.82, **below),
+            note("<br>".join([heading, *shares]), 0.76, 0.68, **below),
+        ],
+    }
+    narrow = {
+        "height": 560,
+        "margin": {"l": 54, "r": 8, "t": 46, "b": 34 + 15 * len(pairs)},
+        "xaxis": {"domain": [0, 1]},
+        "yaxis": {"domain": [0.34, 1], "title": {"text": f"orthogonal: {along}"}},
+        "xaxis2": {"domain": [0, 1]},
+        "yaxis2": {"domain": [0.1, 0.22]},
+        "annotations": [
+            *drawn,
+            note("<br>".join(["    ".join(key[:2]), key[2]]), 0, 1, yshift=6, xshift=-46, **above),
+            note("true scale: the box is the picture above", 0, 0.1, xshift=-46, **below),
+            note("<br>".join([heading, *pairs]), 0, 0, yshift=-8, xshift=-46, **below),
+        ],
+    }
+    return layout, narrow
+
+
+def _description(detail: NeuronDetail, found: Plane) -> str:
+    """The picture in words."""
+    moves = "; ".join(
+        f"{name} parallel {signed(a)} %, orthogonal {signed(b)} %"
+        for name, a, b in zip(found.names, found.across, found.up, strict=True)
+    )
+    return (
+        f"Neuron {detail.index} of {detail.layer}, {detail.matrix}, in the plane of its base vector and singular "
+        f"direction {(found.direction or 0) + 1}, in percent of the base vector's length. {moves}. The merge moves it "
+        f"{signed(found.merged[0])} % along the base and {signed(found.merged[1])} % along the direction."
+    )

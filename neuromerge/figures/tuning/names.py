@@ -1,0 +1,26 @@
+"""How coefficients and trials are named in the figures of a search."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from neuromerge.search.trials import Trial
+from neuromerge.figures.text import plain
+
+NAMES = {
+    "lambda_parallel": "λ₁ parallel",
+    "lambda_orthogonal": "λ₂ orthogonal",
+    "trim_ratio": "trim ratio",
+}
+"""Coefficients as the figures write them; others keep their own names."""
+
+
+def coefficient(key: str) -> str:
+    """The name of a hyperparameter as shown."""
+    return NAMES.get(key, plain(key.replace("_", " "), 24))
+
+
+def finished(trials: Sequence[Trial]) -> list[Trial]:
+    """Trials with a value."""
+    return [trial for trial in trials if trial.value is not None and math.isfinite(trial.value)]

@@ -1,0 +1,93 @@
+/* The only file that knows Plotly. What it does not document (names that begin with an underscore, and the methods of
+ * an axis) is asked here and nowhere else; requirements.txt pins the version whose insides these are. */
+import { PLOTLY_URL } from "./design.js";
+
+const PATIENCE_MS = 20000;
+const CONFIG = { displayModeBar: false, displaylogo: false, doubleClick: "reset" };
+
+// ---------------------------------------------------------------- the library, once for all views
+let library = null;
+
+/* Running the library takes most of a second: what the page already holds is painted first. */
+const painted = () => new Promise((resolve) => {
+  setTimeout(resolve, 3000);  // frames stop coming while the page is in the background
+  requestAnimationFrame(() => setTimeout(resolve, 0));
+});
+
+const fetched = () => new Promise((resolve, reject) => {
+  const script = document.createElement("script");
+  const timer = setTimeout(() => reject(new Error("timeout")), PATIENCE_MS);
+  script.src = new URL(PLOTLY_URL, import.meta.url).href;
+  script.onload = () => { clearTimeout(timer); resolve(); };
+  script.onerror = () => { clearTimeout(timer); script.remove(); reject(new Error("network")); };
+  document.head.append(script);
+});
+
+export const isLoaded = () => Boolean(window.Plotly);
+
+/* Fetch and run the library; a failure may be tried again. */
+export function load() {
+  library ??= painted().then(fetched).catch((error) => { library = null; throw error; });
+  return library;
+}
+
+// ---------------------------------------------------------------- drawing
+export const draw = (stage, data, layout) => window.Plotly.react(stage, data, layout, CONFIG);
+
+export const release = (stage) => window.Plotly.purge(stage);
+
+/* The traces as they were drawn. */
+export const traces = (stage) => stage.data ?? [];
+
+/* Tell `picked` which point was clicked, and `zoomed` whether the axes are no longer as the figure set them. */
+export function listen(stage, { picked, zoomed }) {
+  stage.on("plotly_click", (event) => picked(event.points[0].data, event.points[0].pointIndex ?? event.points[0].pointNumber));
+  stage.on("plotly_relayout", (change) => {
+    const keys = Object.keys(change);
+    if (keys.some((key) => key.endsWith("autorange"))) zoomed(false);
+    else if (keys.some((key) => key.includes("axis") && key.includes("range["))) zoomed(true);
+  });
+}
+
+const axisNames = (stage) => Object.keys(stage._fullLayout).filter((key) => /^[xy]axis\d*$/.test(key));
+
+/* Give every axis the range that the figure set. */
+export function showAll(stage) {
+  const changes = {};
+  for (const name of axisNames(stage)) {
+    const { _rangeInitial0: low, _rangeInitial1: high } = stage._fullLayout[name];
+    if (low === undefined) changes[`${name}.autorange`] = true;
+    else changes[`${name}.range`] = [low, high];
+  }
+  return window.Plotly.relayout(stage, changes);
+}
+
+/* The drawing as a data URL, on a ground of its own. */
+export function picture(stage, format, ground) {
+  const { width, height } = stage._fullLayout;
+  const drawing = { data: stage.data, layout: { ...stage.layout, paper_bgcolor: ground } };
+  return window.Plotly.toImage(drawing, { format, width, height, scale: format === "png" ? 2 : 1 });
+}
+
+// ---------------------------------------------------------------- places
+const POINT_PX = 18;
+
+/* Where a cell or a point of the trace at `curve` lies in the stage, in pixels. */
+export function boxOf(stage, curve, row, column) {
+  const trace = stage.data[curve];
+  const full = stage._fullData[curve];
+  const axis = (letter) => stage._fullLayout[(full[`${letter}axis`] ?? letter).replace(letter, `${letter}axis`)];
+  const pixel = (along, value, shift = 0) => along._offset + along.c2p(along.d2c(value) + shift);
+  const cell = (along, values, i) => {
+    const middle = (k) => pixel(along, values ? values[k] : k);
+    const next = i + 1 < (values?.length ?? i + 2) ? i + 1 : i - 1;
+    const half = next < 0 ? POINT_PX / 2 : Math.abs(middle(next) - middle(i)) / 2;
+    return [middle(i) - half, 2 * half];
+  };
+  // Grouped bars stand beside the place they belong to.
+  const beside = (lying) => (trace.type === "bar" && trace.offset !== undefined && lying === (trace.orientation === "h") ? trace.offset + trace.width / 2 : 0);
+  const dot = (along, value, shift) => [pixel(along, value, shift) - POINT_PX / 2, POINT_PX];
+  const [left, width] = trace.z ? cell(axis("x"), trace.x, column) : dot(axis("x"), trace.x[column], beside(false));
+  const [top, height] = trace.z ? cell(axis("y"), trace.y, row) : dot(axis("y"), trace.y[column], beside(true));
+  return { left, top, width, height };
+}
