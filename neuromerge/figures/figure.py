@@ -68,8 +68,9 @@ class Figure:
         """
         data, layout = self.data, self.layout
         if narrow:
-            changes = zip_longest(data, self.narrow_data, fillvalue={})
-            data = [merge_patch(trace, change) for trace, change in changes]
+            unchanged: Trace = {}
+            pairs = zip_longest(data, self.narrow_data, fillvalue=unchanged)
+            data = [merge_patch(trace, change) for trace, change in pairs]
             layout = merge_patch(layout, self.narrow_layout)
         drawn = [with_hover(trace) for trace in data]
         return resolve({"data": drawn, "layout": {**layout, "template": template()}}, mode)

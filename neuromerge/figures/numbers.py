@@ -59,12 +59,14 @@ def signed(value: float, digits: int = 2) -> str:
 
 
 def written(value: float) -> str:
-    """A finite number as JavaScript's ``String(value)`` writes it: the shortest text that reads back the same.
+    """A number as JavaScript's ``String(value)`` writes it: the shortest text that reads back the same.
 
     ECMAScript, Number::toString: no exponent from 1e-6 up to 1e21, no trailing ``.0``, no negative zero.
     """
     if value == 0:
         return "0"
+    if not math.isfinite(value):
+        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
     sign, digits, exponent = Decimal(repr(value)).normalize().as_tuple()
     text = "".join(map(str, digits))
     point = len(text) + int(exponent)  # decimal places before the point

@@ -48,7 +48,7 @@ def to_csv(traces: Iterable[Trace], columns: Mapping[str, str]) -> str:
     """`records` as CSV (RFC 4180 with line feeds); a missing value is an empty field."""
     found = list(records(traces, columns))
     names = list(dict.fromkeys(key for record in found for key in record))
-    lines = [names, *([record.get(name) for name in names] for record in found)]
+    lines: list[list[Any]] = [list(names), *([record.get(name) for name in names] for record in found)]
     return "".join(",".join(map(_field, line)) + "\n" for line in lines)
 
 

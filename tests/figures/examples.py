@@ -243,3 +243,27 @@ def confusion(classes: int = 10) -> Confusion:
     counts[3, 5] = 14
     counts[7, 1] = 11
     return Confusion("digits", tuple(f"class {i}" for i in range(classes)), counts)
+
+
+def dead_neuron() -> NeuronDetail:
+    """A neuron whose base weights are all zero and that no task moves; no pictures reach it."""
+    zero, none = np.zeros(1), np.zeros((1, 0))
+    return NeuronDetail(
+        layer="head",
+        matrix="projection",
+        index=0,
+        tasks=("one",),
+        base_norm=0.0,
+        c=zero,
+        c_merged=0.0,
+        scores=none,
+        singular=np.zeros(0),
+        left=none,
+        elected=np.zeros(0),
+        alpha=zero,
+        tau_norm=zero,
+        lambda_parallel=0.0,
+        lambda_orthogonal=1.0,
+        along_base=np.zeros(0),
+        along_direction=np.zeros((0, 0)),
+    )

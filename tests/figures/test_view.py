@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import csv
-import importlib.util
-import io
-import shutil
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -22,12 +19,10 @@ from neuromerge.exploration.results import Heatmap
 from neuromerge.figures.accuracy import accuracy_bars
 from neuromerge.figures.figure import message
 from neuromerge.figures.interference import interference_heatmaps
-from neuromerge.interface import plotly_view
-from neuromerge.interface.plotly_view import PlotlyView, read_pick, static_head, static_routes
+from neuromerge.interface import static_files
+from neuromerge.interface.plotly_view import PlotlyView, read_pick
 from tests.figures import examples
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-PLAYWRIGHT = importlib.util.find_spec("playwright") is not None
 SIZES = {"parallel": (14, 11), "task": (10,)}
 
 
@@ -80,23 +75,44 @@ def test_an_event_without_data_is_refused() -> None:
             read_pick(broken, SIZES)
 
 
-def test_scripts_are_served_compressed_under_names_that_change_with_them() -> None:
-    client = TestClient(Starlette(routes=static_routes()))
-    for name in ("view.js", "view.css", plotly_view._plotly_name()):
-        answer = client.get(f"/{plotly_view.STATIC_URL}/{name}")
+def test_files_are_served_compressed_under_names_that_change_with_them() -> None:
+    client = TestClient(Starlette(routes=static_files.routes()))
+    folder = f"/{static_files.URL}/{static_files.version()}"
+    for path in (
+        *(f"{folder}/{name}" for name in (*static_files.modules(), "view.css")),
+        f"/{static_files.URL}/{static_files.plotly_name()}",
+    ):
+        answer = client.get(path)
         assert answer.status_code == 200
         assert answer.headers["content-encoding"] == "gzip"
         assert "immutable" in answer.headers["cache-control"]
-        bare = client.get(f"/{plotly_view.STATIC_URL}/{name}", headers={"accept-encoding": "identity"})
+        bare = client.get(path, headers={"accept-encoding": "identity"})
         assert bare.content == answer.content
-    for name in ("plotly_view.py", "..%2fplotly_view.py", "secret"):
-        assert client.get(f"/{plotly_view.STATIC_URL}/{name}").status_code == 404
+    for name in ("plotly_view.py", "..%2fplotly_view.py", "secret", "style.css"):
+        assert client.get(f"/{static_files.URL}/{name}").status_code == 404
+        assert client.get(f"{folder}/{name}").status_code == 404
+
+
+def test_a_page_of_an_older_version_gets_its_files_but_does_not_keep_them() -> None:
+    client = TestClient(Starlette(routes=static_files.routes()))
+    answer = client.get(f"/{static_files.URL}/0123456789/view.js")
+    assert answer.status_code == 200
+    assert answer.headers["cache-control"] == "no-cache"
+
+
+def test_every_module_that_is_imported_is_served_and_preloaded() -> None:
+    head = static_files.head()
+    for name in static_files.modules():
+        assert f"/{name}" in head
+        for imported in re.findall(r'from "\./([^"]+)"', static_files.content(name).decode()):
+            assert imported in static_files.modules()
 
 
 def test_no_path_of_the_machine_reaches_the_browser() -> None:
-    shown = static_head() + plotly_view._content("view.js").decode()
-    assert str(Path(plotly_view.__file__).parent) not in shown
-    assert 'src="/' not in static_head()
+    shown = static_files.head() + "".join(static_files.content(name).decode() for name in static_files.modules())
+    assert str(Path(static_files.__file__).parent) not in shown
+    assert 'src="/' not in static_files.head()
+    assert 'href="/' not in static_files.head()
 
 
 # ------------------------------------------------------------------------------------------------ in a browser
@@ -123,28 +139,15 @@ def address() -> Iterator[str]:
         level.input(figure, level, heat, trigger_mode="always_last", show_progress="hidden")
         heat.cell(clicked, None, cell)
     _, url, _ = demo.launch(
-        prevent_thread_lock=True, quiet=True, head=static_head(), app_kwargs={"routes": static_routes()}
+        prevent_thread_lock=True, quiet=True, head=static_files.head(), app_kwargs={"routes": static_files.routes()}
     )
     yield url
     demo.close()
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as play:
-        browser = play.chromium.launch(
-            executable_path=CHROMIUM,
-            args=["--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu", "--disable-background-networking"],
-        )
-        yield browser
-        browser.close()
-
-
 @pytest.fixture
-def page(browser: Any, address: str) -> Iterator[Any]:
-    page = browser.new_page(viewport={"width": 1100, "height": 900})
+def page(chromium: Any, address: str) -> Iterator[Any]:
+    page = chromium.new_page(viewport={"width": 1100, "height": 900})
     page.set_default_timeout(120_000)
     complaints: list[str] = []
     page.on("pageerror", lambda error: complaints.append(str(error)))
@@ -159,18 +162,12 @@ def page(browser: Any, address: str) -> Iterator[Any]:
     assert [text for text in complaints if not text.startswith(("data:", "blob:"))] == []
 
 
-in_browser = [
-    pytest.mark.browser,
-    pytest.mark.skipif(not (PLAYWRIGHT and CHROMIUM), reason="needs Chromium and Playwright"),
-]
-
-
 def draws(page: Any, name: str = "heat") -> int:
     return int(page.get_attribute(f"#{name} .nm-view", "data-drawn") or 0)
 
 
 def axis_range(page: Any) -> list[float]:
-    return page.evaluate("document.querySelector('#heat .nm-stage')._fullLayout.xaxis.range.slice()")
+    return page.evaluate("document.querySelector('#heat .nm-stage').layout.xaxis.range.slice()")
 
 
 def value(page: Any) -> float:
@@ -183,10 +180,9 @@ def press(page: Any, key: str) -> None:
     page.wait_for_function(f"document.querySelector('#heat .nm-view').dataset.drawn > {before}")
 
 
+@pytest.mark.browser
 class TestInBrowser:
     """One page per test, one server for all."""
-
-    pytestmark = in_browser
 
     def test_an_arrow_key_changes_the_numbers_and_zoom_survives(self, page: Any) -> None:
         box = page.locator("#heat .nm-stage .nsewdrag").first.bounding_box()
@@ -219,7 +215,7 @@ class TestInBrowser:
         before = draws(page)
         page.evaluate("document.body.classList.add('dark')")
         page.wait_for_function(f"document.querySelector('#heat .nm-view').dataset.drawn > {before}")
-        colour = page.evaluate("document.querySelector('#heat .nm-stage')._fullLayout.font.color")
+        colour = page.evaluate("document.querySelector('#heat .nm-stage').layout.template.layout.font.color")
         assert colour == "#e8ebf1"
 
     def test_a_hidden_tab_draws_nothing_until_it_is_opened(self, page: Any) -> None:
@@ -231,7 +227,7 @@ class TestInBrowser:
         before = draws(page)
         page.set_viewport_size({"width": 375, "height": 800})
         page.wait_for_function(f"document.querySelector('#heat .nm-view').dataset.drawn > {before}")
-        page.wait_for_function("document.querySelector('#heat .nm-stage')._fullLayout.xaxis.domain[1] === 1")
+        page.wait_for_function("document.querySelector('#heat .nm-stage').layout.xaxis.domain[1] === 1")
         assert page.evaluate("document.documentElement.scrollWidth") <= 376
 
     def test_what_is_said_and_saved(self, page: Any) -> None:
@@ -248,11 +244,21 @@ class TestInBrowser:
             assert waiting.value.suggested_filename == f"interference-cancellation.{kind}"
             content = Path(waiting.value.path()).read_bytes()
             assert content.startswith(start)
-        # The browser and Python agree on the numbers (0 is written 0 by one and 0.0 by the other).
-        python = list(csv.DictReader(io.StringIO(interference_heatmaps(drawn(0.6), tasks=8).to_csv())))
-        browser = list(csv.DictReader(io.StringIO(content.decode())))
-        assert [row["layer"] for row in browser] == [row["layer"] for row in python]
-        for ours, theirs in zip(python, browser, strict=True):
-            assert float(ours["cancellation"] or "nan") == pytest.approx(
-                float(theirs["cancellation"] or "nan"), nan_ok=True
-            )
+        assert content.decode() == interference_heatmaps(drawn(0.6), tasks=8).to_csv()
+
+    def test_a_library_that_did_not_load_may_be_asked_for_again(self, chromium: Any, address: str) -> None:
+        page = chromium.new_page()
+        page.set_default_timeout(120_000)
+        page.route("**/plotly-*.js", lambda route: route.abort())
+        page.goto(address)
+        page.wait_for_selector("#heat .nm-view[data-state=error]")
+        assert "did not load" in page.inner_text("#heat .nm-message span")
+        page.unroute("**/plotly-*.js")
+        page.locator("#heat .nm-message button").click()
+        page.wait_for_selector("#heat .nm-view[data-state=drawn] .hm")
+        page.close()
+
+    def test_a_place_can_be_found_from_outside(self, page: Any) -> None:
+        place = page.evaluate("NeuroMergeView.placeOf(document.querySelector('#heat .nm-stage'), 'orthogonal', 4, 4)")
+        page.mouse.click(place["x"], place["y"])
+        page.wait_for_function("document.querySelector('#cell textarea').value === 'orthogonal block 3 fc1'")

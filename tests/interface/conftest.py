@@ -1,4 +1,4 @@
-"""One server and one Chromium for all tests of the page; a screenshot of every page whose test fails."""
+"""One server for all tests of the page; a screenshot of every page whose test fails."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from urllib.parse import urlparse
 
 import pytest
 
-from neuromerge.benchmarks.chromium import ARGUMENTS, chromium_path
 from neuromerge.deployment import Limits
 from neuromerge.evaluation.families import Family
 from neuromerge.interface.loader import WorkspaceLoader
@@ -51,15 +50,13 @@ def server() -> Iterator[str]:
         yield address
 
 
-@pytest.fixture(scope="session")
-def chromium() -> Iterator[Any]:
-    """A headless browser."""
-    playwright = pytest.importorskip("playwright.sync_api")
-    with playwright.sync_playwright() as driver:
-        playwright.expect.set_options(timeout=PATIENCE_MS)
-        browser = driver.chromium.launch(executable_path=chromium_path(), args=ARGUMENTS)
-        yield browser
-        browser.close()
+@pytest.fixture(scope="session", autouse=True)
+def patience() -> None:
+    """Let Playwright's assertions wait as long as the tests do."""
+    with contextlib.suppress(ImportError):
+        from playwright.sync_api import expect
+
+        expect.set_options(timeout=PATIENCE_MS)
 
 
 class Visitor:

@@ -8,14 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from neuromerge.exploration.results import Heatmap, MeasureInfo
+from neuromerge.exploration.results import Heatmap
 from neuromerge.figures.figure import Figure
 from neuromerge.figures.hover import cell_hover
-from neuromerge.figures.interference.meaning import named_values, phrases
 from neuromerge.figures.numbers import minus, nice_ceiling, number, numbers
 from neuromerge.figures.text import coloured, plain, wrapped
 from neuromerge.figures.theme import token
 from neuromerge.figures.wire import Layout, Phrases, Trace
+from neuromerge.merging.measures import Measure
 
 MAIN = ("q", "k", "v", "out", "fc1", "fc2")
 """The matrices every block has; a gap sets them apart from what only some layers have."""
@@ -82,7 +82,7 @@ def interference_heatmaps(
         selected: (row, column) of the cell that is open, outlined in both panels.
     """
     measure = heatmap.measure
-    meaning = phrases(measure, tasks)
+    meaning = list(measure.words(tasks or 0))
     absent = ~np.isfinite(heatmap.parallel) & ~np.isfinite(heatmap.orthogonal)
     data: list[Trace] = []
     shapes: list[dict[str, Any]] = []
@@ -191,10 +191,10 @@ def _captions(panel: Panel) -> list[dict[str, Any]]:
     return captions
 
 
-def _colour_axis(measure: MeasureInfo, ends: tuple[float, float], tasks: int | None) -> dict[str, Any]:
+def _colour_axis(measure: Measure, ends: tuple[float, float], tasks: int | None) -> dict[str, Any]:
     """The shared colour scale; values that have a name are named on its bar."""
     low, high = ends
-    named = named_values(measure, tasks)
+    named = measure.ends(tasks or 0)
     ticks = sorted({low, high, (low + high) / 2, *(value for value in named if low <= value <= high)})
     # A named tick replaces a bare one that would stand too near.
     ticks = [t for t in ticks if t in named or all(abs(t - n) > 0.2 * (high - low) for n in named)]

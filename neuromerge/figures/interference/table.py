@@ -7,8 +7,6 @@ from html import escape
 import numpy as np
 
 from neuromerge.exploration.results import Heatmap
-from neuromerge.figures.hover import phrase
-from neuromerge.figures.interference.meaning import phrases
 from neuromerge.figures.numbers import numbers, short
 
 
@@ -31,7 +29,6 @@ def as_table(heatmap: Heatmap, tasks: int | None = None) -> str:
         tasks: number of merged tasks T, for the words about the values.
     """
     header, body = as_rows(heatmap)
-    meaning = phrases(heatmap.measure, tasks)
     lines = [
         f"<caption>{escape(heatmap.measure.title)}: {escape(heatmap.measure.sentence)} "
         "A dash means: not applicable.</caption>",
@@ -42,7 +39,7 @@ def as_table(heatmap: Heatmap, tasks: int | None = None) -> str:
         cells = [f'<th scope="row">{escape(str(layer))}</th>', f"<td>{subspace}</td>"]
         for value in values:
             if isinstance(value, float):
-                means = phrase(value, meaning)
+                means = heatmap.measure.phrase(value, tasks or 0)
                 title = f' title="{escape(means)}"' if means else ""
                 cells.append(f"<td{title}>{short(value)}</td>")
             else:

@@ -76,17 +76,25 @@ def pre_activations(detail: NeuronDetail, direction: int = 0) -> Figure:
         direction: the direction drawn in `neuron_plane`, whose own share stands in the hover.
     """
     name = f"neuron-{detail.index}-answers"
+    revision = f"answers {detail.layer} {detail.matrix} {detail.index}"
     if not len(detail.along_base):
-        empty = [note("no sample images reach this layer", 0.5, 0.5, font={"size": 13})]
-        hidden = {"xaxis": {"visible": False}, "yaxis": {"visible": False}}
         return Figure(
-            data=[], layout={"height": 300, "annotations": empty, **hidden}, description="No inputs.", name=name
+            data=[],
+            layout={
+                "height": 300,
+                "annotations": [note("no sample images reach this layer", 0.5, 0.5, font={"size": 13})],
+                "xaxis": {"visible": False},
+                "yaxis": {"visible": False},
+                "uirevision": revision,
+            },
+            description="Answers of a neuron: no sample images reach this layer.",
+            name=name,
         )
     found = answers(detail, direction)
     layout, narrow = _layouts(found)
     return Figure(
         data=_traces(found),
-        layout={**layout, "uirevision": f"answers {detail.layer} {detail.matrix} {detail.index}"},
+        layout={**layout, "uirevision": revision},
         description=(
             f"Answers of neuron {detail.index} in {detail.layer}, {detail.matrix}, to {len(found.before)} images: the "
             f"parallel part scales every answer by {1 + found.step:.3f}; the orthogonal part moves answers off that "

@@ -8,14 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from neuromerge.search.landscape import Landscape
-from neuromerge.search.trials import Trial
 from neuromerge.figures.figure import Figure
 from neuromerge.figures.numbers import number, numbers, percents, rounded
 from neuromerge.figures.text import note
 from neuromerge.figures.theme import SMALL, token
 from neuromerge.figures.tuning.names import coefficient, finished
 from neuromerge.figures.wire import Layout, Trace
+from neuromerge.search.landscape import Landscape
+from neuromerge.search.trials import Trial
 
 _LIGHT, _DARK = "#ffffff", "#1c2330"
 """Marks lie on the colours of the scale, which are the same in both modes; so are these."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from neuromerge.search.trials import Trial
 from neuromerge.figures.text import plain
+from neuromerge.search.trials import Trial
 
 NAMES = {
     "lambda_parallel": "λ₁ parallel",

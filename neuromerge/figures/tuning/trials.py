@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from neuromerge.search.trials import Trial
 from neuromerge.figures.figure import Figure
 from neuromerge.figures.text import coloured, note, plain
 from neuromerge.figures.theme import SMALL, token
 from neuromerge.figures.tuning.names import coefficient, finished
 from neuromerge.figures.wire import Layout, Trace
+from neuromerge.search.trials import Trial
 
 ORIGINS = {"tpe": "search (TPE)", "grid": "search (grid)", "hand": "by hand"}
 
@@ -79,8 +79,13 @@ def parallel_coordinates(trials: Sequence[Trial]) -> Figure:
     """
     found = lines(trials)
     if found is None:
-        layout: Layout = {"height": 320, "annotations": [note("no finished trials yet", 0.5, 0.5)]}
-        return Figure(data=[], layout=layout, description="No trials.", name="trials")
+        none = [note("no finished trials yet", 0.5, 0.5)]
+        return Figure(
+            data=[],
+            layout={"height": 320, "annotations": none, "uirevision": "trials"},
+            description="Trials across their coefficients: none is finished yet.",
+            name="trials",
+        )
     layout, narrow = _layouts(found)
     winner = found.trials[-1]
     listed = ", ".join(f"{coefficient(key)} {_shown(winner.hyperparameters.get(key))}" for key in found.keys)

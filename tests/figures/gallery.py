@@ -1,0 +1,75 @@
+"""Every figure, in every state that it can be in: what the tests of all figures go through."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+
+from neuromerge.figures import accuracy, confusion, interference, layer, neuron, tuning
+from neuromerge.figures.figure import Figure
+from neuromerge.merging.measures import measures
+from tests.figures import examples
+
+ONE = examples.TASKS[:1]
+MANY = tuple(f"task {i}" for i in range(20))
+
+
+def _heatmap(key: str) -> Figure:
+    return interference.interference_heatmaps(examples.heatmap(key), tasks=8, selected=(3, 2))
+
+
+def _empty_board() -> Figure:
+    return accuracy.accuracy_bars(replace(examples.board(), merged=frozenset()))
+
+
+def _empty_landscape() -> Figure:
+    land = examples.landscape()
+    return tuning.landscape_contour(replace(land, value=np.full_like(land.value, np.nan), current=None))
+
+
+def _pointwise(draw: Callable[..., Figure]) -> Figure:
+    detail = examples.layer_detail(ONE, neurons=6, bins=3)
+    return draw(replace(detail, kind="pointwise", contested=(), cosine_parallel=np.full((1, 1), np.nan)))
+
+
+FIGURES: dict[str, Callable[[], Figure]] = {
+    "accuracy": lambda: accuracy.accuracy_bars(examples.board()),
+    "accuracy, first visit": lambda: accuracy.accuracy_bars(
+        examples.board(pinned=False, previous=False, unseen=False, split="quick")
+    ),
+    "accuracy, nothing merged": _empty_board,
+    **{f"heatmap of {info.key}": lambda key=info.key: _heatmap(key) for info in measures()},
+    "flat heatmap": lambda: interference.interference_heatmaps(
+        examples.heatmap("retention", note_parallel="λ₁ = 0: nothing is added")
+    ),
+    "neurons": lambda: layer.neurons_by_tasks(examples.layer_detail(neurons=40, bins=10)),
+    "cosines": lambda: layer.task_cosines(examples.layer_detail(neurons=10, bins=5)),
+    "cosines of many": lambda: layer.task_cosines(examples.layer_detail(MANY, neurons=6, bins=3)),
+    "alpha": lambda: layer.alpha_histogram(examples.layer_detail(neurons=10, bins=5)),
+    "contested": lambda: layer.contested_neurons(examples.layer_detail(neurons=20, bins=5)),
+    **{
+        f"{draw.__name__}, single entries": lambda draw=draw: _pointwise(draw)
+        for draw in (layer.neurons_by_tasks, layer.task_cosines, layer.alpha_histogram, layer.contested_neurons)
+    },
+    "plane": lambda: neuron.neuron_plane(examples.neuron_detail()),
+    "plane of many": lambda: neuron.neuron_plane(examples.neuron_detail(MANY)),
+    "answers": lambda: neuron.pre_activations(examples.neuron_detail()),
+    "votes": lambda: neuron.votes(examples.neuron_detail()),
+    **{
+        f"{draw.__name__}, {name}": lambda draw=draw, build=build: draw(build())
+        for draw in (neuron.neuron_plane, neuron.pre_activations, neuron.votes)
+        for name, build in {
+            "one task": lambda: examples.neuron_detail(ONE),
+            "dead neuron": examples.dead_neuron,
+        }.items()
+    },
+    "landscape": lambda: tuning.landscape_contour(examples.landscape(), examples.trials(12)),
+    "landscape, empty": _empty_landscape,
+    "trials": lambda: tuning.parallel_coordinates(examples.trials()),
+    "trials, none": lambda: tuning.parallel_coordinates(()),
+    "importances": lambda: tuning.importance_bars({"lambda_orthogonal": 0.7, "trim_ratio": 0.3}),
+    "confusion": lambda: confusion.confusion_matrix(examples.confusion()),
+    "confusion of many": lambda: confusion.confusion_matrix(examples.confusion(26)),
+}
