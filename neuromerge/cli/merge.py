@@ -14,6 +14,7 @@ from neuromerge.errors import SettingError
 
 if TYPE_CHECKING:
     from neuromerge.merging import MergeMethod, MergeResult
+    from neuromerge.merging.profile import Profile
 
 SUMMARY = "merge checkpoints into one"
 EPILOG = """\
@@ -50,6 +51,8 @@ class _Asked:
     seed: int
     dtype: str | None = None
     notes: tuple[str, ...] = ()
+    profile: Profile = ()
+    task_weights: tuple[float, ...] = ()
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -84,6 +87,8 @@ def run(options: argparse.Namespace) -> int:
             asked.base,
             asked.tasks,
             asked.method,
+            profile=asked.profile,
+            task_weights=asked.task_weights,
             seed=asked.seed,
             out=options.out,
             layout=options.layout,
@@ -141,7 +146,17 @@ def _asked(options: argparse.Namespace, given: Mapping[str, str]) -> _Asked:
     named = all(names) and len(set(names)) == len(names)
     tasks: Sequence[str] | dict[str, str] = dict(zip(names, sources, strict=True)) if named else sources
     seed = recipe.seed if options.seed is None else options.seed
-    return _Asked(recipe.base, tasks, method, {**own, **given}, seed, recipe.dtype, tuple(notes))
+    return _Asked(
+        recipe.base,
+        tasks,
+        method,
+        {**own, **given},
+        seed,
+        recipe.dtype,
+        tuple(notes),
+        recipe.profile,
+        tuple(entry.weight for entry in recipe.models),
+    )
 
 
 def _merge_text(result: MergeResult) -> str:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from neuromerge.errors import StorageError
+from neuromerge.merging.profile import as_mapping
 from neuromerge.merging.streaming import MergeResult, merge
 from neuromerge.progress import Job
 from neuromerge.settings.recipes import Recipe, dump_recipe, recipe_of
@@ -60,6 +61,11 @@ def notes(result: MergeResult) -> list[str]:
 def script(recipe: Recipe) -> str:
     """A Python script that makes the merge of a recipe again."""
     values = "".join(f"    {name}={value!r},\n" for name, value in recipe.hyperparameters)
+    weights = [entry.weight for entry in recipe.models]
+    if recipe.profile:
+        values += f"    profile={as_mapping(recipe.profile)!r},\n"
+    if any(weight != 1.0 for weight in weights):
+        values += f"    task_weights={weights!r},\n"
     experts = "".join(f"    {entry.model!r},\n" for entry in recipe.models)
     return (
         '"""Makes this merge again."""\n\n'

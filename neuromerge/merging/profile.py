@@ -2,9 +2,10 @@
 
 A profile maps parts to factors. A part is a matrix (``"fc1"``: in every block), a layer as the heatmap's rows are
 named (``"block 3"``, ``"stem"``, ``"head"``), a cell (``"block 3/fc1"``), or ``"rest"``: wherever no other part
-reaches. A factor is a number, or a list of numbers: a curve over depth, interpolated linearly from the first
-block to the last. ``{"lambda_parallel": 0, "lambda_orthogonal": 1.5}`` in the place of a factor treats
-coefficients apart. The factors of all parts that match are multiplied; where none matches the factor is 1.
+reaches. ``"attention"`` and ``"mlp"`` stand for the matrices of these, alone or in a cell. A factor is a number, or a
+list of numbers: a curve over depth, interpolated linearly from the first block to the last.
+``{"lambda_parallel": 0, "lambda_orthogonal": 1.5}`` in the place of a factor treats coefficients apart. The factors
+of all parts that match are multiplied; where none matches the factor is 1.
 
 Stem and head lie outside the blocks: the curve of a matrix leaves what they hold of it alone (factor 1). The
 curve of ``"rest"`` goes on instead: its first value holds before the blocks, its last one after them, as a list
@@ -26,6 +27,11 @@ from neuromerge.errors import SettingError
 
 REST = "rest"
 """The part that stands for wherever no other part reaches."""
+GROUPS: Mapping[str, tuple[str, ...]] = {
+    "attention": ("q", "k", "v", "qkv", "out"),
+    "mlp": ("fc1", "fc2", "gate", "router"),
+}
+"""Parts that stand for several matrices, of which a model need not have all."""
 LARGEST = 100.0
 """Factors and weights lie between minus and plus this."""
 MAX_FACTORS = 4096
@@ -187,7 +193,9 @@ def _at(factor: Factor, depth: _Depth) -> float:
 
 
 def _matches(part: str, cell: tuple[str, str]) -> bool:
-    return part in (*cell, "/".join(cell))
+    layer, matrix = cell
+    names = (matrix, *(group for group, matrices in GROUPS.items() if matrix in matrices))
+    return part == layer or any(part in (name, f"{layer}/{name}") for name in names)
 
 
 def _check(

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from neuromerge.errors import SettingError
 from neuromerge.merging import registry
-from neuromerge.merging.profile import Profile, make_profile, make_task_weights
+from neuromerge.merging.profile import Profile, as_mapping, make_profile, make_task_weights
 from neuromerge.settings.setting import MAX_SEED, Setting, Value
 
 if TYPE_CHECKING:
@@ -114,7 +114,11 @@ def check_profile(method: registry.MergeMethod, given: Mapping[str, Any] | Profi
                 f"The profile names {quoted(factor.coefficient)} at {quoted(factor.part)}, which is no coefficient of "
                 f"{method.name}. It has: {', '.join(method.coefficients) or 'none'}."
             )
-    return profile
+    if len(method.component_names) > 1:
+        return profile
+    # The only coefficient is meant either way: equal merges are equal settings.
+    alone = tuple(sorted(replace(factor, coefficient="") for factor in profile))
+    return make_profile(as_mapping(alone))
 
 
 def first_setting(families: Mapping[str, Family]) -> Setting:

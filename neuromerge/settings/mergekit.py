@@ -132,6 +132,8 @@ class _Values:
     def __init__(self, done: Translation, method: str, hyperparameters: Callable[[str], frozenset[str]]) -> None:
         self.done, self.method, self.hyperparameters = done, method, hyperparameters
         self.said: set[str] = set()
+        self.experts: list[dict[str, Any]] = []
+        self.curve: list[Any] = []
         content = done.content
         given = content.get("parameters")
         self.common: dict[str, Any] = dict(given) if isinstance(given, Mapping) else {}
@@ -194,11 +196,23 @@ class _Values:
                 self._problem(f"{word} of one model", "holds for all models; write it under parameters: at the top")
         base = self._base()
         listed = [entry.get("model") == base for entry in self.entries]
+        self.experts = [entry for entry, is_base in zip(self.entries, listed, strict=True) if not is_base]
+        normalize = self._flag("normalize", shared, _NORMALIZED.get(self.method, False))
+        # A list of values, or entries with filters, for all models alike is a coefficient that differs over depth. In a
+        # mean weights cancel: there they are left, to be refused.
+        curved = [word for word in ("lambda", "weight") if isinstance(shared.get(word), list)]
+        if (
+            len(curved) == 1
+            and not any(curved[0] in own for own in self.own)
+            and (curved[0] == "lambda" or not normalize)
+        ):
+            self.curve = shared[curved[0]]
+            shared = {word: value for word, value in shared.items() if word != curved[0]}
+            read = [{word: value for word, value in values.items() if word != curved[0]} for values in read]
         weights = [self._number("weight", values, 1.0) for values in read]
         experts = [values for values, is_base in zip(read, listed, strict=True) if not is_base]
         density = self._density([self._number("density", values, 1.0) for values in experts])
         factor = self._number("lambda", shared, 1.0)
-        normalize = self._flag("normalize", shared, _NORMALIZED.get(self.method, False))
         own = [weight for weight, is_base in zip(weights, listed, strict=True) if weight is not None and not is_base]
         if not experts or None in weights or density is None or factor is None or normalize is None:
             return  # malformed values are problems already; a recipe without experts is refused later
@@ -286,8 +300,7 @@ class _Values:
         elif normalize or len(weights) == 1:  # the mean of one is its sum
             if "combine" in known:
                 self._set_combine("mean")
-            scale = factor if normalize else factor * weights[0]
-            self._set("scale", scale, "lambda and weight", said=bool({"lambda", "weight"} & self.said))
+            self._give_scale(factor if normalize else factor * weights[0])
         elif "combine" in known:
             self._set_combine("sum")
             self._set_scale(weights, factor)
@@ -304,27 +317,33 @@ class _Values:
 
     def _set_scale(self, weights: list[float], factor: float) -> None:
         """One coefficient from equal weights; weights that differ stay with their models."""
-        if len(set(weights)) > 1:
-            self._problem(
-                "weight",
-                f"the models' weights differ ({', '.join(f'{w:g}' for w in weights)}); give them the same weight",
-            )
-            return
-        scale = factor * weights[0]
+        apart = len(set(weights)) > 1
         if "scale" in self.hyperparameters(str(self.done.content["merge_method"])):
-            self._set("scale", scale, "lambda and weight", said=bool({"lambda", "weight"} & self.said))
-        elif scale != 1.0:
-            self._problem(
-                "lambda and weight", f"{self.method} has other coefficients; see `neuromerge methods {self.method}`"
-            )
+            self._give_scale(factor if apart else factor * weights[0])
+            own = weights if apart else [1.0] * len(weights)
+        else:
+            own = weights
+            if factor != 1.0 or self.curve:
+                self._problem(
+                    "lambda and weight", f"{self.method} has other coefficients; see `neuromerge methods {self.method}`"
+                )
+        for entry, weight in zip(self.experts, own, strict=True):
+            if weight != 1.0:
+                if "weight" in entry:
+                    self._problem("weight", "a model has two of them; give one")
+                entry["weight"] = repr(weight)
 
-    def _set(self, name: str, value: float | str, word: str, *, said: bool = True) -> None:
+    def _give_scale(self, scale: float) -> None:
+        value = _times(self.curve, scale) if self.curve else scale
+        self._set("scale", value, "lambda and weight", said=bool({"lambda", "weight"} & self.said))
+
+    def _set(self, name: str, value: float | str | list[Any], word: str, *, said: bool = True) -> None:
         """Give a hyperparameter its value, unless the recipe has one of its own and `word` was not said beside it."""
         if name in self.common or name in self.done.content:
             if said:
                 self._problem(word, f"says the same as {name}; give one of them")
             return
-        self.common[name] = value if isinstance(value, str) else repr(value)
+        self.common[name] = repr(value) if isinstance(value, float) else value
 
     def _density(self, given: list[float | None]) -> float | None:
         """The density of all experts; None, with a problem, where there is no such thing."""
@@ -370,6 +389,22 @@ class _Values:
         said = f"{what}: {remedy}"
         if said not in self.done.problems:
             self.done.problems.append(said)
+
+
+def _times(curve: list[Any], factor: float) -> list[Any]:
+    """A list of values, or of entries with filters, each value times `factor`; what is no number is left as it is."""
+
+    def times(value: Any) -> Any:
+        if isinstance(value, list):
+            return [times(entry) for entry in value]
+        if isinstance(value, Mapping):
+            return {key: times(entry) if key == "value" else entry for key, entry in value.items()}
+        try:
+            return repr(factor * float(value))
+        except (TypeError, ValueError, OverflowError):
+            return value
+
+    return [times(entry) for entry in curve]
 
 
 def _shown(value: Any) -> str:

@@ -11,7 +11,13 @@ Keys follow mergekit where it has a word (see `mergekit` for those that are tran
       trim_ratio: 0.8
       lambda_parallel: 0.0
       lambda_orthogonal: auto
+    profile:
+      fc1: [0.5, 1.0, 1.5]
+      block 3: 0.0
     seed: 0
+
+Coefficients may also be lists or entries with `filter`, as in mergekit (see `curves`), and a model may have
+``parameters: {weight: 1.2}``, which multiplies its task vector.
 
 A recipe is text from anybody. So it is read as plain mappings, lists and texts, never as YAML's typed
 objects (which also spares people YAML's surprises: a model called ``no`` stays ``no``, and ``1e-3`` is the
@@ -30,8 +36,10 @@ import yaml
 
 from neuromerge.errors import RecipeError, SettingError
 from neuromerge.merging import registry
+from neuromerge.merging.profile import Profile, as_mapping, make_task_weights
 from neuromerge.settings import mergekit
-from neuromerge.settings.choices import check_seed, family_of, make_setting, quoted
+from neuromerge.settings.choices import check_profile, check_seed, family_of, make_setting, quoted
+from neuromerge.settings.curves import read_shaped, write_shaped
 from neuromerge.settings.setting import Setting, Value
 
 if TYPE_CHECKING:
@@ -42,23 +50,28 @@ MAX_DEPTH = 8
 MAX_MODELS = 256
 MAX_SOURCE_LENGTH = 4096
 
-_TOP_KEYS = ("merge_method", "base_model", "models", "parameters", "seed")
-_MODEL_KEYS = ("model", "name")
+_TOP_KEYS = ("merge_method", "base_model", "models", "parameters", "profile", "seed")
+_MODEL_KEYS = ("model", "name", "weight")
 
 
 @dataclass(frozen=True, slots=True)
 class RecipeModel:
-    """One expert of a recipe: where its checkpoint is, and a name for reports ('' to take the checkpoint's own)."""
+    """One expert of a recipe: where its checkpoint is, and a name for reports ('' to take the checkpoint's own).
+
+    `weight` multiplies its task vector.
+    """
 
     model: str
     name: str = ""
+    weight: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
     """Everything a merge depends on, with sources of checkpoints instead of a family's task names.
 
-    `hyperparameters` are sorted (name, value) pairs, checked and complete, as in `Setting`. `dtype` is what floats
+    `hyperparameters` are sorted (name, value) pairs, checked and complete, and `profile` is checked, as in `Setting`.
+    `dtype` is what floats
     are written in, None for the base's. `notes` say how mergekit's words were read.
     """
 
@@ -67,6 +80,7 @@ class Recipe:
     models: tuple[RecipeModel, ...]
     hyperparameters: tuple[tuple[str, Value], ...]
     seed: int = 0
+    profile: Profile = ()
     dtype: str | None = None
     notes: tuple[str, ...] = field(default=(), compare=False)
 
@@ -114,7 +128,9 @@ def parse_recipe(text: str | bytes) -> Recipe:
     _refuse(problems)
     base = _source(content, "base_model", "the recipe")
     try:
-        hyperparameters = registry.check_values(method, _hyperparameters(content, known))
+        given, shape = _shaped(method, _given(content, known), content.get("profile"))
+        hyperparameters = registry.check_values(method, _hyperparameters(given))
+        profile = check_profile(method, shape)
         seed = check_seed(content["seed"]) if content.get("seed") else 0
     except SettingError as error:
         raise RecipeError(f"In the recipe: {error}") from None
@@ -124,28 +140,55 @@ def parse_recipe(text: str | bytes) -> Recipe:
         models=_models(content, base),
         hyperparameters=tuple(sorted(hyperparameters.items())),
         seed=seed,
+        profile=profile,
         dtype=translated.dtype,
         notes=tuple(translated.notes),
     )
 
 
 def dump_recipe(recipe: Recipe, *, notes: Iterable[str] = ()) -> str:
-    """The recipe as YAML that `parse_recipe` reads back to an equal value; `notes` become comment lines on top."""
+    """The recipe as YAML that `parse_recipe` reads back to an equal value; `notes` become comment lines on top.
+
+    A profile is written mergekit's way where that says exactly the same.
+    """
+    comments = "".join(f"# {line}\n" for note in notes for line in _printable(note).splitlines())
+    theirs, ours = (_document(recipe, mergekits_way) for mergekits_way in (True, False))
+    return comments + (theirs if theirs == ours or parse_recipe(theirs) == recipe else ours)
+
+
+def _document(recipe: Recipe, mergekits_way: bool) -> str:
+    parameters: dict[str, Any] = dict(recipe.hyperparameters)
+    left = recipe.profile
+    names = registry.get_method(recipe.method).coefficients
+    for name in names if mergekits_way else ():
+        of_all = "" if len(names) == 1 else name
+        value = parameters[name]
+        shaped = None if isinstance(value, str) else write_shaped(float(value), left, of_all)
+        if shaped is not None:
+            parameters[name] = shaped
+            left = tuple(factor for factor in left if factor.coefficient != of_all)
     document: dict[str, Any] = {
         "merge_method": recipe.method,
         "base_model": recipe.base,
-        "models": [
-            {"model": entry.model, "name": entry.name} if entry.name else {"model": entry.model}
-            for entry in recipe.models
-        ],
+        "models": [_entry(model) for model in recipe.models],
     }
-    if recipe.hyperparameters:
-        document["parameters"] = dict(recipe.hyperparameters)
+    if parameters:
+        document["parameters"] = parameters
+    if left:
+        document["profile"] = as_mapping(left)
     document["seed"] = recipe.seed
     if recipe.dtype is not None:
         document["dtype"] = recipe.dtype
-    comments = "".join(f"# {line}\n" for note in notes for line in _printable(note).splitlines())
-    return comments + yaml.safe_dump(document, sort_keys=False, allow_unicode=True, width=1000)
+    return yaml.safe_dump(document, sort_keys=False, allow_unicode=True, width=1000)
+
+
+def _entry(model: RecipeModel) -> dict[str, Any]:
+    entry: dict[str, Any] = {"model": model.model}
+    if model.name:
+        entry["name"] = model.name
+    if model.weight != 1.0:
+        entry["weight"] = model.weight
+    return entry
 
 
 def recipe_of(setting: Setting, family: Family | str | None = None) -> Recipe:
@@ -154,9 +197,13 @@ def recipe_of(setting: Setting, family: Family | str | None = None) -> Recipe:
     return Recipe(
         method=setting.method,
         base=str(family.base),
-        models=tuple(RecipeModel(str(family.experts[task]), task) for task in setting.tasks),
+        models=tuple(
+            RecipeModel(str(family.experts[task]), task, weight)
+            for task, weight in zip(setting.tasks, setting.task_weights or [1.0] * len(setting.tasks), strict=True)
+        ),
         hyperparameters=setting.hyperparameters,
         seed=setting.seed,
+        profile=setting.profile,
     )
 
 
@@ -174,7 +221,15 @@ def setting_of(recipe: Recipe, families: Iterable[Family]) -> Setting:
         if str(family.base) == recipe.base and wanted <= set(task_of):
             tasks = [task_of[entry.model] for entry in recipe.models]
             try:
-                return make_setting(family, tasks, recipe.method, dict(recipe.hyperparameters), recipe.seed)
+                return make_setting(
+                    family,
+                    tasks,
+                    recipe.method,
+                    dict(recipe.hyperparameters),
+                    recipe.seed,
+                    profile=recipe.profile,
+                    task_weights={task: entry.weight for task, entry in zip(tasks, recipe.models, strict=True)},
+                )
             except SettingError as error:
                 raise RecipeError(f"In the recipe: {error}") from None
     raise RecipeError(
@@ -326,14 +381,23 @@ def _models(content: Mapping[Any, Any], base: str) -> tuple[RecipeModel, ...]:
             raise RecipeError(f"name in {where} must be one line of at most 200 characters.")
         source = _source(entry, "model", where)
         if source != base:
-            models.append(RecipeModel(source, name))
+            models.append(RecipeModel(source, name, _weight(entry, where)))
     if not models:
         raise RecipeError("The recipe lists only the base; it needs at least one expert under models.")
     return tuple(models)
 
 
-def _hyperparameters(content: Mapping[Any, Any], known: set[str]) -> dict[str, Any]:
-    """Method hyperparameters from `parameters:` and from the top level; a name in both places is refused."""
+def _weight(entry: Mapping[Any, Any], where: str) -> float:
+    given = entry.get("weight", "1")
+    try:
+        (weight,) = make_task_weights([_number(given)], [where]) or (1.0,)
+    except SettingError as error:
+        raise RecipeError(f"In the recipe: {error}") from None
+    return weight
+
+
+def _given(content: Mapping[Any, Any], known: set[str]) -> dict[str, Any]:
+    """What `parameters:` and the top level say; a name in both places is refused."""
     given = content.get("parameters") or {}
     if not isinstance(given, dict):
         raise RecipeError("parameters in the recipe must be names with values, such as trim_ratio: 0.8.")
@@ -342,10 +406,54 @@ def _hyperparameters(content: Mapping[Any, Any], known: set[str]) -> dict[str, A
         if name in values:
             raise RecipeError(f"The recipe gives {name} twice, at the top and under parameters.")
         values[name] = content[name]
+    return values
+
+
+def _shaped(method: registry.MergeMethod, given: dict[str, Any], profile: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Values with one number for each coefficient, and the profile that says the rest of what they said."""
+    if profile is None or profile == "":
+        profile = {}
+    if not isinstance(profile, Mapping):
+        raise RecipeError("profile in the recipe must be parts with factors, such as fc1: [0.5, 1.0].")
+    values, shape = dict(given), _numbers(profile)
+    for spec in method.hyperparameters:
+        value = values.get(spec.name)
+        if spec.name not in method.coefficients or not isinstance(value, list):
+            continue
+        shaped = read_shaped(spec, value)
+        values[spec.name] = repr(shaped.value)
+        for part, curve in shaped.factors.items():
+            own = shape.setdefault(part, {})
+            if not isinstance(own, dict) or spec.name in own:
+                raise RecipeError(
+                    f"The recipe shapes {spec.name} at {quoted(part)} twice, by itself and under profile."
+                )
+            own[spec.name] = curve
+    return values, shape
+
+
+def _hyperparameters(values: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The same values, each a single one."""
     for name, value in values.items():
         if not isinstance(value, str):
             raise RecipeError(f"{quoted(name)} in the recipe must be a single value.")
     return values
+
+
+def _numbers(given: Any) -> Any:
+    """Texts within mappings and lists as the numbers that they are; others are left, to be refused by name."""
+    if isinstance(given, Mapping):
+        return {key: _numbers(value) for key, value in given.items()}
+    if isinstance(given, list):
+        return [_numbers(value) for value in given]
+    return _number(given)
+
+
+def _number(text: Any) -> Any:
+    try:
+        return float(text)
+    except (TypeError, ValueError, OverflowError):
+        return text
 
 
 def _printable(text: str) -> str:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from neuromerge.merging.profile import Profile, TaskWeights
+if TYPE_CHECKING:
+    from neuromerge.merging.profile import Profile, TaskWeights
 
 MAX_SEED = 2**32 - 1
 Value = float | int | bool | str
