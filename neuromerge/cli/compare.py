@@ -36,11 +36,15 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Run the command. Returns the exit code."""
+    from neuromerge.engine.engine import Engine
     from neuromerge.search.compare import compare
+    from neuromerge.settings.choices import family_of
 
+    family = family_of(options.family)
+    models = Engine({family.name: family}).of(family.name).models
     with progress_bar(options.quiet) as job:
         table = compare(
-            options.family,
+            models,
             options.tasks,
             options.methods,
             tuned=options.tuned,

@@ -17,7 +17,8 @@ class Hyperparameter:
 
     `kind` is ``float``, ``int``, ``bool`` or ``choice``. `minimum` and `maximum` are inclusive unless
     `exclusive_maximum`. `auto` says that the string ``"auto"`` is legal too. `slider` is the range worth
-    showing on a slider where it is narrower than what is legal.
+    showing on a slider where it is narrower than what is legal. `grid` holds the values that a comparison of methods
+    tries on validation data, none to leave the default. `searched` says that a search varies it unless told otherwise.
     """
 
     name: str
@@ -32,6 +33,8 @@ class Hyperparameter:
     choices: tuple[str, ...] = ()
     auto: bool = False
     slider: tuple[float, float] | None = None
+    grid: tuple[float, ...] = ()
+    searched: bool = True
 
     def check(self, value: Any) -> float | int | bool | str:
         """`value` in its proper type. Raises SettingError, saying the range, when it is not legal."""

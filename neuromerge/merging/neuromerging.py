@@ -118,6 +118,7 @@ class NeuroMerging(MergeMethod):
             exclusive_maximum=True,
             step=0.01,
             slider=(0.0, 0.99),
+            grid=(0.7, 0.8, 0.9),
             description="Share of each task vector that is removed before merging: its smallest entries, "
             "over the whole model. 0.8 keeps the largest 20 %.",
         ),
@@ -130,6 +131,7 @@ class NeuroMerging(MergeMethod):
             maximum=100.0,
             step=0.01,
             slider=(-1.0, 3.0),
+            grid=(0.0, 0.5, 1.0),
             auto=True,
             description="How much of the merged parallel part is added: it makes neurons more or less sensitive "
             "to what they already respond to. Auto is 0.",
@@ -143,6 +145,7 @@ class NeuroMerging(MergeMethod):
             maximum=100.0,
             step=0.01,
             slider=(0.0, 5.0),
+            grid=(0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0),
             auto=True,
             description="How much of the merged orthogonal part is added: it turns neurons towards new inputs. "
             "Auto is 1 / (1 - sigma), which makes up for the magnitude that the trim removed.",
@@ -156,6 +159,7 @@ class NeuroMerging(MergeMethod):
             maximum=100.0,
             step=0.01,
             slider=(0.0, 5.0),
+            searched=False,
             auto=True,
             description="Coefficient of what has no neurons: biases, norms, class and position embeddings. "
             "Auto is lambda_2.",

@@ -11,8 +11,6 @@ from neuromerge.merging.registry import Hyperparameter
 from neuromerge.settings.choices import quoted
 from neuromerge.settings.setting import Value
 
-_PREFERRED_AXES = ("lambda_parallel", "lambda_orthogonal", "trim_ratio")
-
 
 @dataclass(frozen=True, slots=True)
 class Axis:
@@ -46,14 +44,15 @@ def axes_of(
 ) -> tuple[Axis, ...]:
     """The axes of a search over `method`'s hyperparameters.
 
-    `names` None takes lambda_1, lambda_2 and the trim ratio where the method has them, else all its
-    hyperparameters, and leaves out those in `fixed`: they have a value already. `ranges` narrows a numeric
+    `names` None takes what the method's specification marks as searched, coefficients first, and leaves out those in
+    `fixed`: they have a value already. `ranges` narrows a numeric
     hyperparameter to (low, high) or widens it within what is legal.
 
     Raises SettingError for a name the method does not have, one that is searched and fixed at once, an illegal or
     empty range, and where nothing is left to search.
     """
-    specs = {spec.name: spec for spec in registry.get_method(method).hyperparameters}
+    chosen = registry.get_method(method)
+    specs = {spec.name: spec for spec in chosen.hyperparameters}
     ranges = dict(ranges or {})
     if not specs:
         raise SettingError(f"The method {method} has no parameter to search.")
@@ -63,8 +62,8 @@ def axes_of(
         if name in fixed:
             raise SettingError(f"{name} is to be searched and has a fixed value too. Give one of them.")
     if names is None:
-        names = list(_PREFERRED_AXES) if set(_PREFERRED_AXES) <= set(specs) else list(specs)
-        names = [name for name in dict.fromkeys([*names, *ranges]) if name not in fixed]
+        wanted = [name for name in (*chosen.coefficients, *specs) if specs[name].searched]
+        names = [name for name in dict.fromkeys([*wanted, *ranges]) if name not in fixed]
     if not names:
         raise SettingError(f"Nothing is left to search: all that is searched of {method} has a fixed value.")
     return tuple(_axis(specs[name], ranges.get(name)) for name in dict.fromkeys(names))

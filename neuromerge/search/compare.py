@@ -11,74 +11,70 @@ from __future__ import annotations
 import itertools
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any
+from typing import Any, Protocol
 
-import numpy as np
-from torch import Tensor
-
-from neuromerge.checkpoints import Aligned, align, load_checkpoint
+from neuromerge.engine.accuracy import Accuracy
+from neuromerge.engine.models import BASE, Contents
 from neuromerge.errors import SettingError
-from neuromerge.evaluation.accuracy import (
-    Batch,
-    Counts,
-    accuracy_interval,
-    accuracy_of,
-    expert_accuracies,
-    heads_of,
-    make_batch,
-    samples_for,
-)
-from neuromerge.evaluation.families import Family, get_family
-from neuromerge.evaluation.towers import TextModel, VisionModel
+from neuromerge.evaluation.families import Family
 from neuromerge.merging import methods
-from neuromerge.merging.linear import combine
-from neuromerge.merging.passes import components
-from neuromerge.merging.registry import AUTO, MergeMethod, check_values, get_method
-from neuromerge.merging.streaming import merge_aligned
-from neuromerge.merging.vectors import AlignedVectors
+from neuromerge.merging.linear import SCALE
+from neuromerge.merging.registry import MergeMethod, get_method
 from neuromerge.progress import UNATTENDED, Job
+from neuromerge.search.objective import mean_score
+from neuromerge.settings.choices import make_setting, order_tasks, short
+from neuromerge.settings.setting import Setting, Value
 
 BUDGET = 72
-_SCALES_ONLY = tuple(round(0.04 * step, 2) for step in range(1, BUDGET + 1))  # 0.04 to 2.88
-_SCALES = tuple(round(0.12 * step, 2) for step in range(1, BUDGET // 3 + 1))  # 0.12 to 2.88
-_STRUCTURE: dict[str, tuple[str, tuple[float, ...]]] = {
-    "ties": ("trim_ratio", (0.7, 0.8, 0.9)),
-    "dare": ("drop_rate", (0.5, 0.7, 0.9)),
-    "pcb": ("ratio", (0.05, 0.1, 0.2)),
-    "consensus": ("threshold", (0.2, 0.4, 0.6)),
-}
-_NEUROMERGING = {
-    "trim_ratio": (0.7, 0.8, 0.9),
-    "lambda_parallel": (0.0, 0.5, 1.0),
-    "lambda_orthogonal": (0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0),
-}
+LARGEST_SCALE = 2.88
+
+
+class Scorer(Protocol):
+    """What measures base, experts and merges on the same pictures, such as `engine.models.Models`."""
+
+    @property
+    def family(self) -> Family:
+        """Whose tasks and experts they are."""
+        ...
+
+    def scores(
+        self, contents: Contents, tasks: Sequence[str], split: str, job: Job = UNATTENDED
+    ) -> Mapping[str, Accuracy]:
+        """Accuracy of what `contents` names on a split, by task."""
+        ...
 
 
 def grid(method: MergeMethod) -> tuple[dict[str, float], ...]:
-    """The settings that are tried on validation: `BUDGET` of them, none for a method without coefficients."""
-    known = {spec.name for spec in method.hyperparameters}
-    if set(_NEUROMERGING) <= known:
-        return tuple(
-            dict(zip(_NEUROMERGING, values, strict=True)) for values in itertools.product(*_NEUROMERGING.values())
-        )
-    if "scale" not in known:
+    """The settings that are tried on validation: `BUDGET` of them, none for a method without coefficients.
+
+    The method's specification says which values of its hyperparameters are worth trying. Where one coefficient
+    multiplies the whole change, what is left of the budget goes to it, in even steps up to `LARGEST_SCALE`.
+    """
+    if not method.coefficients:
         return ()
-    if method.name in _STRUCTURE:
-        name, choices = _STRUCTURE[method.name]
-        return tuple({name: choice, "scale": scale} for choice in choices for scale in _SCALES)
-    return tuple({"scale": scale} for scale in _SCALES_ONLY)
+    values = {spec.name: spec.grid for spec in method.hyperparameters if spec.grid and spec.name != SCALE}
+    if method.coefficients == (SCALE,):
+        steps = BUDGET // math.prod(map(len, values.values()))
+        values[SCALE] = tuple(round(LARGEST_SCALE * step / steps, 4) for step in range(1, steps + 1))
+    return tuple(dict(zip(values, point, strict=True)) for point in itertools.product(*values.values()))
 
 
 @dataclass(frozen=True)
 class ComparedRow:
-    """One line of the table: a model and how it does on every task (shares in [0, 1], 95 % intervals)."""
+    """One line of the table: a model and how it does on every task (shares in [0, 1], 95 % intervals).
+
+    Attributes:
+        kind: ``base``, ``expert``, ``default`` or ``validation`` (coefficients chosen there).
+        normalised: mean over tasks of the share of its expert's accuracy that is reached; None where it is unknown.
+        validation: the mean validation accuracy that chose the coefficients, of `tried` settings.
+    """
 
     name: str
     title: str
-    kind: str  # base | expert | default | validation
-    hyperparameters: dict[str, Any]
+    kind: str
+    hyperparameters: dict[str, Value]
     accuracy: dict[str, float]
     interval: dict[str, tuple[float, float]]
     mean: float
@@ -101,7 +97,10 @@ class Comparison:
 
     def to_json(self) -> str:
         """As JSON."""
-        return json.dumps(asdict(self), indent=2)
+        plain = asdict(self)
+        for row in plain["rows"]:
+            row["parameters"] = row.pop("hyperparameters")  # the word of recipes and of the other commands
+        return json.dumps(plain, indent=2)
 
     def to_text(self) -> str:
         """As text: the Markdown table."""
@@ -128,7 +127,7 @@ class Comparison:
 
 
 def compare(
-    family: Family | str = "pictoclip",
+    scorer: Scorer,
     tasks: Sequence[str] | None = None,
     method_names: Sequence[str] | None = None,
     *,
@@ -140,6 +139,7 @@ def compare(
     """Base, experts and merge methods on the same pictures, in one run.
 
     Args:
+        scorer: measures them.
         tasks: which experts are merged and evaluated; all of the family that can be evaluated when None.
         method_names: which methods, all registered ones when None.
         tuned: whether the coefficients are chosen on validation as well, for a second row a method.
@@ -148,158 +148,95 @@ def compare(
         job: told how far it is; stops it.
 
     Raises:
-        SettingError: unknown family, task or method. SourceUnavailableError, CheckpointError: as `load_checkpoint`.
+        SettingError: unknown task or method. SourceUnavailableError, CheckpointError: as `load_checkpoint`.
     """
-    chosen = get_family(family) if isinstance(family, str) else family
-    names = tuple(tasks) if tasks is not None else tuple(task for task in chosen.tasks if task in chosen.experts)
-    if not names:
+    family = scorer.family
+    chosen = tuple(tasks) if tasks is not None else tuple(task for task in family.tasks if task in family.experts)
+    if not chosen:
         raise SettingError("Name at least one task to compare on.")
+    names = order_tasks(family, chosen)
     listed = [get_method(name) for name in (method_names if method_names is not None else methods())]
-    bench = _Bench.open(chosen, names, split, tuned, seed)
     steps = 2 + sum(1 + (len(grid(method)) if tuned else 0) for method in listed)
     done = itertools.count(1)
+    quiet = Job(check=job.check)  # progress counts settings, not pictures
 
-    def report(what: str) -> None:
-        job.report(next(done), steps, what)
+    def scores(contents: Contents, on: Sequence[str], where: str, what: str) -> Mapping[str, Accuracy]:
+        found = scorer.scores(contents, on, where, quiet)
+        if what:
+            job.report(next(done), steps, what)
+        return found
 
-    rows = [bench.row("base", "Base (zero-shot)", "base", {})]
-    report("base")
-    experts = expert_accuracies(chosen, bench.model, bench.heads, bench.final, bench.aligned.base)
-    rows.append(_expert_row(experts, bench))
-    report("experts")
+    def setting(method: MergeMethod, values: Mapping[str, Any]) -> Setting:
+        return make_setting(family, names, method.name, values, seed)
+
+    base = scores(BASE, names, split, "base")
+    experts = {task: scores(Contents(task=task), (task,), split, "")[task] for task in names}
+    job.report(next(done), steps, "experts")
+    rows = [
+        _row("base", "Base (zero-shot)", "base", {}, base),
+        _row("experts", "Experts (one model a task)", "expert", {}, experts),
+    ]
     for method in listed:
-        bench.merge(method, {})
-        rows.append(bench.row(method.name, method.title, "default", check_values(method, {})))
-        report(f"{method.title}, default")
-        settings = grid(method) if tuned else ()
-        if not settings:
+        default = setting(method, {})
+        found = scores(Contents(setting=default), names, split, f"{method.title}, default")
+        rows.append(_row(method.name, method.title, "default", dict(default.hyperparameters), found))
+        tried = grid(method) if tuned else ()
+        if not tried:
             continue
-        best, score = bench.search(method, settings, report)
-        bench.merge(method, best)
-        rows.append(bench.row(method.name, method.title, "validation", best, score, len(settings)))
-    finished = tuple(_normalised(row, experts) for row in rows)
-    counted = {task: len(samples) for task, samples in bench.final.samples.items()}
-    return Comparison(chosen.name, names, split, counted, seed, finished)
+
+        def on_validation(values: Mapping[str, Any], method: MergeMethod = method) -> float:
+            contents = Contents(setting=setting(method, values))
+            return _mean(scores(contents, names, "validation", f"{method.title}, validation"))
+
+        best, value = _first_best(tried, on_validation)
+        found = scores(Contents(setting=setting(method, best)), names, split, "")
+        row = _row(method.name, method.title, "validation", best, found)
+        rows.append(replace(row, validation=value, tried=len(tried)))
+    shares = {task: accuracy.value for task, accuracy in experts.items()}
+    counted = {task: accuracy.n for task, accuracy in base.items()}
+    finished = tuple(replace(row, normalised=_normalised(row, shares)) for row in rows)
+    return Comparison(family.name, names, split, counted, seed, finished)
 
 
-@dataclass
-class _Bench:
-    """The one model that every merge is written into, with the pictures and heads it is tried on."""
-
-    aligned: Aligned
-    exact: Aligned  # the same with a base in float32, so that changes keep their small digits
-    model: VisionModel
-    heads: dict[str, Tensor]
-    final: Batch
-    validation: Batch | None
-    seed: int
-
-    @classmethod
-    def open(cls, family: Family, tasks: Sequence[str], split: str, tuned: bool, seed: int) -> _Bench:
-        base = load_checkpoint(family.base)
-        experts = [load_checkpoint(family.source(task), name=task) for task in tasks]
-        aligned = align(base, experts)
-        wide = {key: value.float() if value.is_floating_point() else value for key, value in base.items()}
-        exact = align(load_checkpoint(wide, name="base"), experts) if tuned else aligned
-        model = VisionModel.from_checkpoint(base)
-        heads = heads_of(family, TextModel.from_checkpoint(base), tasks)
-        final = make_batch(samples_for(family, tasks, split), model)
-        validation = make_batch(samples_for(family, tasks, "validation"), model) if tuned else None
-        return cls(aligned, exact, model, heads, final, validation, seed)
-
-    def merge(self, method: MergeMethod, values: Mapping[str, Any]) -> None:
-        """Write the merge itself, in the precision it would be saved in, into the model."""
-        merge_aligned(self.aligned, method, check_values(method, values), self._write, self.seed)
-
-    def search(
-        self, method: MergeMethod, settings: Sequence[Mapping[str, float]], report: Callable[[str], None]
-    ) -> tuple[dict[str, float], float]:
-        """The setting with the best mean accuracy on validation, and that accuracy; the first of equals."""
-        assert self.validation is not None
-        best: tuple[dict[str, float], float] = ({}, -1.0)
-        for setting in self._written(method, settings):
-            score = accuracy_of(self.model, self.heads, self.validation).mean
-            if score > best[1]:
-                best = (dict(setting), score)
-            report(f"{method.title}, validation")
-        return best
-
-    def _written(self, method: MergeMethod, settings: Sequence[Mapping[str, float]]) -> Iterator[Mapping[str, float]]:
-        """Each setting in turn, with its merge in the model: components are made once for all their coefficients."""
-        vectors = AlignedVectors(self.exact)
-        kept: tuple[Any, Any] = (None, None)
-        for setting in settings:
-            values = check_values(method, setting)
-            structure = method.structure(values)
-            if kept[0] != structure:
-                run = method.begin(vectors, values, self.seed)
-                kept = structure, (run, dict(components(vectors, method, run)))
-            run, found = kept[1]
-            used = method.resolve(replace(run, values=values).findings())
-            for parameter, parts in found.items():
-                combine(vectors.base(parameter), parts, used.at(parameter), self.model.weights[parameter.name])
-            yield setting
-
-    def _write(self, name: str, merged: Tensor) -> None:
-        self.model.weights[name].copy_(merged)
-
-    def row(
-        self,
-        name: str,
-        title: str,
-        kind: str,
-        hyperparameters: Mapping[str, Any],
-        validation: float | None = None,
-        tried: int = 0,
-    ) -> ComparedRow:
-        """The model as it is now on the final pictures."""
-        return _row(
-            name, title, kind, hyperparameters, accuracy_of(self.model, self.heads, self.final), validation, tried
-        )
+def _first_best(
+    tried: Sequence[dict[str, float]], score: Callable[[Mapping[str, float]], float]
+) -> tuple[dict[str, float], float]:
+    """The values with the highest score, the first of equals, and that score."""
+    scored = [(values, score(values)) for values in tried]
+    return max(scored, key=lambda pair: pair[1])
 
 
 def _row(
-    name: str,
-    title: str,
-    kind: str,
-    hyperparameters: Mapping[str, Any],
-    counts: Counts,
-    validation: float | None = None,
-    tried: int = 0,
+    name: str, title: str, kind: str, hyperparameters: Mapping[str, Value], scores: Mapping[str, Accuracy]
 ) -> ComparedRow:
-    shares = {task: counts.correct[task] / n for task, n in counts.n.items()}
+    shares = {task: accuracy.value for task, accuracy in scores.items()}
     return ComparedRow(
         name=name,
         title=title,
         kind=kind,
         hyperparameters=dict(hyperparameters),
         accuracy=shares,
-        interval={task: accuracy_interval(counts.correct[task], n) for task, n in counts.n.items()},
-        mean=counts.mean,
-        mean_interval=mean_interval(shares, counts.n),
+        interval={task: (accuracy.low, accuracy.high) for task, accuracy in scores.items()},
+        mean=mean_score(shares),
+        mean_interval=mean_interval(shares, {task: accuracy.n for task, accuracy in scores.items()}),
         normalised=None,
-        validation=validation,
-        tried=tried,
     )
+
+
+def _mean(scores: Mapping[str, Accuracy]) -> float:
+    return mean_score({task: accuracy.value for task, accuracy in scores.items()})
 
 
 def mean_interval(shares: Mapping[str, float], n: Mapping[str, int]) -> tuple[float, float]:
     """95 % interval of a mean of independent tasks' accuracies (normal approximation), within [0, 1]."""
-    mean = sum(shares.values()) / len(shares)
+    mean = mean_score(shares)
     half = 1.959964 * math.sqrt(sum(share * (1 - share) / n[task] for task, share in shares.items())) / len(shares)
     return max(mean - half, 0.0), min(mean + half, 1.0)
 
 
-def _expert_row(experts: Mapping[str, float], bench: _Bench) -> ComparedRow:
-    n = {task: len(samples) for task, samples in bench.final.samples.items()}
-    correct = {task: round(share * n[task]) for task, share in experts.items()}
-    counts = Counts(correct, n, {task: np.empty(0, np.int64) for task in n})
-    return _row("experts", "Experts (one model a task)", "expert", {}, counts)
-
-
-def _normalised(row: ComparedRow, experts: Mapping[str, float]) -> ComparedRow:
+def _normalised(row: ComparedRow, experts: Mapping[str, float]) -> float | None:
     shares = [row.accuracy[task] / expert for task, expert in experts.items() if expert]
-    return ComparedRow(**{**asdict(row), "normalised": sum(shares) / len(shares) if shares else None})
+    return sum(shares) / len(shares) if shares else None
 
 
 def _percent(share: float, interval: tuple[float, float]) -> str:
@@ -307,10 +244,7 @@ def _percent(share: float, interval: tuple[float, float]) -> str:
 
 
 def _setting(row: ComparedRow) -> str:
-    if row.kind in ("base", "expert") or not row.hyperparameters:
+    if not row.hyperparameters:
         return ""
-    values = ", ".join(
-        f"{name} {value if value == AUTO or isinstance(value, str) else format(value, 'g')}"
-        for name, value in row.hyperparameters.items()
-    )
+    values = ", ".join(f"{name} {short(value)}" for name, value in row.hyperparameters.items())
     return f"*validation*: {values}" if row.kind == "validation" else f"default: {values}"

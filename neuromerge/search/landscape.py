@@ -1,8 +1,8 @@
 """Landscapes: mean accuracy over a grid of two hyperparameters, measured from coarse to fine.
 
 A grid costs a whole evaluation a point, so the order matters: the first dozen points already show where the
-hill is, and whoever watches can stop there. Points that share a trim ratio are measured together where the
-trim ratio is an axis, because they share a first pass.
+hill is, and whoever watches can stop there. Where an axis is more than a coefficient (the trim ratio), the points
+that share its value are measured together, because they share a merge.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from neuromerge.errors import SettingError
+from neuromerge.merging import registry
 from neuromerge.merging.registry import AUTO
 from neuromerge.progress import UNATTENDED, Job
 from neuromerge.search.axes import axes_of
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
 POINTS = (9, 7)
 MAX_POINTS = 2_500
 YIELD_SECONDS = 0.4
-_EXPENSIVE = "trim_ratio"
 
 
 @dataclass(frozen=True)
@@ -88,8 +88,9 @@ def grow(
     def picture() -> Landscape:
         return Landscape(x_name, y_name, x, y, value.copy(), here, fixed, images)
 
+    cheap = registry.get_method(setting.method).coefficients
     shown = time.monotonic()
-    for row, column in _order(len(y), len(x), by_row=y_name == _EXPENSIVE, by_column=x_name == _EXPENSIVE):
+    for row, column in _order(len(y), len(x), by_row=y_name not in cheap, by_column=x_name not in cheap):
         point = {x_name: float(x[column]), y_name: float(y[row])}
         value[row, column] = mean_score(objective(change(setting, family, **point), job))
         if time.monotonic() - shown >= YIELD_SECONDS:

@@ -54,31 +54,33 @@ class NumberedTPE(BaseSampler):
 
 
 class StagedGrid(BaseSampler):
-    """Every point of a grid once, in a seeded order in which points that share `stage` follow each other.
+    """Every point of a grid once, in a seeded order that keeps points with the same values of `staged` together.
 
-    A change of `stage` (the trim ratio) costs a new first pass, the others do not. A point counts as taken
-    when a trial with exactly its values is complete or running; one whose trial failed or was killed is
+    A change of those (the trim ratio, say) costs a merge of its own, the others only another sum. A point counts
+    as taken when a trial with exactly its values is complete or running; one whose trial failed or was killed is
     drawn again. When all are taken but some still run elsewhere, one of those is evaluated twice rather than
     waited for: the other process may be dead.
     """
 
-    def __init__(self, values: Mapping[str, Sequence[Any]], seed: int, stage: str = "trim_ratio") -> None:
+    def __init__(self, values: Mapping[str, Sequence[Any]], seed: int, staged: Sequence[str] = ()) -> None:
         self._names = tuple(values)
         points = [dict(zip(self._names, point, strict=True)) for point in itertools.product(*values.values())]
         shuffle = random.Random(seed)
         shuffle.shuffle(points)
-        rank: dict[Any, int] = {}
-        for point in points:
-            rank.setdefault(point.get(stage), len(rank))
-        self._points = sorted(points, key=lambda point: rank[point.get(stage)])
+
+        def stage(point: Mapping[str, Any]) -> tuple[Any, ...]:
+            return tuple(point[name] for name in staged)
+
+        rank = {found: place for place, found in enumerate(dict.fromkeys(map(stage, points)))}
+        self._points = sorted(points, key=lambda point: rank[stage(point)])
         self._current: dict[str, Any] = {}
 
     def __len__(self) -> int:
         return len(self._points)
 
-    def is_exhausted(self, study: Study) -> bool:
-        """Whether every point has a complete trial."""
-        return not self._open_points(study, (TrialState.COMPLETE,))
+    def visited(self, study: Study) -> int:
+        """The number of points that have a complete trial; two processes may have taken one both."""
+        return len(self) - len(self._open_points(study, (TrialState.COMPLETE,)))
 
     def before_trial(self, study: Study, trial: FrozenTrial) -> None:
         """Choose this trial's point."""

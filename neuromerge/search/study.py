@@ -109,7 +109,7 @@ class Search:
         `check` is called between and during trials; when it raises Cancelled, the trial under way is given
         up, finished ones are kept, and Cancelled goes on to the caller.
         """
-        while self.finished < self.total and not self._exhausted():
+        while self._visited() < self.total:
             job.check()
             ended: list[Any] = []
             with storage_errors(self.storage):
@@ -176,7 +176,9 @@ class Search:
         fixed = math.prod(len(axis.choices) for axis in self._axes if axis.choices)
         ranges = sum(1 for axis in self._axes if not axis.choices)
         points = max(2, math.floor((trials / fixed) ** (1 / ranges) + 1e-9)) if ranges else 1
-        return samplers.StagedGrid({axis.name: axis.grid(points) for axis in self._axes}, self._seed)
+        coefficients = registry.get_method(self._start.method).coefficients
+        staged = [axis.name for axis in self._axes if axis.name not in coefficients]
+        return samplers.StagedGrid({axis.name: axis.grid(points) for axis in self._axes}, self._seed, staged)
 
     def _open_study(self) -> Any:
         study = self._create_study()
@@ -227,11 +229,12 @@ class Search:
             **({"task_weights": list(self._start.task_weights)} if self._start.task_weights else {}),
         }
 
-    def _exhausted(self) -> bool:
+    def _visited(self) -> int:
+        """What counts towards `total`: complete trials, of a grid each point once."""
         if self._sampler_name != "grid":
-            return False
+            return self.finished
         with storage_errors(self.storage):
-            return bool(self._sampler.is_exhausted(self._study))
+            return int(self._sampler.visited(self._study))
 
     def _evaluate(self, job: Job, trial: Any) -> float:
         trial.set_user_attr("origin", self._sampler_name)

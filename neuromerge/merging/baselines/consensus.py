@@ -40,6 +40,7 @@ class Consensus(MergeMethod):
             maximum=10.0,
             step=0.05,
             slider=(0.0, 1.0),
+            grid=(0.2, 0.4, 0.6),
         ),
         Hyperparameter(
             name="min_tasks",

@@ -118,6 +118,7 @@ class Dare(MergeMethod):
             exclusive_maximum=True,
             step=0.01,
             slider=(0.0, 0.99),
+            grid=(0.5, 0.7, 0.9),
         ),
         Hyperparameter(
             name="after",
@@ -133,6 +134,7 @@ class Dare(MergeMethod):
             "the vote.",
             name="ties_trim_ratio",
             label="Trim ratio of TIES",
+            grid=(),
         ),
         scale_spec(
             AUTO,

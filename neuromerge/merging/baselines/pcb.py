@@ -124,6 +124,7 @@ class Pcb(MergeMethod):
             maximum=1.0,
             step=0.01,
             slider=(0.01, 0.5),
+            grid=(0.05, 0.1, 0.2),
         ),
         scale_spec(1.2, "How much of the weighted mean is added to the base model. The authors use 1.2."),
     )

@@ -28,7 +28,12 @@ def scale_spec(default: float | str, description: str, *, slider: tuple[float, f
     )
 
 
-def trim_ratio_spec(description: str, name: str = "trim_ratio", label: str = "Trim ratio r") -> Hyperparameter:
+def trim_ratio_spec(
+    description: str,
+    name: str = "trim_ratio",
+    label: str = "Trim ratio r",
+    grid: tuple[float, ...] = (0.7, 0.8, 0.9),
+) -> Hyperparameter:
     """A trim ratio, as NeuroMerging has it: the share of entries REMOVED.
 
     Only a trim of the task vectors themselves is called ``trim_ratio``: pictures of interference trim alike.
@@ -44,6 +49,7 @@ def trim_ratio_spec(description: str, name: str = "trim_ratio", label: str = "Tr
         exclusive_maximum=True,
         step=0.01,
         slider=(0.0, 0.99),
+        grid=grid,
     )
 
 
