@@ -132,8 +132,6 @@ def read_adapter(keys: Collection[str], path: Path) -> AdapterConfig:
 
 
 def _read_config(path: Path) -> AdapterConfig:
-    from neuromerge.checkpoints.storage import read_json
-
     if not path.is_file():
         raise CheckpointError(
             f"{path.parent} holds a LoRA adapter without its {ADAPTER_CONFIG}, which tells its scale (lora_alpha). Put "

@@ -9,6 +9,7 @@ import torch
 from neuromerge.checkpoints import layouts
 from neuromerge.checkpoints.align import Aligned
 from neuromerge.checkpoints.checkpoint import Checkpoint
+from neuromerge.checkpoints.clip_config import differences
 from neuromerge.checkpoints.roles import Parameter
 from neuromerge.checkpoints.text import shown
 
@@ -19,7 +20,7 @@ def notices(aligned: Aligned) -> tuple[str, ...]:
     """Sentences for the user about aligned checkpoints, experts in their order.
 
     Told are an expert that equals the base (it adds nothing), a changed text tower of which nothing is merged, tensors
-    that stand beside the model, and another vocabulary. Reads weights up to the first difference from the base.
+    that stand beside the model, another vocabulary, and another configuration. Reads weights up to the first difference from the base.
     """
     said = [*_left_out("base", aligned.base, aligned)]
     tasks = range(len(aligned.experts)) if aligned.towers == "vision" else ()
@@ -35,6 +36,7 @@ def notices(aligned: Aligned) -> tuple[str, ...]:
                 "saved (an adapter that was never merged, a checkpoint from before the training)?"
             )
         said += _left_out(name, expert, aligned)
+        said += differences(aligned.base, expert)
         for key, rows in aligned.other_rows.get(name, {}).items():
             said.append(
                 f"{name} has {rows} tokens in {shown(key)}, the base {aligned.base.shape(key)[0]}: only the rows that "

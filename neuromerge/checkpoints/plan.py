@@ -11,11 +11,12 @@ import torch
 
 from neuromerge.checkpoints import configs, layouts
 from neuromerge.checkpoints.checkpoint import Checkpoint
+from neuromerge.checkpoints.clip_config import OPEN_CLIP_CONFIG, TRANSFORMERS_CONFIG
+from neuromerge.checkpoints.image_processing import PREPROCESSOR, PROCESSOR, image_processor_in
 from neuromerge.checkpoints.roles import Entry, Parameter, clip_key, resolve
-from neuromerge.checkpoints.sources import OPEN_CLIP_CONFIG, TRANSFORMERS_CONFIG
-from neuromerge.checkpoints.storage import read_json
 from neuromerge.checkpoints.text import shown
 from neuromerge.errors import CheckpointError, SettingError
+from neuromerge.json_files import read_json
 
 _CLIP_LAYOUTS = (layouts.OPEN_CLIP, layouts.TRANSFORMERS_CLIP)
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16, "float64": torch.float64}
@@ -101,7 +102,7 @@ def make_plan(
     kept = {
         name: path
         for name, path in base.config_files.items()
-        if name not in (OPEN_CLIP_CONFIG, TRANSFORMERS_CONFIG, "preprocessor_config.json", *made)
+        if name not in (OPEN_CLIP_CONFIG, TRANSFORMERS_CONFIG, PREPROCESSOR, PROCESSOR, *made)
     }
     return Plan(layout, targets, made, kept)
 
@@ -213,9 +214,8 @@ def _converted_configs(base: Checkpoint, layout: str, dtype: torch.dtype) -> dic
             f"{base.source} has no {TRANSFORMERS_CONFIG}, so its heads and its activation are unknown. Write "
             "a single .safetensors file, or keep the transformers layout."
         )
-    preprocessor = base.config_files.get("preprocessor_config.json")
     return configs.to_open_clip(
         base.config,
-        read_json(preprocessor) if preprocessor else None,
+        image_processor_in(base.config_files),
         has_tokenizer="tokenizer.json" in base.config_files,
     )

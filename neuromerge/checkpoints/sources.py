@@ -16,14 +16,14 @@ from neuromerge.checkpoints.adapters import (
     is_adapter,
     read_adapter,
 )
+from neuromerge.checkpoints.clip_config import OPEN_CLIP_CONFIG, TRANSFORMERS_CONFIG
 from neuromerge.checkpoints.text import shown
 from neuromerge.deployment import deployment
 from neuromerge.errors import AssetError, CheckpointError, SourceUnavailableError
+from neuromerge.json_files import read_json
 
 BUNDLED = "bundled:"
 HUB = "hub:"
-OPEN_CLIP_CONFIG = "open_clip_config.json"
-TRANSFORMERS_CONFIG = "config.json"
 
 # Weights a folder may hold, best first: (index or file, the configuration it belongs to).
 _WEIGHTS = (
@@ -291,7 +291,7 @@ def _weights_in(folder: Path) -> Path:
 def _companions(folder: Path) -> tuple[dict[str, Any], dict[str, Path]]:
     """The transformers configuration of a folder ({} when there is none) and the files to copy with the weights."""
     files = {name: folder / name for name in COMPANIONS if (folder / name).is_file()}
-    config = stores.read_json(files[TRANSFORMERS_CONFIG]) if TRANSFORMERS_CONFIG in files else {}
+    config = read_json(files[TRANSFORMERS_CONFIG]) if TRANSFORMERS_CONFIG in files else {}
     return config, files
 
 

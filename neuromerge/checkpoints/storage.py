@@ -6,7 +6,6 @@ memory, so a tensor costs no memory of its own until it is copied, and only the 
 
 from __future__ import annotations
 
-import json
 import stat
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -20,6 +19,7 @@ from neuromerge.checkpoints.parts import Entry
 from neuromerge.checkpoints.pytorch import PyTorchStorage
 from neuromerge.checkpoints.text import shown
 from neuromerge.errors import CheckpointError, LimitError
+from neuromerge.json_files import read_json
 
 SAFETENSORS_SUFFIXES = (".safetensors",)
 PICKLE_SUFFIXES = (".pth.tar", ".pt.tar", ".pt", ".pth", ".bin", ".ckpt", ".pkl")
@@ -211,20 +211,6 @@ def open_index(index: Path, allow_pickle: bool) -> Storage:
         if key not in storage.entries:
             raise CheckpointError(f"{index.parent}: {shown(key)} should be in {name} but is not. Download it again.")
     return storage
-
-
-def read_json(path: Path, limit: int = 4 * 1024 * 1024) -> dict[str, Any]:
-    """A JSON object from a file of at most `limit` bytes. Raises CheckpointError."""
-    require_regular(path)
-    try:
-        if path.stat().st_size > limit:
-            raise CheckpointError(f"{path} is larger than {limit:,} bytes; this is no configuration.")
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path} is no readable JSON ({shown(str(error))}). Download the file again.") from None
-    if not isinstance(content, dict):
-        raise CheckpointError(f"{path} must hold a JSON object. Download the file again.")
-    return content
 
 
 def _is_text(key: str) -> bool:
