@@ -310,8 +310,8 @@ def differences(base: Checkpoint, expert: Checkpoint) -> tuple[str, ...]:
     if not changed:
         return ()
     return (
-        f"{expert.name}: its configuration differs from the base's in {', '.join(changed)}. The merge keeps the base's, "
-        "under which this expert was not trained; check which one is right.",
+        f"{expert.name}: its configuration differs from the base's in {', '.join(changed)}. The merge keeps the "
+        "base's, under which this expert was not trained; check which one is right.",
     )
 
 
