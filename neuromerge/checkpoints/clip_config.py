@@ -285,11 +285,15 @@ _COMPUTATION = (
 _SECTIONS = ("text_config", "vision_config", "audio_config")
 
 
-def differences(base: Checkpoint, expert: Checkpoint) -> tuple[str, ...]:
+_MERGED = "The merge keeps the base's, under which this expert was not trained; check which one is right."
+
+
+def differences(base: Checkpoint, expert: Checkpoint, consequence: str = _MERGED) -> tuple[str, ...]:
     """Sentences for people about settings in which an expert's configuration differs from its base's.
 
     A merge has the base's configuration. An expert that was trained under another one does not do there what it
-    did, however well the weights fit. What one of the two does not describe is not compared.
+    did, however well the weights fit. What one of the two does not describe is not compared. `consequence` is the
+    sentence that says what follows.
     """
     own = base.layout if base.layout == expert.layout else None
     clip = (layouts.OPEN_CLIP, layouts.TRANSFORMERS_CLIP)
@@ -309,10 +313,7 @@ def differences(base: Checkpoint, expert: Checkpoint) -> tuple[str, ...]:
     ]
     if not changed:
         return ()
-    return (
-        f"{expert.name}: its configuration differs from the base's in {', '.join(changed)}. The merge keeps the "
-        "base's, under which this expert was not trained; check which one is right.",
-    )
+    return (f"{expert.name}: its configuration differs from the base's in {', '.join(changed)}. {consequence}",)
 
 
 def _described(checkpoint: Checkpoint) -> Iterator[tuple[str, Any]]:

@@ -19,11 +19,13 @@ import torch
 from torch import Tensor
 
 from neuromerge.checkpoints.checkpoint import Checkpoint, load_checkpoint
+from neuromerge.checkpoints.clip_config import differences
 from neuromerge.errors import SettingError
 from neuromerge.evaluation.families import DEFAULT_TEMPLATES, Family, families, get_family
 from neuromerge.evaluation.heads import zero_shot_head
 from neuromerge.evaluation.samples import SPLITS, SampleSet, folder_samples, load_samples, prepared
 from neuromerge.evaluation.towers import TextModel, VisionModel
+from neuromerge.evaluation.towers.vision import vision_settings
 from neuromerge.progress import UNATTENDED, Job
 
 if TYPE_CHECKING:
@@ -194,13 +196,18 @@ class AccuracyRow:
 
 @dataclass(frozen=True)
 class AccuracyTable:
-    """Accuracies of one checkpoint, a row a task."""
+    """Accuracies of one checkpoint, a row a task.
+
+    `notes` are sentences for people: pictures that were sampled or left out, prompts that were cut, settings in which
+    the checkpoint differs from its base.
+    """
 
     checkpoint: str
     revision: str | None
     family: str
     split: str
     rows: tuple[AccuracyRow, ...]
+    notes: tuple[str, ...] = ()
 
     def __getitem__(self, task: str) -> AccuracyRow:
         """The row of a task. Raises KeyError."""
@@ -241,6 +248,7 @@ class AccuracyTable:
                 "mean": self.mean,
                 "mean_normalised": self.mean_normalised,
                 "tasks": self.to_rows(),
+                "notes": list(self.notes),
             },
             indent=2,
         )
@@ -256,6 +264,7 @@ class AccuracyTable:
         share = "" if self.mean_normalised is None else f"{100 * self.mean_normalised:9.1f}"
         lines.append(f"{'mean':<{width}}  {'':5}  {100 * self.mean:8.1f}   {'':14}  {share}".rstrip())
         lines.append(f"{self.checkpoint} on {self.split} pictures of {self.family}")
+        lines += [f"note: {note}" for note in self.notes]
         return "\n".join(lines)
 
 
@@ -279,7 +288,8 @@ def evaluate(
             checkpoint is, or whose base has its shapes.
         experts: whether the experts are evaluated too, for the normalised accuracy; by default where they are on
             this machine (bundled and local families).
-        samples: pictures of one's own for some tasks: a SampleSet, or a folder with one subfolder a class.
+        samples: pictures of one's own for some tasks: a SampleSet, or a folder with one subfolder a class, or a zip
+            archive of one.
         job: told how far it is; stops it.
 
     Raises:
@@ -295,6 +305,10 @@ def evaluate(
     names = tuple(tasks) if tasks is not None else tuple(chosen.tasks)
     if not names:
         raise SettingError("Name at least one task to evaluate.")
+    if unused := [task for task in samples or () if task not in names]:
+        raise SettingError(
+            f"Pictures were given for {', '.join(unused)}, which is not evaluated. Evaluated: {', '.join(names)}."
+        )
     base = opened if opened.source == chosen.base else load_checkpoint(chosen.base)
     text_model = TextModel.from_checkpoint(base)
     model = VisionModel.from_checkpoint(opened, base=base)
@@ -309,6 +323,10 @@ def evaluate(
         family=chosen.name,
         split=split,
         rows=tuple(_row(chosen.task(task).title, task, counts, reached.get(task)) for task in names),
+        notes=(
+            *differences(base, opened, "It is evaluated under its own."),
+            *(note for task in names for note in batch.samples[task].notes),
+        ),
     )
 
 
@@ -320,16 +338,22 @@ def expert_accuracies(
     base: Checkpoint,
     job: Job = UNATTENDED,
 ) -> dict[str, float]:
-    """Accuracy of every task's own expert on that task's pictures. `model` is left with the last expert's weights."""
+    """Accuracy of every task's own expert on that task's pictures.
+
+    `model` is left with the weights of the last expert whose settings are the same.
+    """
     reached: dict[str, float] = {}
     for number, task in enumerate(batch.tasks):
         if task not in family.experts:
             continue
-        model.load(load_checkpoint(family.experts[task]), base=base)
-        alone = Batch(
-            batch.pixels[batch.rows[task]], {task: slice(0, len(batch.samples[task]))}, batch.samples, batch.split
-        )
-        counts = accuracy_of(model, heads, alone)
+        expert = load_checkpoint(family.experts[task])
+        alone = {task: batch.samples[task]}
+        if vision_settings(expert, base=base) == (model.settings, model.preprocessing):
+            model.load(expert, base=base)
+            counts = accuracy_of(model, heads, make_batch(alone, model))
+        else:
+            own = VisionModel.from_checkpoint(expert, base=base)
+            counts = accuracy_of(own, heads, make_batch(alone, own))
         reached[task] = counts.correct[task] / max(counts.n[task], 1)
         job.report(number + 1, len(batch.tasks), "experts")
     return reached

@@ -7,7 +7,6 @@ Families are described in YAML files beside this module (`families/`, tasks in `
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -17,6 +16,8 @@ from typing import Any, Literal
 
 from neuromerge.deployment import deployment
 from neuromerge.errors import AssetError, LimitError, NeuroMergeError, SettingError
+from neuromerge.evaluation.folders import FolderTree, classes_in
+from neuromerge.json_files import parse_json
 
 REGISTRY = Path(__file__).with_name("families")
 TASKS = Path(__file__).with_name("tasks")
@@ -344,9 +345,10 @@ def _task_file(task: str, folder: Path) -> Path:
 def _tasks_from_json(path: Path) -> dict[str, TaskSpec]:
     """The tasks that `tasks.json` beside the assets describes, in its order."""
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        content = path.read_bytes()
+    except OSError as error:
         raise AssetError(f"{path} cannot be read: {error}. Restore it from the repository.") from None
+    data = parse_json(content, str(path), remedy="Restore it from the repository.", error=AssetError)
     listed = data.get("tasks", data) if isinstance(data, dict) else data
     if isinstance(listed, list):
         listed = {str(task.get("name")): task for task in listed if isinstance(task, dict)}
@@ -403,7 +405,7 @@ def _local_task(folder: Path, task: str) -> TaskSpec | None:
         return spec if source is None else _with_samples(spec, source)
     if source is None:
         return None
-    classes = tuple(path.name.replace("_", " ") for path in sorted(pictures.iterdir()) if path.is_dir())
+    classes = classes_in(FolderTree(pictures))
     if not classes:
         return None
     return TaskSpec(task, task, f"Pictures in {pictures}.", classes, DEFAULT_TEMPLATES, source)

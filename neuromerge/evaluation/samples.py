@@ -8,10 +8,10 @@ share a picture, and which picture is in which never depends on chance.
 from __future__ import annotations
 
 import hashlib
-import io
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -22,17 +22,23 @@ import torch
 from PIL import Image
 
 from neuromerge.deployment import deployment
-from neuromerge.errors import AssetError, SettingError
+from neuromerge.errors import AssetError, NeuroMergeError, SettingError
 from neuromerge.evaluation import hub, preprocessing
+from neuromerge.evaluation.archives import ZipTree
 from neuromerge.evaluation.configuration import Preprocessing
 from neuromerge.evaluation.families import Family, TaskSpec, get_family
+from neuromerge.evaluation.folders import ClassNames, FolderTree, Parts, Skipped, find_pictures, part_of
 from neuromerge.evaluation.hub import DAMAGE
+from neuromerge.evaluation.pictures import SUFFIXES, read_picture
+from neuromerge.threads import cores
 
 Split = Literal["quick", "validation", "test"]
 SPLITS: tuple[str, ...] = ("quick", "validation", "test")
 QUICK = 16
 MAX_FOLDER_IMAGES = 1_000
-SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
+_NAMED = 3  # files and classes that a note names; more are counted
+_MOST_SEEN = 50_000  # files of which is known whether they can be read
+_AT_ONCE = 64  # files that are looked at together
 _PIXEL_CACHE_MB = 400
 _VALIDATION, _TEST = 0, 1
 
@@ -40,8 +46,9 @@ _VALIDATION, _TEST = 0, 1
 class EncodedImages(Sequence[np.ndarray]):
     """Pictures of any sizes that are decoded when they are looked at: files, or the bytes of files."""
 
-    def __init__(self, encoded: Sequence[bytes | Path]) -> None:
-        self._encoded = list(encoded)
+    def __init__(self, encoded: Sequence[bytes | Path], names: Sequence[str] = ()) -> None:
+        """Files, or bytes with what to call them in messages."""
+        self._encoded, self._names = list(encoded), list(names)
 
     def __len__(self) -> int:
         return len(self._encoded)
@@ -49,22 +56,15 @@ class EncodedImages(Sequence[np.ndarray]):
     def __getitem__(self, index: Any) -> Any:
         """One picture as uint8 (H, W, 3); for a slice or a list of indices another `EncodedImages`."""
         if isinstance(index, slice):
-            return EncodedImages(self._encoded[index])
+            return EncodedImages(self._encoded[index], self._names[index])
         if isinstance(index, (list, np.ndarray)):
-            return EncodedImages([self._encoded[int(i)] for i in index])
-        return np.asarray(self.picture(int(index)).convert("RGB"))
+            chosen = [int(i) for i in index]
+            return EncodedImages([self._encoded[i] for i in chosen], [self._names[i] for i in chosen if self._names])
+        return np.asarray(self.picture(int(index)))
 
     def picture(self, index: int) -> Image.Image:
-        """One picture in its own mode and size. Raises SettingError when it cannot be decoded."""
-        encoded = self._encoded[index]
-        try:
-            image = Image.open(encoded if isinstance(encoded, Path) else io.BytesIO(encoded))
-            if image.width * image.height > preprocessing.MAX_PIXELS:
-                raise SettingError(f"{_told(encoded)} has more than {preprocessing.MAX_PIXELS:,} pixels.")
-            image.load()
-        except (OSError, ValueError, Image.DecompressionBombError) as error:
-            raise SettingError(f"{_told(encoded)} is not a readable picture: {error}") from None
-        return image
+        """One picture as upright RGB in its own size. Raises SettingError or LimitError when it cannot be decoded."""
+        return read_picture(self._encoded[index], self._names[index] if self._names else "")
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,6 +79,10 @@ class SampleSet:
         task, split: what they are for.
         key: identifies the set for caches; the same key is the same pictures.
         source: where they come from, with the revision where there is one.
+        available: how many pictures of the split there were to take these from, 0 where these are all.
+        skipped: files that were left out because they are no pictures, or unreadable ones.
+        empty: classes of the task without a picture in this split.
+        remark: a sentence about an unusual choice of pictures, may be empty.
     """
 
     images: np.ndarray | EncodedImages
@@ -89,6 +93,25 @@ class SampleSet:
     split: str
     key: str
     source: str = ""
+    available: int = 0
+    skipped: tuple[Skipped, ...] = ()
+    empty: tuple[str, ...] = ()
+    remark: str = ""
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Sentences for people about what was not taken, and why."""
+        notes = [self.remark] if self.remark else []
+        if self.available > len(self):
+            notes.append(f"{len(self):,} of {self.available:,} pictures are taken, spread evenly")
+        if self.skipped:
+            listed = "; ".join(f"{left.name} ({left.reason})" for left in self.skipped[:_NAMED])
+            more = f"; and {len(self.skipped) - _NAMED:,} more" if len(self.skipped) > _NAMED else ""
+            notes.append(f"{len(self.skipped):,} files are left out: {listed}{more}")
+        if self.empty:
+            more = f" and {len(self.empty) - _NAMED:,} more" if len(self.empty) > _NAMED else ""
+            notes.append(f"there are no pictures of {', '.join(self.empty[:_NAMED])}{more}")
+        return tuple(f"{self.task}: {note}." for note in notes)
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -112,6 +135,7 @@ class SampleSet:
             ids=tuple(self.ids[i] for i in chosen),
             split=split or self.split,
             key=f"{self.key}[{mark}]",
+            available=0,
         )
 
 
@@ -141,54 +165,144 @@ def load_samples(family: Family | str, task: str, split: Split | str = "quick") 
 
 
 def folder_samples(folder: Path | str, classes: Sequence[str], task: str, split: Split | str = "test") -> SampleSet:
-    """The pictures in a folder with one subfolder a class.
+    """The pictures in a folder, or in a zip archive of one, with one subfolder a class.
 
-    Subfolders are matched with `classes` by name (case and underscores do not matter). Where the folder holds
-    `validation` and `test`, those are the splits; otherwise a third of each class, chosen by a hash of the file's
-    name, is validation. At most `MAX_FOLDER_IMAGES` pictures a split are taken, spread evenly over the classes.
+    Subfolders are matched with `classes` by name (case, underscores and Unicode's normal forms do not matter), at
+    any depth. Where the folder holds `validation` and `test` (or `val`, `valid`, `train` ...), those are the splits
+    (see `folders.part_of`); otherwise a third of each class, chosen by a hash of the file's name, is validation. At
+    most `MAX_FOLDER_IMAGES` pictures a split are taken, spread evenly over the classes. What cannot be read is left
+    out and named in `SampleSet.skipped`.
 
-    Raises SettingError when there is no such folder, no picture, or a subfolder of an unknown class.
+    Raises SettingError when there is no such folder, no readable picture, or a subfolder of an unknown class;
+    LimitError for an archive that is too large.
     """
-    root = Path(folder)
+    root = Path(folder).expanduser()
     if split == "quick":
         whole = folder_samples(root, classes, task, "validation")
         return whole.select(quick_indices(whole.labels, whole.ids), "quick")
-    parted = (root / "validation").is_dir() and (root / "test").is_dir()
-    top = root / split if parted else root
-    if not top.is_dir():
-        raise SettingError(f"There is no folder {top}. Put the pictures there, one subfolder a class.")
-    numbers = {_bare(name): number for number, name in enumerate(classes)}
-    files: list[tuple[str, int, Path]] = []
-    for subfolder in sorted(path for path in top.iterdir() if path.is_dir()):
-        if _bare(subfolder.name) not in numbers:
-            raise SettingError(
-                f"{subfolder} is none of the classes of {task}. Known: {', '.join(classes[:12])}"
-                f"{' ...' if len(classes) > 12 else ''}."
-            )
-        number = numbers[_bare(subfolder.name)]
-        for path in subfolder.iterdir():
-            if path.suffix.lower() not in SUFFIXES:
-                continue
-            name = f"{subfolder.name}/{path.name}"
-            if parted or (_hash(name) % 3 == 0) == (split == "validation"):
-                files.append((name, number, path))
-    if not files:
+    tree = picture_tree(root)
+    names = ClassNames(classes)
+    part = part_of(tree, split, names)
+    found = [find_pictures(tree, top, names, task) for top in part.tops]
+    skipped = [left for each in found for left in each.skipped]
+    pictures = [picture for each in found for picture in each.pictures]
+    if part.divided:
+        pictures = [picture for picture in pictures if (_hash(picture[0]) % 3 == 0) == (split == "validation")]
+    if not pictures:
         raise SettingError(
-            f"{top} holds no pictures for {split} ({', '.join(sorted(SUFFIXES))} in one subfolder a class)."
+            f"{root} holds no pictures for {split} ({', '.join(sorted(SUFFIXES))} in one subfolder a class)."
+            f"{_first_of(skipped)}"
         )
-    labels = np.array([number for _, number, _ in files])
-    order = _round_robin(labels, [name for name, _, _ in files])[:MAX_FOLDER_IMAGES]
-    stamp = hashlib.sha256("".join(f"{p}{p.stat().st_mtime_ns}" for _, _, p in files).encode()).hexdigest()[:12]
+    labels = np.array([number for _, number, _ in pictures])
+    order = _round_robin(labels, [name for name, _, _ in pictures])
+    pictures = [pictures[i] for i in order]
+    files, unreadable = _readable(
+        [name for name, _, _ in pictures], lambda i: _file_at(tree, pictures[i][2]), MAX_FOLDER_IMAGES
+    )
+    if not files:
+        raise SettingError(f"None of the {len(pictures):,} pictures in {root} can be read.{_first_of(unreadable)}")
+    mark = hashlib.sha256("".join(file.mark for file in files.values()).encode("utf-8", "surrogateescape"))
     return SampleSet(
-        images=EncodedImages([files[i][2] for i in order]),
-        labels=labels[order].astype(np.int64),
+        images=EncodedImages(
+            [file.content for file in files.values()], [str(root.joinpath(*pictures[i][2])) for i in files]
+        ),
+        labels=np.array([pictures[i][1] for i in files], np.int64),
         classes=tuple(classes),
-        ids=tuple(files[i][0] for i in order),
+        ids=tuple(pictures[i][0] for i in files),
         task=task,
         split=split,
-        key=f"folder:{root}:{split}:{stamp}",
+        key=f"folder:{root}:{split}:{mark.hexdigest()[:12]}",
         source=str(root),
+        available=len(pictures) - len(unreadable),
+        skipped=(*unreadable, *skipped),
+        empty=tuple(name for number, name in enumerate(classes) if number not in set(labels.tolist())),
+        remark=part.note,
     )
+
+
+def picture_tree(path: Path) -> FolderTree | ZipTree:
+    """The folders and files in a folder or a zip archive. Raises SettingError where there is neither."""
+    if path.is_dir():
+        return FolderTree(path)
+    if path.is_file():
+        return ZipTree(path)
+    raise SettingError(f"There is no folder {path}. Put the pictures there, one subfolder a class.")
+
+
+@dataclass(frozen=True, slots=True)
+class _File:
+    """A file of a picture, or its bytes; `mark` is another whenever its content is."""
+
+    content: bytes | Path
+    mark: str
+
+
+def _readable(
+    names: Sequence[str], open_file: Callable[[int], _File], most: int
+) -> tuple[dict[int, _File], tuple[Skipped, ...]]:
+    """The first `most` pictures that can be decoded, by their place among `names`, and those that cannot."""
+    taken: dict[int, _File] = {}
+    unreadable: list[Skipped] = []
+
+    def check(place: int) -> _File | Skipped:
+        try:
+            file = open_file(place)
+            _require_readable(file, names[place])
+        except NeuroMergeError as error:
+            return Skipped(names[place], str(error).removeprefix(names[place]).strip(" :."))
+        return file
+
+    with ThreadPoolExecutor(cores(), thread_name_prefix="neuromerge-pictures") as workers:
+        for start in range(0, len(names), _AT_ONCE):
+            if len(taken) == most:
+                break
+            places = range(start, min(start + _AT_ONCE, len(names)))
+            for place, found in zip(places, workers.map(check, places), strict=True):
+                if isinstance(found, Skipped):
+                    unreadable.append(found)
+                elif len(taken) < most:
+                    taken[place] = found
+    return taken, tuple(unreadable)
+
+
+def _file_at(tree: FolderTree | ZipTree, place: Parts) -> _File:
+    """A file of a folder, or its bytes in an archive. Raises SettingError or LimitError."""
+    if isinstance(tree, ZipTree):
+        content = tree.read(place)
+        return _File(content, hashlib.sha256(content).hexdigest())
+    path = tree.path(place)
+    try:
+        now = path.stat()
+    except OSError as error:
+        raise SettingError(f"it cannot be opened: {error.strerror or error}") from None
+    return _File(path, f"{path}|{now.st_mtime_ns}|{now.st_size}")
+
+
+def _require_readable(file: _File, name: str) -> None:
+    """Raise SettingError unless the picture can be decoded. What was seen once is remembered."""
+    with _seen_lock:
+        reason = _seen.get(file.mark)
+    if reason is None:
+        try:
+            read_picture(file.content, name)
+            reason = ""
+        except NeuroMergeError as error:
+            reason = str(error)
+        with _seen_lock:
+            _seen[file.mark] = reason
+            while len(_seen) > _MOST_SEEN:
+                _seen.popitem(last=False)
+    if reason:
+        raise SettingError(reason)
+
+
+_seen: OrderedDict[str, str] = OrderedDict()
+_seen_lock = threading.Lock()
+
+
+def _first_of(skipped: Sequence[Skipped]) -> str:
+    """A sentence about files that were left out, empty where there are none."""
+    return f" {skipped[0].name}: {skipped[0].reason}." if skipped else ""
 
 
 def quick_indices(labels: np.ndarray, ids: Sequence[str], least: int = QUICK) -> np.ndarray:
@@ -222,13 +336,13 @@ def prepared(samples: SampleSet, how: Preprocessing) -> torch.Tensor:
 
     The bound is ``$NEUROMERGE_PIXEL_CACHE_MB`` (400 by default).
     """
-    key = (samples.key, how.size, how.interpolation, how.resize_mode, how.fill)
+    key = (samples.key, how.size, how.interpolation, how.resize_mode, how.edge, how.crop_offset, how.fill)
     with _pixels_lock:
         if key in _pixels:
             _pixels.move_to_end(key)
             return _pixels[key]
-    images = samples.images if isinstance(samples.images, np.ndarray) else list(samples.pictures())
-    cropped = preprocessing.crop(images, how)
+    images = samples.images if isinstance(samples.images, np.ndarray) else samples.pictures()
+    cropped = preprocessing.crop(images, how)  # one decoded picture at a time
     most = deployment().pixel_cache_mb * 1_000_000
     with _pixels_lock:
         _pixels[key] = cropped
@@ -294,15 +408,24 @@ def _from_hub(family: Family, spec: TaskSpec, split: str) -> SampleSet:
             f"{spec.samples.dataset} has labels up to {int(labels.max())}, but {spec.name} has only "
             f"{len(spec.classes)} classes."
         )
+    names = [packed.ids[row] for row in rows]
+    revision = f"{spec.samples.dataset}:{spec.samples.config}:{packed.revision}"
+    files, unreadable = _readable(
+        names, lambda i: _File(packed.encoded[rows[i]], f"hub:{revision}:{split}:{names[i]}"), len(names)
+    )
+    kept = list(files)
     return SampleSet(
-        images=EncodedImages([packed.encoded[row] for row in rows]),
-        labels=labels,
+        images=EncodedImages([packed.encoded[rows[i]] for i in kept], [f"{spec.name}/{names[i]}" for i in kept]),
+        labels=labels[kept],
         classes=spec.classes,
-        ids=tuple(packed.ids[row] for row in rows),
+        ids=tuple(names[i] for i in kept),
         task=spec.name,
         split=split,
-        key=f"hub:{spec.samples.dataset}:{spec.samples.config}:{packed.revision}:{split}",
+        key=f"hub:{revision}:{split}",
         source=f"{spec.samples.dataset}@{packed.revision or 'unknown'}",
+        skipped=unreadable,
+        remark=f"{len(kept)} pictures are taken, spread evenly over the {spec.samples.split} set of "
+        f"{spec.samples.dataset}",
     )
 
 
@@ -317,11 +440,3 @@ def _round_robin(labels: np.ndarray, ids: Sequence[str]) -> list[int]:
 
 def _hash(text: str) -> int:
     return int.from_bytes(hashlib.sha256(text.encode("utf-8", "surrogateescape")).digest()[:8], "big")
-
-
-def _bare(name: str) -> str:
-    return " ".join(name.replace("_", " ").replace("-", " ").lower().split())
-
-
-def _told(encoded: bytes | Path) -> str:
-    return str(encoded) if isinstance(encoded, Path) else "A fetched file"

@@ -101,7 +101,7 @@ class VisionModel:
         Args:
             checkpoint: what `load_checkpoint` returns.
             base: a checkpoint that supplies what this one lacks: an expert often holds the vision tower alone,
-                without configuration or projection.
+                without configuration or projection. A configuration of its own goes first.
 
         Raises:
             CheckpointError: not a CLIP vision transformer, or no configuration was found.
@@ -113,15 +113,9 @@ class VisionModel:
                 "pictures cannot be evaluated."
             )
         filled = dict(found)
-        configuration = configuration_of(checkpoint)
         if base is not None:
-            configuration = configuration_of(base) or configuration
             filled = {name: found.get(name, own) for name, own in _vision_parameters(base).items()} | found
-        if configuration is None:
-            raise CheckpointError(
-                f"{checkpoint.name}: there is no open_clip_config.json or config.json beside the weights, and without "
-                "one the number of attention heads is unknown. Put the base model's file beside it, or name the base."
-            )
+        settings, preprocess = vision_settings(checkpoint, base=base)
         if "vision.head.projection" not in filled:
             raise CheckpointError(
                 f"{checkpoint.name} is a vision tower without projection, so its pictures cannot be compared with "
@@ -129,8 +123,8 @@ class VisionModel:
             )
         model = cls(
             {name: parameter.shape for name, parameter in filled.items()},
-            configuration.vision,
-            configuration.preprocessing,
+            settings,
+            preprocess,
             tuple(filled.values()),
         )
         model.load(checkpoint, base=base)
@@ -270,6 +264,24 @@ class VisionModel:
     def _new(self, name: str) -> Tensor:
         self.weights[name] = torch.zeros(self._shapes[name])
         return self.weights[name]
+
+
+def vision_settings(checkpoint: Checkpoint, *, base: Checkpoint | None = None) -> tuple[TowerSettings, Preprocessing]:
+    """The vision tower's settings and how its pictures are prepared: the checkpoint's own, else those of its base.
+
+    Raises CheckpointError where neither has a configuration.
+    """
+    own = configuration_of(checkpoint)
+    if own is not None and own.pictures_described:
+        return own.vision, own.preprocessing
+    inherited = configuration_of(base) if base is not None else None
+    found = own or inherited
+    if found is None:
+        raise CheckpointError(
+            f"{checkpoint.name}: there is no open_clip_config.json or config.json beside the weights, and without "
+            "one the number of attention heads is unknown. Put the base model's file beside it, or name the base."
+        )
+    return found.vision, (inherited or found).preprocessing
 
 
 def _vision_parameters(checkpoint: Checkpoint) -> dict[str, Parameter]:

@@ -5,17 +5,17 @@ from __future__ import annotations
 import base64
 import html
 import io
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
 from neuromerge.deployment import Limits
 from neuromerge.errors import LimitError, SettingError
+from neuromerge.evaluation import pictures
 from neuromerge.exploration.results import GalleryItem, Prediction
 
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP")
@@ -60,39 +60,12 @@ def read_picture(path: object, limits: Limits) -> Image.Image:
     """
     if not isinstance(path, str) or not path:
         raise SettingError("Choose a picture first: upload one, paste one, take one, or click one of the samples.")
-    kinds = ", ".join(FORMATS)
-    try:
-        size = Path(path).stat().st_size
-        if size > limits.max_upload_bytes:
-            raise LimitError(
-                f"The file has {size / 2**20:.1f} MB; at most {limits.max_upload_bytes / 2**20:.0f} MB are possible."
-            )
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            with Image.open(path, formats=FORMATS) as picture:
-                width, height = picture.size
-                if width * height > limits.max_pixels:
-                    raise LimitError(
-                        f"The picture has {width} x {height} pixels; at most {limits.max_pixels / 1e6:.0f} megapixels "
-                        "are possible. Make it smaller and try again."
-                    )
-                picture.seek(0)
-                return _on_white(ImageOps.exif_transpose(picture))
-    except Image.DecompressionBombError:
-        raise LimitError("The picture has far too many pixels. Make it smaller and try again.") from None
-    except (OSError, ValueError, SyntaxError, EOFError, ArithmeticError, LookupError, TypeError):
-        raise SettingError(
-            f"This file could not be read as a picture. It should be one of {kinds}, and whole."
-        ) from None
-
-
-def _on_white(picture: Image.Image) -> Image.Image:
-    """`picture` as RGB; what is transparent becomes white, as in the samples."""
-    if picture.mode in ("RGBA", "LA", "PA") or "transparency" in picture.info:
-        layer = picture.convert("RGBA")
-        white = Image.new("RGBA", layer.size, "white")
-        return Image.alpha_composite(white, layer).convert("RGB")
-    return picture.convert("RGB")
+    size = Path(path).stat().st_size if Path(path).is_file() else 0
+    if size > limits.max_upload_bytes:
+        raise LimitError(
+            f"The file has {size / 2**20:.1f} MB; at most {limits.max_upload_bytes / 2**20:.0f} MB are possible."
+        )
+    return pictures.read_picture(Path(path), "The picture", formats=FORMATS, most_pixels=limits.max_pixels)
 
 
 def data_uri(image: np.ndarray) -> str:
