@@ -51,9 +51,9 @@ def parse_json(content: str | bytes, where: str, *, remedy: str, error: type[Neu
     try:
         value = json.loads(content.decode("utf-8-sig") if isinstance(content, bytes) else content)
     except RecursionError:
-        raise error(f"{where} is no readable JSON (nested too deeply). {remedy}") from None
+        raise error(f"{where} cannot be read: the JSON is nested too deeply. {remedy}") from None
     except ValueError as reason:
-        raise error(f"{where} is no readable JSON ({str(reason)[:100]}). {remedy}") from None
+        raise error(f"{where} cannot be read: it is no JSON ({str(reason)[:100]}). {remedy}") from None
     if _is_deeper(value, MAX_DEPTH):
         raise error(f"{where} is nested more than {MAX_DEPTH} deep; this is no configuration. {remedy}")
     return value

@@ -26,6 +26,7 @@ from neuromerge.checkpoints.parts import Entry, plain_keys
 from neuromerge.checkpoints.roles import Parameter, clip_places
 from neuromerge.checkpoints.text import shown
 from neuromerge.errors import AlignmentError, CheckpointError
+from neuromerge.json_files import read_json
 
 if TYPE_CHECKING:
     from neuromerge.checkpoints.checkpoint import Checkpoint

@@ -21,8 +21,8 @@ from torch import Tensor
 from neuromerge.checkpoints.checkpoint import Checkpoint, load_checkpoint
 from neuromerge.checkpoints.clip_config import differences
 from neuromerge.errors import SettingError
-from neuromerge.evaluation.families import DEFAULT_TEMPLATES, Family, families, get_family
-from neuromerge.evaluation.heads import zero_shot_head
+from neuromerge.evaluation.families import DEFAULT_TEMPLATES, Family, TaskSpec, families, get_family
+from neuromerge.evaluation.heads import prompt_notes, zero_shot_head
 from neuromerge.evaluation.samples import SPLITS, SampleSet, folder_samples, load_samples, prepared
 from neuromerge.evaluation.towers import TextModel, VisionModel
 from neuromerge.evaluation.towers.vision import vision_settings
@@ -325,9 +325,17 @@ def evaluate(
         rows=tuple(_row(chosen.task(task).title, task, counts, reached.get(task)) for task in names),
         notes=(
             *differences(base, opened, "It is evaluated under its own."),
-            *(note for task in names for note in batch.samples[task].notes),
+            *(note for task in names for note in _notes_of(chosen.task(task), batch.samples[task], text_model)),
         ),
     )
+
+
+def _notes_of(spec: TaskSpec, samples: SampleSet, text_model: TextModel) -> list[str]:
+    """What a reader of a task's accuracy should know about its pictures and prompts."""
+    return [
+        *samples.notes,
+        *(f"{spec.name}: {note}" for note in prompt_notes(text_model, spec.classes, spec.templates)),
+    ]
 
 
 def expert_accuracies(

@@ -30,6 +30,7 @@ CACHE_BYTES = 32_000_000
 SLOW_PRODUCTS = 2_000_000_000
 """Prompts times weights of a head that takes about a second of two cores."""
 _CHUNK_CLASSES = 256
+_NAMED = 3  # texts that a note names; more are counted
 
 
 class Heads:
@@ -108,6 +109,45 @@ def zero_shot_head(
         LimitError: too many or too long texts.
     """
     return _shared.head(text_model, class_names, templates, keep=keep)
+
+
+def prompt_notes(text_model: TextModel, class_names: Sequence[str], templates: Sequence[str]) -> tuple[str, ...]:
+    """Sentences for people about prompts that the text tower does not read as they stand.
+
+    They tell of prompts that are longer than its context and so are cut, words it does not know, and classes that
+    become the same to it. Of many templates the longest is looked at.
+
+    Raises as `zero_shot_head`.
+    """
+    names = check_texts(class_names, "Class names", MAX_CLASSES)
+    prompts = check_templates(templates)
+    longest = max(prompts, key=len)
+    tokenizer, context = text_model.tokenizer, text_model.context
+    texts = [longest.replace("{}", name) for name in names]
+    notes: list[str] = []
+    if cut := [text for text, length in zip(texts, tokenizer.lengths(texts), strict=True) if length > context]:
+        notes.append(
+            f"{len(cut)} of {len(texts)} prompts are longer than the {context} tokens that the text tower reads, and "
+            f"their ends are cut: {_first(cut)}"
+        )
+    unknown = [word for text in (longest.replace("{}", " "), *names) for word in tokenizer.unknown_words(text)]
+    if unknown:
+        notes.append(f"the text tower does not know all of {_first(list(dict.fromkeys(unknown)))}")
+    alike: dict[tuple[int, ...], list[str]] = {}
+    for name, ids in zip(names, tokenizer(texts, context).tolist(), strict=True):
+        alike.setdefault(tuple(ids), []).append(name)
+    notes += [
+        f"the text tower reads the same in {_first(group)}, so it cannot tell these classes apart"
+        for group in alike.values()
+        if len(group) > 1
+    ][:_NAMED]
+    return tuple(f"{note[0].upper()}{note[1:]}." for note in notes)
+
+
+def _first(texts: Sequence[str]) -> str:
+    """The first few texts, and how many more there are."""
+    more = f" and {len(texts) - _NAMED} more" if len(texts) > _NAMED else ""
+    return ", ".join(f"“{text[:80]}”" for text in texts[:_NAMED]) + more
 
 
 def _encode(text_model: TextModel, names: Sequence[str], templates: Sequence[str]) -> Tensor:

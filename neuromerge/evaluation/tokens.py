@@ -7,28 +7,59 @@ by the `tokenizers` library itself, which starts in a fraction of the time of tr
 from __future__ import annotations
 
 import html
-import json
 import string
 import threading
-from collections.abc import Callable, Sequence
+import unicodedata
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from neuromerge.checkpoints.fields import Fields
 from neuromerge.errors import CheckpointError
 from neuromerge.evaluation.configuration import CLIP_VOCABULARY, TextSettings
+from neuromerge.json_files import read_json
 
+_MOST_BYTES = 64 * 1024 * 1024
+_MOST_GROWTH = 64  # of a text by what is done to it before it is split; Unicode's own forms make 18 of 1
+_MOST_MARKS = 256  # tokens at the ends of a text
+_TOKENIZER_SETTINGS = ("tokenizer_config.json", "special_tokens_map.json")
 _NO_PUNCTUATION = str.maketrans("", "", string.punctuation)
 
 
-class Tokenizer(Protocol):
-    """Called as tokenizer(texts, context): int64 ids (N, context), cut and padded."""
+class Tokenizer(ABC):
+    """Texts to ids. Called as tokenizer(texts, context): int64 ids (N, context), cut and padded."""
 
+    @abstractmethod
     def __call__(self, texts: Sequence[str], context: int) -> Tensor:
         """The ids of `texts`, each row as long as the context."""
-        ...
+
+    @abstractmethod
+    def lengths(self, texts: Sequence[str]) -> list[int]:
+        """How many tokens each text has, with those that mark its ends; more than the context are cut."""
+
+    @abstractmethod
+    def _word(self, word: str) -> list[int]:
+        """The ids of one word, without those that mark the ends of a text."""
+
+    _unknown: int | None = None
+    """The id that stands for what the vocabulary does not have, None where there is none."""
+
+    def unknown_words(self, text: str) -> tuple[str, ...]:
+        """The words of a text of which the vocabulary lacks all or some signs, so that the text tower misses them."""
+        return tuple(word for word in dict.fromkeys(text.split()) if self._lacks(word))
+
+    def _lacks(self, word: str) -> bool:
+        ids = self._word(word)
+        if not ids or self._unknown in ids:
+            return True
+        # Some vocabularies drop a sign that they lack without a mark. Signs that only change others may well be gone.
+        signs = {sign for sign in word if ord(sign) > 127 and unicodedata.category(sign)[0] not in "MCZ"}
+        return any(not self._word(sign) for sign in signs)
 
 
 def tokenizer_for(settings: TextSettings, folder: Path | None, vocabulary: int) -> Tokenizer:
@@ -68,52 +99,90 @@ def cleaner(kind: str) -> Callable[[str], str]:
     return clean
 
 
-class _FastTokenizer:
+class _FastTokenizer(Tokenizer):
     """A `tokenizer.json`, with the padding token that `tokenizer_config.json` names."""
 
     def __init__(self, folder: Path, settings: TextSettings) -> None:
         from tokenizers import Tokenizer as Loaded
 
-        path = folder / "tokenizer.json"
-        try:
-            self._loaded = Loaded.from_file(str(path))
-        except Exception as error:  # noqa: BLE001 - the library raises bare Exception for a bad file
-            raise CheckpointError(f"{path} cannot be read: {error}.") from None
+        self._path = folder / "tokenizer.json"
+        _require_bounded(self._path)
+        with _library_errors(self._path):
+            self._loaded = Loaded.from_file(str(self._path))
+            self._loaded.no_padding()
+            self._loaded.no_truncation()
+            unknown = getattr(self._loaded.model, "unk_token", None)
+            self._unknown = self._loaded.token_to_id(unknown) if isinstance(unknown, str) else None
         self._clean = cleaner(settings.clean)
         self._pad = _padding_id(folder, self._loaded, settings.pad)
         self._lock = threading.Lock()  # the library cannot change its settings while another thread encodes
 
     def __call__(self, texts: Sequence[str], context: int) -> Tensor:
-        with self._lock:
-            self._loaded.no_padding()
-            self._loaded.enable_truncation(context)
-            encodings = self._loaded.encode_batch([self._clean(text) for text in texts])
-        ids = torch.full((len(texts), context), self._pad, dtype=torch.long)
-        for row, encoding in enumerate(encodings):
-            ids[row, : len(encoding.ids)] = torch.tensor(encoding.ids, dtype=torch.long)
-        return ids
+        rows = self._encoded(texts)
+        if long := [row for row, ids in enumerate(rows) if len(ids) > context]:
+            for row, ids in zip(long, self._encoded([texts[row] for row in long], context), strict=True):
+                rows[row] = ids
+        return _padded(rows, context, self._pad, self._path)
+
+    def lengths(self, texts: Sequence[str]) -> list[int]:
+        return [len(ids) for ids in self._encoded(texts)]
+
+    def _word(self, word: str) -> list[int]:
+        with self._lock, _library_errors(self._path):
+            return list(self._loaded.encode(self._clean(word), add_special_tokens=False).ids)
+
+    def _encoded(self, texts: Sequence[str], context: int | None = None) -> list[list[int]]:
+        cleaned = [self._clean(text) for text in texts]
+        self._require_short(cleaned)
+        with self._lock, _library_errors(self._path):
+            if context is not None:
+                self._loaded.enable_truncation(context)
+            try:
+                return [list(encoding.ids) for encoding in self._loaded.encode_batch(cleaned)]
+            finally:
+                self._loaded.no_truncation()
+
+    def _require_short(self, texts: Sequence[str]) -> None:
+        """Raise CheckpointError before a text is split that the normaliser has made many times as long."""
+        normalizer = self._loaded.normalizer
+        for text in texts if normalizer is not None else ():
+            with _library_errors(self._path):
+                length = len(normalizer.normalize_str(text))
+            if length > _MOST_GROWTH * (len(text) + 1):
+                raise CheckpointError(
+                    f"{self._path}: its normalizer makes a text of {len(text)} signs {length:,} long."
+                )
 
 
-class _TransformersTokenizer:
+class _TransformersTokenizer(Tokenizer):
     """`vocab.json` and `merges.txt` of an older transformers folder."""
 
     def __init__(self, folder: Path) -> None:
         from transformers import CLIPTokenizerFast
 
-        try:
+        self._folder = folder
+        for name in ("vocab.json", *_TOKENIZER_SETTINGS, "added_tokens.json"):
+            if (folder / name).is_file():
+                read_json(folder / name, _MOST_BYTES)
+        with _library_errors(folder):
             self._loaded = CLIPTokenizerFast.from_pretrained(str(folder), local_files_only=True)
-        except (OSError, ValueError, TypeError) as error:
-            raise CheckpointError(f"The tokenizer in {folder} cannot be read: {error}.") from None
+            self._unknown = self._loaded.unk_token_id
 
     def __call__(self, texts: Sequence[str], context: int) -> Tensor:
-        found = self._loaded(
-            list(texts), padding="max_length", truncation=True, max_length=context, return_tensors="pt"
-        )
-        ids: Tensor = found.input_ids
-        return ids
+        with _library_errors(self._folder):
+            found = self._loaded(list(texts), truncation=True, max_length=context)
+            return _padded(found.input_ids, context, self._loaded.pad_token_id or 0, self._folder)
+
+    def lengths(self, texts: Sequence[str]) -> list[int]:
+        with _library_errors(self._folder):
+            return [len(ids) for ids in self._loaded(list(texts)).input_ids]
+
+    def _word(self, word: str) -> list[int]:
+        with _library_errors(self._folder):
+            return list(self._loaded(word, add_special_tokens=False).input_ids)
 
 
-class _StockTokenizer:
+class _StockTokenizer(Tokenizer):
     """CLIP's own vocabulary, as open_clip carries it."""
 
     def __init__(self) -> None:
@@ -125,19 +194,87 @@ class _StockTokenizer:
         ids: Tensor = self._loaded(list(texts), context_length=context)
         return ids
 
+    def lengths(self, texts: Sequence[str]) -> list[int]:
+        return [len(self._word(text)) + 2 for text in texts]
+
+    def _word(self, word: str) -> list[int]:
+        return list(self._loaded.encode(word))
+
+
+def _padded(rows: Sequence[Sequence[int]], context: int, pad: int, where: Path) -> Tensor:
+    """Ids of texts as one tensor. Raises CheckpointError for a text that the tokenizer did not cut to the context."""
+    ids = torch.full((len(rows), context), pad, dtype=torch.long)
+    for number, row in enumerate(rows):
+        if len(row) > context:
+            raise CheckpointError(
+                f"{where} marks the ends of a text with more tokens than the text tower reads ({context}): they do not "
+                "belong together."
+            )
+        ids[number, : len(row)] = torch.tensor(row, dtype=torch.long)
+    return ids
+
+
+def _require_bounded(path: Path) -> None:
+    """Raise CheckpointError for a `tokenizer.json` that may multiply its text or draw its tokens at random."""
+    content = Fields(read_json(path, _MOST_BYTES), str(path))
+    for part in ("normalizer", "pre_tokenizer"):
+        growth, steps = 1, [content.get(part)]
+        for step in steps:
+            if isinstance(step, Mapping):
+                inner = [step.get(name) for name in ("normalizers", "pretokenizers")]
+                steps += [each for listed in inner if isinstance(listed, list) for each in listed]
+                growth *= max(len(str(step.get("content") or step.get("prepend") or "")), 1)
+            if growth > _MOST_GROWTH:
+                raise CheckpointError(
+                    f"{path}: its {part} makes a text more than {_MOST_GROWTH} times as long. Use the model's own."
+                )
+    if (ends := _marks(content.get("post_processor"))) > _MOST_MARKS:
+        raise CheckpointError(f"{path}: its post_processor marks the ends of a text with {ends:,} tokens.")
+    model = content.section("model")
+    if model.get("dropout"):
+        raise model.wrong("dropout", "0: the same text must give the same tokens")
+
+
+def _marks(processor: Any) -> int:
+    """How many tokens and texts a post-processor puts into one."""
+    if not isinstance(processor, Mapping):
+        return 0
+    if isinstance(processor.get("processors"), list):
+        return sum(_marks(inner) for inner in processor["processors"])
+    single, special = processor.get("single"), processor.get("special_tokens")
+    known = special if isinstance(special, Mapping) else {}
+    ids = [token.get("ids") for token in known.values() if isinstance(token, Mapping)]
+    longest = max((len(each) for each in ids if isinstance(each, list)), default=1)
+    return longest * len(single) if isinstance(single, list) else 0
+
+
+@contextmanager
+def _library_errors(where: Path) -> Iterator[None]:
+    """Errors of the tokenizer libraries, which raise bare ones and panic, as CheckpointError."""
+    try:
+        yield
+    except CheckpointError:
+        raise
+    except Exception as error:  # noqa: BLE001 - the libraries raise bare Exception for a bad file
+        raise CheckpointError(f"The tokenizer in {where} cannot be read: {str(error)[:200]}.") from None
+    except BaseException as error:
+        if type(error).__name__ != "PanicException":
+            raise
+        raise CheckpointError(f"The tokenizer in {where} cannot be read: {str(error)[:200]}.") from None
+
 
 def _padding_id(folder: Path, loaded: Any, otherwise: int) -> int:
-    """The id of the padding token that the folder's own files name."""
-    for name in ("tokenizer_config.json", "special_tokens_map.json"):
+    """The id of the padding token that the folder's own files name. Raises CheckpointError for a bad file."""
+    for name in _TOKENIZER_SETTINGS:
         path = folder / name
         if not path.is_file():
             continue
-        try:
-            token = json.loads(path.read_text(encoding="utf-8")).get("pad_token")
-        except (OSError, ValueError, AttributeError) as error:
-            raise CheckpointError(f"{path} cannot be read: {error}.") from None
-        token = token.get("content") if isinstance(token, dict) else token
-        number = loaded.token_to_id(token) if isinstance(token, str) else None
+        settings = Fields(read_json(path, _MOST_BYTES), str(path))
+        token = settings.get("pad_token")
+        token = token.get("content") if isinstance(token, Mapping) else token
+        if token is not None and not isinstance(token, str):
+            raise settings.wrong("pad_token", "a text")
+        number = loaded.token_to_id(token) if token is not None else None
         if number is not None:
             return int(number)
     return otherwise
