@@ -23,7 +23,7 @@ from neuromerge.checkpoints.fields import Fields
 from neuromerge.errors import CheckpointError
 
 _DEFAULT_EPS = 1e-5
-_IN_TRANSFORMERS = {ours: theirs for theirs, ours in reversed(ACTIVATIONS.items())}
+_IN_TRANSFORMERS = {ours: theirs for theirs, ours in ACTIVATIONS.items()}
 
 
 def to_transformers(

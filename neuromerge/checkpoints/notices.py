@@ -20,7 +20,8 @@ def notices(aligned: Aligned) -> tuple[str, ...]:
     """Sentences for the user about aligned checkpoints, experts in their order.
 
     Told are an expert that equals the base (it adds nothing), a changed text tower of which nothing is merged, tensors
-    that stand beside the model, another vocabulary, and another configuration. Reads weights up to the first difference from the base.
+    that stand beside the model, another vocabulary, and another configuration. Reads weights up to the first
+    difference from the base.
     """
     said = [*_left_out("base", aligned.base, aligned)]
     tasks = range(len(aligned.experts)) if aligned.towers == "vision" else ()

@@ -13,7 +13,7 @@ examples
   neuromerge evaluate merged
   neuromerge evaluate merged --tasks digits,flags --split test --json
   neuromerge evaluate merged --family clip-vit-b-32 --images mnist=pictures/mnist
-      pictures of your own: a folder with one subfolder for each class
+      pictures of your own: a folder with one subfolder for each class, or a zip archive of one
 """
 
 
@@ -24,7 +24,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--split", choices=sorted(SPLITS), default="test", help="which pictures (test)")
     parser.add_argument("--family", metavar="NAME", help="family of the checkpoint (found by its shapes)")
     parser.add_argument(
-        "--images", metavar="TASK=DIR", type=as_pair, action="append", default=[], help="your own pictures for a task"
+        "--images", metavar="TASK=PATH", type=as_pair, action="append", default=[], help="your own pictures for a task"
     )
     parser.add_argument(
         "--experts", action=argparse.BooleanOptionalAction, help="evaluate the experts too, for the share they reach"

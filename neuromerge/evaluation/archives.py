@@ -48,9 +48,7 @@ class ZipTree:
                 )
             self._archive = zipfile.ZipFile(path)
         except (OSError, ValueError, zipfile.BadZipFile, NotImplementedError):
-            raise SettingError(
-                f"{path.name} is not a readable zip archive. Pack the folder of pictures again."
-            ) from None
+            raise SettingError(f"{path.name} is no readable zip archive. Pack the folder of pictures again.") from None
         self._check()
 
     def entries(self, place: Parts) -> tuple[list[str], list[str]]:
@@ -111,9 +109,7 @@ class ZipTree:
         if name.startswith("/") or ".." in parts or (parts and ":" in parts[0]):
             raise SettingError(f"{self.path.name} holds {name[:200]!r}, a name that leads outside. Nothing was read.")
         if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
-            raise SettingError(
-                f"{self.path.name} holds {name[:200]!r}, which is a link or no plain file. Nothing was read."
-            )
+            raise SettingError(f"{self.path.name} holds {name[:200]!r}, a link or special file. Nothing was read.")
         if info.flag_bits & 1:
             raise SettingError(f"{self.path.name} is encrypted. Pack the folder without a password.")
         return parts

@@ -44,7 +44,7 @@ class Heads:
     def __init__(self, most_bytes: int = CACHE_BYTES, slow_products: int = SLOW_PRODUCTS) -> None:
         self._most_bytes, self._slow_products = most_bytes, slow_products
         self._bytes = 0
-        self._held: OrderedDict[str, Tensor] = OrderedDict()
+        self._heads: OrderedDict[str, Tensor] = OrderedDict()
         self._lock = threading.Lock()
 
     def head(
@@ -74,18 +74,18 @@ class Heads:
 
     def _get(self, key: str) -> Tensor | None:
         with self._lock:
-            if key in self._held:
-                self._held.move_to_end(key)
-            return self._held.get(key)
+            if key in self._heads:
+                self._heads.move_to_end(key)
+            return self._heads.get(key)
 
     def _put(self, key: str, head: Tensor) -> None:
         with self._lock:
-            if key in self._held:
+            if key in self._heads:
                 return
-            self._held[key] = head
+            self._heads[key] = head
             self._bytes += head.nbytes
-            while self._bytes > self._most_bytes and len(self._held) > 1:
-                _, dropped = self._held.popitem(last=False)
+            while self._bytes > self._most_bytes and len(self._heads) > 1:
+                _, dropped = self._heads.popitem(last=False)
                 self._bytes -= dropped.nbytes
 
 

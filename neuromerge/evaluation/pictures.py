@@ -6,13 +6,14 @@ bounds what it decodes, and never lets an odd file end a run with anything but a
 
 from __future__ import annotations
 
+import importlib
 import io
 import stat
 import struct
 import threading
 import warnings
 from collections.abc import Collection
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +22,11 @@ from PIL import Image, ImageOps, TiffImagePlugin, UnidentifiedImageError
 
 from neuromerge.errors import LimitError, NeuroMergeError, SettingError
 
-FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "BMP", "DIB", "GIF", "TIFF", "PPM", "AVIF")
+FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "DIB", "GIF", "TIFF", "PPM", "AVIF")
 """Pillow's names of the formats that are read. Its other plugins, some of which start programs, are never tried."""
+for _plugin in ("Avif", "Bmp", "Gif", "Jpeg", "Png", "Ppm", "Tiff", "WebP"):
+    with suppress(ImportError):  # a Pillow without AVIF
+        importlib.import_module(f"PIL.{_plugin}ImagePlugin")  # it loads no others where formats are named
 SUFFIXES = frozenset(
     f".{suffix}"
     for suffix in (
@@ -70,6 +74,7 @@ def read_picture(
         SettingError: no picture in one of these formats, or a damaged one. LimitError: too many pixels.
     """
     called = name or (str(source) if isinstance(source, Path) else "This file")
+    tried = [kind for kind in FORMATS if kind in formats and kind in Image.OPEN]
     try:
         if isinstance(source, Path) and not stat.S_ISREG(source.stat().st_mode):
             raise SettingError(f"{called} is no file of a picture.")  # a pipe would keep its reader waiting
@@ -87,8 +92,7 @@ def read_picture(
     except MemoryError:
         raise LimitError(f"{called} takes more memory than there is. Make the picture smaller.") from None
     except UnidentifiedImageError:
-        known = ", ".join(kind for kind in FORMATS if kind in formats and kind not in ("MPO", "DIB"))
-        raise SettingError(f"{called} could not be read as a picture: it is none of {known}.") from None
+        raise SettingError(f"{called} could not be read as a picture: it is none of {', '.join(tried)}.") from None
     except FileNotFoundError:
         raise SettingError(f"{called} is no longer there.") from None
     except _DAMAGE:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import numpy as np
 import open_clip
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file, save_file
 
 from neuromerge.checkpoints.checkpoint import load_checkpoint
 from neuromerge.errors import CheckpointError, LimitError, SettingError
 from neuromerge.evaluation import accuracy
+from neuromerge.evaluation.families import local_family
 from neuromerge.evaluation.heads import Heads, zero_shot_head
 from neuromerge.evaluation.samples import load_samples
 from neuromerge.evaluation.towers import TextModel, VisionModel
@@ -133,6 +136,62 @@ def test_evaluate_refuses_what_it_cannot_do(family):
     partial.pop("visual.transformer.resblocks.1.mlp.c_fc.weight")
     with pytest.raises(CheckpointError, match="lacks"):
         accuracy.evaluate(partial, family=family)
+
+
+def test_what_was_left_out_is_told(family, family_folder, tmp_path):
+    pictures = tmp_path / "colours"
+    shutil.copytree(family_folder / "samples" / "colours", pictures)
+    (pictures / "red" / "broken.jpg").write_bytes(b"x")
+    shutil.rmtree(pictures / "green")
+    silent = accuracy.evaluate(family.base, ["shades"], family=family, experts=False)
+    assert [note for note in silent.notes if "left out" in note or "no pictures" in note] == []
+    table = accuracy.evaluate(
+        family.base, ["colours"], family=family, split="quick", experts=False, samples={"colours": pictures}
+    )
+    told = "\n".join(table.notes)
+    assert "colours: 1 files are left out: red/broken.jpg" in told
+    assert "colours: there are no pictures of green." in told
+    assert "note: colours: 1 files" in table.to_text()
+    assert json.loads(table.to_json())["notes"] == list(table.notes)
+
+
+def test_pictures_of_one_s_own_in_an_archive(family, family_folder, tmp_path):
+    folder = family_folder / "samples" / "colours"
+    archive = shutil.make_archive(str(tmp_path / "colours"), "zip", folder)
+    tables = [
+        accuracy.evaluate(family.base, ["colours"], family=family, experts=False, samples={"colours": path})
+        for path in (folder, archive)
+    ]
+    assert tables[0].rows == tables[1].rows
+
+
+def test_pictures_for_a_task_that_is_not_evaluated(family, family_folder):
+    folder = family_folder / "samples" / "colours"
+    with pytest.raises(SettingError, match=r"Pictures were given for colors, which is not evaluated.*shades"):
+        accuracy.evaluate(family.base, ["shades"], family=family, samples={"colors": folder})
+
+
+def test_experts_are_measured_under_their_own_configuration(family_folder, tmp_path):
+    shutil.copytree(family_folder, tmp_path / "own")
+    expert = tmp_path / "own" / "experts" / "colours"
+    expert.mkdir()
+    base = load_file(tmp_path / "own" / "base" / "open_clip_model.safetensors")
+    weights = load_file(expert.with_suffix(".safetensors"))
+    save_file({**base, **weights}, expert / "open_clip_model.safetensors")
+    expert.with_suffix(".safetensors").unlink()
+    shutil.copy(tmp_path / "own" / "base" / "tokenizer.json", expert)
+    content = json.loads((tmp_path / "own" / "base" / "open_clip_config.json").read_text())
+    content["model_cfg"]["quick_gelu"] = True
+    content["preprocess_cfg"]["mean"] = [0.1, 0.1, 0.1]
+    (expert / "open_clip_config.json").write_text(json.dumps(content))
+    own = local_family(tmp_path / "own", allowed=True)
+    alone = accuracy.evaluate(str(expert), ["colours"], family=own, experts=False)
+    assert any("quick_gelu (base: gelu)" in note and "under its own" in note for note in alone.notes)
+    table = accuracy.evaluate(own.base, ["colours", "shades"], family=own)
+    assert table["colours"].expert == alone["colours"].accuracy
+    assert (
+        table["shades"].expert == accuracy.evaluate(own.experts["shades"], family=own, experts=False)["shades"].accuracy
+    )
 
 
 def test_wilson_interval():

@@ -13,10 +13,11 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
 from neuromerge.checkpoints import load_checkpoint
+from neuromerge.checkpoints.fields import Fields
 from neuromerge.errors import CheckpointError, NeuroMergeError
 from neuromerge.evaluation import configuration
 from neuromerge.evaluation.families import check_templates, check_texts
-from neuromerge.evaluation.heads import zero_shot_head
+from neuromerge.evaluation.heads import prompt_notes, zero_shot_head
 from neuromerge.evaluation.towers import TextModel, VisionModel
 
 ANYTHING = st.recursive(
@@ -32,12 +33,28 @@ def text_model(family):
     return TextModel.from_checkpoint(load_checkpoint(family.base))
 
 
+USABLE = st.text(st.characters(exclude_categories=("Cs",)), min_size=1, max_size=40).filter(str.strip)
+
+
+@given(names=st.lists(USABLE, min_size=1, max_size=4), words=st.lists(USABLE, min_size=1, max_size=3))
+def test_any_usable_class_names_and_templates(text_model, names, words):
+    templates = [f"{{}} {word.replace('{}', '')}" for word in words]
+    head = zero_shot_head(text_model, names, templates)
+    assert torch.isfinite(head).all()
+    torch.testing.assert_close(head.norm(dim=1), torch.ones(len(names)), atol=1e-4, rtol=0)
+    assert all(isinstance(note, str) and note.endswith(".") for note in prompt_notes(text_model, names, templates))
+
+
 @given(names=st.lists(SURROGATES, max_size=4), templates=st.lists(SURROGATES | st.just("a {}."), max_size=3))
 def test_any_class_names_and_templates(text_model, names, templates):
-    with contextlib.suppress(NeuroMergeError):
-        head = zero_shot_head(text_model, names, templates)
-        assert torch.isfinite(head).all()
-        torch.testing.assert_close(head.norm(dim=1), torch.ones(len(names)), atol=1e-4, rtol=0)
+    expected = contextlib.nullcontext()
+    for check in (lambda: check_texts(names, "Class names", 100), lambda: check_templates(templates)):
+        with contextlib.suppress(NeuroMergeError):
+            check()
+            continue
+        expected = pytest.raises(NeuroMergeError)
+    with expected:
+        assert torch.isfinite(zero_shot_head(text_model, names, templates)).all()
 
 
 @given(value=ANYTHING)
@@ -101,14 +118,18 @@ def _write_and_read(folder, family_folder, content):
     where=st.sampled_from(["hidden_act", "num_attention_heads", "eos_token_id", "layer_norm_eps", "image_size"]),
     value=ANYTHING,
     preprocessor=st.dictionaries(
-        st.sampled_from(["size", "crop_size", "image_mean", "image_std"]), ANYTHING, max_size=2
+        st.sampled_from(
+            ["size", "crop_size", "image_mean", "image_std", "resample", "do_resize", "rescale_factor", "other"]
+        ),
+        ANYTHING,
+        max_size=2,
     ),
 )
 def test_any_transformers_configuration(where, value, preprocessor):
     data = {"model_type": "clip", "vision_config": {where: value}, "text_config": {where: value}}
-    # `configuration_of` turns the plain errors into a CheckpointError that names the file.
-    with contextlib.suppress(NeuroMergeError, TypeError, ValueError, AttributeError, OverflowError):
-        configuration.from_transformers(data, preprocessor)
+    with contextlib.suppress(NeuroMergeError):
+        found = configuration.from_transformers(data, Fields(preprocessor, "preprocessor_config.json"))
+        assert found.preprocessing.size > 0
 
 
 def open_both(folder):

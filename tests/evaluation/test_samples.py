@@ -16,7 +16,7 @@ import torch
 from PIL import Image
 
 from neuromerge.errors import AssetError, SettingError, SourceUnavailableError
-from neuromerge.evaluation import hub, samples
+from neuromerge.evaluation import hub, preprocessing
 from neuromerge.evaluation.configuration import Preprocessing
 from neuromerge.evaluation.families import get_family
 from neuromerge.evaluation.samples import folder_samples, load_samples, prepared, quick_indices
@@ -115,17 +115,6 @@ def test_folder_of_pictures(family, family_folder):
         folder_samples(family_folder / "nowhere", ["red"], "colours")
 
 
-def test_folder_with_splits_and_a_broken_picture(tmp_path):
-    for split in ("validation", "test"):
-        (tmp_path / split / "Sea_Lion").mkdir(parents=True)
-        Image.new("RGB", (9, 9)).save(tmp_path / split / "Sea_Lion" / "a.png")
-    (tmp_path / "test" / "Sea_Lion" / "b.png").write_bytes(b"no picture")
-    assert len(folder_samples(tmp_path, ["sea lion"], "zoo", "validation")) == 1
-    broken = folder_samples(tmp_path, ["sea lion"], "zoo", "test")
-    with pytest.raises(SettingError, match=r"b\.png is not a readable picture"):
-        prepared(broken, Preprocessing(8))
-
-
 def test_prepared_pictures_are_kept_within_a_bound(family, monkeypatch):
     chosen = load_samples(family, "colours", "test")
     first = prepared(chosen, Preprocessing(24))
@@ -135,7 +124,49 @@ def test_prepared_pictures_are_kept_within_a_bound(family, monkeypatch):
     monkeypatch.setenv("NEUROMERGE_PIXEL_CACHE_MB", "0")
     other = prepared(chosen, Preprocessing(16))
     assert other.shape[1] == 16
-    assert list(samples._pixels.values()) == [other]
+    assert prepared(chosen, Preprocessing(16)) is other
+    assert prepared(chosen, Preprocessing(24)) is not first, "the bound let go of it"
+
+
+def test_prepared_pictures_follow_every_setting(family):
+    chosen = load_samples(family, "colours", "test")
+    hows = [
+        Preprocessing(16),
+        Preprocessing(16, edge=24),
+        Preprocessing(16, resize_mode="squash"),
+        Preprocessing(16, interpolation="nearest"),
+        Preprocessing(16, resize_mode="none"),
+        Preprocessing(16, resize_mode="longest"),
+        Preprocessing(16, resize_mode="longest", fill=9),
+        Preprocessing(16, edge=23, crop_offset="down"),
+        Preprocessing(16, edge=23),
+    ]
+    found = [prepared(chosen, how) for how in hows]
+    for how, pixels in zip(hows, found, strict=True):
+        assert torch.equal(pixels, preprocessing.crop(chosen.pictures(), how))
+
+
+def test_one_broken_picture_of_a_hub_set_does_not_end_the_run(viewer):
+    source = get_family("clip-vit-base-patch32").task("mnist").samples
+    packed = hub.load_or_fetch(source, "fetch")
+    whole = len(load_samples("clip-vit-base-patch32", "mnist", "test"))
+    place = int(np.flatnonzero(packed.split == 1)[3])
+    content = list(packed.encoded)
+    content[place] = content[place][:45]
+    path = hub.cached_file(source)
+    np.savez(
+        path,
+        content=np.frombuffer(b"".join(content), np.uint8),
+        ends=np.cumsum([len(each) for each in content]),
+        labels=packed.labels,
+        split=packed.split,
+        ids=np.array(packed.ids),
+        revision=np.array("another"),
+    )
+    left = load_samples("clip-vit-base-patch32", "mnist", "test")
+    assert len(left) == whole - 1 == len(list(left.pictures()))
+    assert [skipped.name for skipped in left.skipped] == [packed.ids[place]]
+    assert any("1 files are left out" in note for note in left.notes)
 
 
 class Viewer(BaseHTTPRequestHandler):

@@ -1,0 +1,175 @@
+"""Tokenizers of strangers are bounded before they run; prompts that the text tower misses are told."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import pytest
+from tokenizers import Tokenizer as Loaded
+from tokenizers import models, normalizers, pre_tokenizers, processors
+
+from neuromerge.checkpoints import load_checkpoint
+from neuromerge.deployment import deployment
+from neuromerge.errors import CheckpointError
+from neuromerge.evaluation.configuration import CLIP_VOCABULARY, TextSettings, TowerSettings
+from neuromerge.evaluation.heads import prompt_notes
+from neuromerge.evaluation.tokens import tokenizer_for
+from neuromerge.evaluation.towers import TextModel
+from tests.evaluation.networks import save_open_clip, save_tokenizer
+
+OWN = TextSettings(TowerSettings("gelu", heads=2), context=10, tokenizer="folder")
+
+
+def opened(folder, settings=OWN):
+    return tokenizer_for(settings, folder, 18)
+
+
+def edited(folder, change):
+    save_tokenizer(folder)
+    path = folder / "tokenizer.json"
+    content = json.loads(path.read_text())
+    change(content)
+    path.write_text(json.dumps(content))
+    return folder
+
+
+def replacing(pattern, by):
+    return {"type": "Replace", "pattern": {"String": pattern}, "content": by}
+
+
+@pytest.mark.parametrize("part", ["normalizer", "pre_tokenizer"])
+def test_what_multiplies_a_text_is_refused_unrun(tmp_path, part):
+    kind, name = ("normalizers", "normalizer") if part == "normalizer" else ("pretokenizers", "pre_tokenizer")
+    bombs = [
+        replacing("a", "a" * 1_000),
+        {"type": "Sequence", kind: [replacing("a", "aaaa")] * 4},
+        {"type": "Sequence", kind: [{"type": "Sequence", kind: [replacing("a", "aa")] * 7}]},
+    ]
+    for bomb in bombs:
+        folder = edited(tmp_path, lambda content, bomb=bomb: content.update({name: bomb}))
+        with pytest.raises(CheckpointError, match=rf"tokenizer\.json: its {part} makes a text more than 64 times"):
+            opened(folder)
+
+
+def test_usual_normalizers_pass(tmp_path):
+    save_tokenizer(tmp_path)
+    loaded = Loaded.from_file(str(tmp_path / "tokenizer.json"))
+    loaded.normalizer = normalizers.Sequence(
+        [normalizers.NFKD(), normalizers.Lowercase(), normalizers.Prepend("▁"), normalizers.Replace("▁", "")]
+    )
+    loaded.save(str(tmp_path / "tokenizer.json"))
+    assert opened(tmp_path)(["The dog ﷺ"], 10).shape == (1, 10)
+
+
+def test_a_normalizer_that_grows_at_every_place_is_stopped_before_the_split(tmp_path):
+    everywhere = {"type": "Replace", "pattern": {"Regex": ""}, "content": "a" * 64}
+    tokenizer = opened(edited(tmp_path, lambda content: content.update({"normalizer": everywhere})))
+    with pytest.raises(CheckpointError, match="its normalizer makes a text of 5 signs"):
+        tokenizer(["a dog"], 10)
+
+
+def test_marks_that_fill_the_context(tmp_path):
+    words = {word: number for number, word in enumerate(["<unk>", "dog", "<s>"])}
+    loaded = Loaded(models.WordLevel(words, unk_token="<unk>"))
+    loaded.pre_tokenizer = pre_tokenizers.Whitespace()
+    for count, message in ((12, "tokenizer"), (300, "marks the ends of a text with 3")):
+        loaded.post_processor = processors.TemplateProcessing(single="<s> " * count + "$A", special_tokens=[("<s>", 2)])
+        loaded.save(str(tmp_path / "tokenizer.json"))
+        with pytest.raises(CheckpointError, match=message):
+            opened(tmp_path)(["dog"], 10)
+
+
+def test_chance_in_a_tokenizer_is_refused(tmp_path):
+    folder = edited(tmp_path, lambda content: content["model"].update({"dropout": 0.1}))
+    with pytest.raises(CheckpointError, match="dropout"):
+        opened(folder)
+
+
+@pytest.mark.parametrize("name", ["tokenizer_config.json", "special_tokens_map.json", "tokenizer.json"])
+@pytest.mark.parametrize(
+    "content", ["", "[]", '{"pad_token": ' + "[" * 5_000 + "]" * 5_000 + "}", '{"pad_token": 3.5}', "3"]
+)
+def test_bad_files_of_a_tokenizer(tmp_path, name, content):
+    save_tokenizer(tmp_path)
+    for other in ("tokenizer_config.json", "special_tokens_map.json"):
+        (tmp_path / other).unlink(missing_ok=True)
+    (tmp_path / name).write_text(content)
+    with pytest.raises(CheckpointError, match=r"\.json"):
+        opened(tmp_path)
+
+
+@pytest.mark.parametrize("content", ["[]", "{}", '{"a": "b"}', "[" * 5_000])
+def test_bad_vocabularies_of_older_folders(tmp_path, content):
+    (tmp_path / "vocab.json").write_text(content)
+    (tmp_path / "merges.txt").write_text("#version: 0.2\na b c d\n")
+    with pytest.raises(CheckpointError):
+        opened(tmp_path)(["dog"], 10)
+
+
+def test_padding_and_truncation_of_the_file_do_not_count(tmp_path):
+    def change(content):
+        content["truncation"] = {"direction": "Right", "max_length": 3, "strategy": "LongestFirst", "stride": 0}
+        content["padding"] = {
+            "strategy": {"Fixed": 4_000_000},
+            "direction": "Right",
+            "pad_to_multiple_of": None,
+            "pad_id": 0,
+            "pad_type_id": 0,
+            "pad_token": "<pad>",
+        }
+
+    plain, changed = tmp_path / "plain", tmp_path / "changed"
+    save_tokenizer(plain)
+    expected = opened(plain)(["a photo of the red dog"], 10)
+    assert (opened(edited(changed, change))(["a photo of the red dog"], 10) == expected).all()
+
+
+def test_lengths_and_unknown_words(tmp_path):
+    save_tokenizer(tmp_path)
+    tokenizer = opened(tmp_path)
+    assert tokenizer.lengths(["a dog", "dog " * 30, ""]) == [4, 32, 2]
+    assert tokenizer.unknown_words("a dog 🦄 zyzzyva dog 🦄") == ("🦄", "zyzzyva")
+    long = tokenizer(["dog " * 30], 10)[0].tolist()
+    assert long[-1] == tokenizer(["dog"], 10)[0].tolist()[2], "the end of the text is still marked"
+
+
+def test_clips_own_vocabulary_knows_every_sign():
+    tokenizer = tokenizer_for(TextSettings(TowerSettings("gelu", heads=8), context=77), None, CLIP_VOCABULARY)
+    assert tokenizer.unknown_words("dog 🦄 Straße") == ()
+    assert tokenizer.lengths(["a dog", "dog " * 100]) == [4, 102]
+    assert tokenizer(["dog " * 100], 77).shape == (1, 77)
+
+
+@pytest.fixture(scope="module")
+def text_model(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("text")
+    save_open_clip(folder)
+    return TextModel.from_checkpoint(load_checkpoint(folder))
+
+
+def test_prompts_that_the_text_tower_misses_are_told(text_model):
+    assert prompt_notes(text_model, ["dog", "cat"], ["a photo of the {}"]) == ()
+    cut = prompt_notes(text_model, ["dog", "red " * 9], ["a photo of {}"])
+    assert cut == (
+        "1 of 2 prompts are longer than the 10 tokens that the text tower reads, and their ends are cut: "
+        "“a photo of red red red red red red red red red”.",
+    )
+    unknown = prompt_notes(text_model, ["dog 🦄", "cat", "zyzzyva"], ["a sketch of {}"])
+    assert unknown == ("The text tower does not know all of “sketch”, “🦄”, “zyzzyva”.",)
+    alike = prompt_notes(text_model, ["🦄", "dog", "🐙"], ["a {}"])
+    assert alike[1] == "The text tower reads the same in “🦄”, “🐙”, so it cannot tell these classes apart."
+    vanished = prompt_notes(text_model, ["dog", "cat"], ["a photo of the red blue small letter number of {}"])
+    assert any("dog”, “cat”, so it cannot tell" in note for note in vanished)
+
+
+def test_the_bundled_text_tower_misses_what_it_says():
+    model = TextModel.from_checkpoint(load_checkpoint("bundled:pictoclip"))
+    assert model.tokenizer.unknown_words("dog café 🦄 dog🦄") == ("🦄", "dog🦄")
+
+
+def test_the_tokenizer_of_another_vocabulary(family_folder, tmp_path):
+    shutil.copytree(family_folder / "base", tmp_path / "base")
+    shutil.copy(deployment().assets / "pictoclip" / "tokenizer.json", tmp_path / "base")
+    with pytest.raises(CheckpointError, match="do not belong together"):
+        TextModel.from_checkpoint(load_checkpoint(tmp_path / "base")).encode(["dog"])
