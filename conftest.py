@@ -18,7 +18,7 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 import torch
 from hypothesis import HealthCheck, settings
 
-from neuromerge.benchmarks.chromium import chromium_path
+from neuromerge.benchmarks.chromium import ARGUMENTS, chromium_path
 
 torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
 
@@ -53,8 +53,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def chromium() -> Iterator[Any]:
     """A headless browser, one for all tests: Playwright drives no two at once."""
     playwright = pytest.importorskip("playwright.sync_api")
-    flags = ["--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu", "--disable-background-networking"]
     with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=chromium_path(), args=[*flags, "--no-first-run"])
+        browser = driver.chromium.launch(executable_path=chromium_path(), args=ARGUMENTS)
         yield browser
         browser.close()
