@@ -31,7 +31,9 @@ Weights = dict[str, torch.Tensor]
 
 def functions(path: Path, *names: str, **scope: Any) -> dict[str, Callable[..., Any]]:
     """Functions of a file, run in a scope of their own: the packages around them want far more than they do."""
-    wanted = [n for n in ast.parse(path.read_text()).body if isinstance(n, ast.FunctionDef) and n.name in names]
+    wanted: list[ast.stmt] = [
+        n for n in ast.parse(path.read_text()).body if isinstance(n, ast.FunctionDef) and n.name in names
+    ]
     known: dict[str, Any] = {"torch": torch, "Tensor": torch.Tensor, "StateDictType": dict, **scope}
     known |= {name: getattr(typing, name) for name in ("Dict", "List", "Optional")}
     known["timeit_context"] = contextlib.nullcontext

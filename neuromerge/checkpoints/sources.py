@@ -368,7 +368,7 @@ def _snapshot(repository: str, inside: str, revision: str | None) -> Path:
     at_revision = f" --revision {revision}" if revision else ""
     fetch = f'hf download {repository}{at_revision} --exclude "*.bin"'
     # No network, an offline setting, a timeout, a connection lost on the way (HTTPError is the HTTP library's own).
-    unreachable = (OSError, ValueError, hub.EntryNotFoundError, hub.HTTPError, hub.XetDownloadError)
+    unreachable = (OSError, ValueError, hub.EntryNotFoundError, hub.HTTPError, hub.XetDownloadError)  # type: ignore[attr-defined]
     try:
         if revision and re.fullmatch(r"[0-9a-f]{40}", revision):
             try:  # A commit never changes: no need to ask the network when it is there.

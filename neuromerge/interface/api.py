@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import gradio as gr
+from gradio.events import api
 
 from neuromerge.deployment import Limits
 from neuromerge.errors import LimitError, NeuroMergeError, SettingError
@@ -183,9 +184,7 @@ def add_api(loader: WorkspaceLoader, families: Mapping[str, Family], limits: Lim
     for function in (merge_summary, accuracy, interference, classify):
         for word, names in known.items():
             function.__doc__ = (function.__doc__ or "").replace(word, ", ".join(names))
-        gr.api(
-            _told(function), api_name=function.__name__, concurrency_limit=limits.heavy_workers, concurrency_id="heavy"
-        )
+        api(_told(function), api_name=function.__name__, concurrency_limit=limits.heavy_workers, concurrency_id="heavy")
 
 
 def _told(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -74,7 +74,7 @@ class Controls:
         self.inputs = [self.family, self.tasks, self.method, self.seed, *widgets]
 
     @property
-    def gathered(self) -> list[gr.components.Component]:
+    def gathered(self) -> list[Any]:
         """What the browser collects of the sidebar, in this order: the comparison, and `inputs`."""
         return [self.compare, *self.inputs]
 
@@ -161,7 +161,8 @@ class Controls:
         if value == AUTO:
             return {}
         if isinstance(control.widget, gr.Slider):
-            return {control.widget: gr.update(**slider_showing(control.spec, float(value)))}
+            shown: dict[str, Any] = slider_showing(control.spec, float(value))
+            return {control.widget: gr.update(**shown)}
         return {control.widget: gr.update(value=value)}
 
 
