@@ -412,7 +412,7 @@ def test_a_sample_can_be_filtered_turned_and_used(visitor: Visitor) -> None:
     expect(page.locator("#own-picture img")).to_be_visible()
 
 
-@pytest.mark.parametrize("cell", ["stem~bias", "head~fc1", "attic~q"])
+@pytest.mark.parametrize("cell", ["stem~q", "head~fc1", "attic~q"])
 def test_a_link_to_a_cell_that_is_not_there_says_so_and_the_page_goes_on(visitor: Visitor, cell: str) -> None:
     page = visitor.open(f"tab=interference&cell={cell}&n=7")
     visitor.drawn("interference")

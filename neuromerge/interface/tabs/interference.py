@@ -116,12 +116,11 @@ class InterferenceTab(Tab[InterferenceState]):
         }
 
     def _draw_cell(self, moment: Moment, heatmap: Heatmap) -> Changes:
-        """The open layer, or the invitation to choose one."""
+        """The open layer, or the invitation to choose one. A cell that this family lacks may be one of the next's."""
         state = self.shown(moment)
         place = place_of(heatmap, state.cell)
         if place is None:
             return {
-                **self.hold(replace(state, cell=None)),
                 self.layer: gr.update(choices=list(heatmap.rows), value=None),
                 self.matrix: gr.update(choices=[], value=None),
                 self.caption: missing_caption(state.cell),
