@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypedDict
 
 import gradio as gr
 
@@ -39,7 +39,7 @@ class HyperparameterControl:
 
     method: str
     spec: Hyperparameter
-    widget: gr.components.Component
+    widget: Any
     auto: gr.Checkbox | None = None
 
 
@@ -63,10 +63,10 @@ class Controls:
     compare: gr.Dropdown
     pin: gr.Button
     link: gr.Button
-    inputs: list[gr.components.Component] = field(init=False)
+    inputs: list[Any] = field(init=False)
 
     def __post_init__(self) -> None:
-        widgets: list[gr.components.Component] = []
+        widgets: list[Any] = []
         for control in self.hyperparameters:
             widgets.append(control.widget)
             if control.auto is not None:
@@ -115,10 +115,10 @@ class Controls:
         """The controls that have an Auto switch."""
         return [control for control in self.hyperparameters if control.auto is not None]
 
-    def resolved(self, setting: Setting, summary: MergeSummary) -> list[dict[str, float] | None]:
+    def resolved(self, setting: Setting, summary: MergeSummary) -> list[SliderUpdate | None]:
         """What Auto came to, for each of `automatic`: what shall change of its slider; None where Auto is off."""
         chosen = dict(setting.hyperparameters)
-        found: list[dict[str, float] | None] = []
+        found: list[SliderUpdate | None] = []
         for control in self.automatic:
             automatic = control.method == setting.method and chosen[control.spec.name] == AUTO
             value = auto_value(control.spec, summary) if automatic else None
@@ -172,7 +172,15 @@ def auto_value(spec: Hyperparameter, summary: MergeSummary | None) -> float | No
     return value if value is not None and math.isfinite(value) else None
 
 
-def slider_showing(spec: Hyperparameter, value: float) -> dict[str, float]:
+class SliderUpdate(TypedDict):
+    """What changes of a slider."""
+
+    value: float
+    minimum: float
+    maximum: float
+
+
+def slider_showing(spec: Hyperparameter, value: float) -> SliderUpdate:
     """What a slider needs to show `value`; it grows to hold one beyond its usual range."""
     low, high = slider_range(spec)
     value = round(value, 4)
@@ -373,7 +381,7 @@ def _hyperparameter_control(method: MergeMethod, spec: Hyperparameter) -> Hyperp
     common: dict[str, Any] = {"label": spec.label, "info": spec.description, "elem_id": identity}
     auto: gr.Checkbox | None = None
     if spec.kind == "bool":
-        widget: gr.components.Component = gr.Checkbox(bool(spec.default), **common)
+        widget: Any = gr.Checkbox(bool(spec.default), **common)
     elif spec.kind == "choice":
         widget = gr.Dropdown(list(spec.choices), value=str(spec.default), **common)
     else:
