@@ -13,7 +13,7 @@ from neuromerge.errors import SettingError
 from neuromerge.merging.hyperparameters import AUTO, Hyperparameter
 from neuromerge.merging.method import MergeMethod, check_contract
 
-__all__ = ["AUTO", "Hyperparameter", "MergeMethod", "check_values", "get_method", "methods", "register"]
+__all__ = ["AUTO", "Hyperparameter", "MergeMethod", "check_values", "get_method", "methods", "register", "unregister"]
 
 _METHODS: dict[str, MergeMethod] = {}
 
@@ -26,6 +26,12 @@ def register(cls: type[MergeMethod]) -> type[MergeMethod]:
     check_contract(method)
     _METHODS[cls.name] = method
     return cls
+
+
+def unregister(name: str) -> None:
+    """Forget a method again, as tests of their own methods do. Raises SettingError for an unknown one."""
+    get_method(name)
+    del _METHODS[name]
 
 
 def get_method(name: str) -> MergeMethod:

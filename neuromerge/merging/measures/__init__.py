@@ -31,6 +31,7 @@ __all__ = [
     "measures",
     "register",
     "retention",
+    "unregister",
 ]
 
 _MEASURES: dict[str, Measure] = {}
@@ -42,6 +43,12 @@ def register(measure: Measure) -> Measure:
         raise ValueError(f"the measure {measure.key!r} is registered twice")
     _MEASURES[measure.key] = measure
     return measure
+
+
+def unregister(key: str) -> None:
+    """Forget a measure again, as tests of their own measures do. Raises SettingError for an unknown one."""
+    get_measure(key)
+    del _MEASURES[key]
 
 
 def measures() -> tuple[Measure, ...]:
