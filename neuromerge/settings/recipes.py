@@ -153,7 +153,14 @@ def dump_recipe(recipe: Recipe, *, notes: Iterable[str] = ()) -> str:
     """
     comments = "".join(f"# {line}\n" for note in notes for line in _printable(note).splitlines())
     theirs, ours = (_document(recipe, mergekits_way) for mergekits_way in (True, False))
-    return comments + (theirs if theirs == ours or parse_recipe(theirs) == recipe else ours)
+    return comments + (theirs if theirs == ours or _says(theirs, recipe) else ours)
+
+
+def _says(text: str, recipe: Recipe) -> bool:
+    try:
+        return parse_recipe(text) == recipe
+    except RecipeError:  # a factor below 0, say, takes some coefficient out of its range
+        return False
 
 
 def _document(recipe: Recipe, mergekits_way: bool) -> str:

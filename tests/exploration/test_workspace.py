@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -24,6 +25,7 @@ from neuromerge.evaluation.towers import VisionModel
 from neuromerge.exploration.workspace import Workspace
 from neuromerge.merging import registry
 from neuromerge.merging.measures import measures
+from neuromerge.merging.profile import make_profile
 from neuromerge.progress import Job
 from neuromerge.settings.choices import PRESETS, change, make_setting
 from neuromerge.settings.recipes import load_recipe, setting_of
@@ -40,7 +42,15 @@ def library_merge(tiny, setting):
     """The same merge by the library, as a vision model's weights."""
     base = load_checkpoint(tiny.base)
     experts = {task: load_checkpoint(tiny.experts[task], name=task) for task in setting.tasks}
-    return neuromerge.merge(base, experts, setting.method, seed=setting.seed, **dict(setting.hyperparameters))
+    return neuromerge.merge(
+        base,
+        experts,
+        setting.method,
+        profile=setting.profile,
+        task_weights=setting.task_weights,
+        seed=setting.seed,
+        **dict(setting.hyperparameters),
+    )
 
 
 def weights_of(workspace, setting):
@@ -56,6 +66,46 @@ def test_the_live_merge_is_the_library_merge(tiny, workspace, method):
     expected = VisionModel.from_checkpoint(load_checkpoint(merged), base=load_checkpoint(tiny.base)).weights
     for name, weight in weights_of(workspace, setting).items():
         torch.testing.assert_close(weight, expected[name], rtol=1e-4, atol=2e-5)
+
+
+SHAPE = {"fc1": [0.5, 1.5], "block 1": 0.25, "block 0/q": 3.0, "rest": 0.75}
+
+
+@pytest.mark.parametrize("kept", [True, False], ids=["components kept", "too large to keep"])
+@pytest.mark.parametrize("method", METHODS)
+def test_the_live_merge_is_the_library_merge_with_profile_and_weights(tiny, method, kept):
+    cache = BoundedCache(256 * 1024**2 if kept else 60_000)
+    workspace = Workspace({tiny.name: tiny}, cache=cache, executor=Executor(1))
+    weights = {"animals": 1.4, "signs": -0.3}
+    setting = make_setting(tiny, None, method, seed=3, profile=SHAPE, task_weights=weights)
+    assert workspace.engine.of(tiny.name).stages.keeps_components(tasks_of(setting)) == kept
+    merged = library_merge(tiny, setting).state_dict
+    expected = VisionModel.from_checkpoint(load_checkpoint(merged), base=load_checkpoint(tiny.base)).weights
+    for name, weight in weights_of(workspace, setting).items():
+        torch.testing.assert_close(weight, expected[name], rtol=1e-4, atol=2e-5)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_factor_moved_reads_no_task_vectors(tiny, workspace, method, monkeypatch):
+    setting = make_setting(tiny, None, method, profile={"fc1": 0.5})
+    workspace.board(setting, "quick")
+    before = workspace.heatmap(setting, "applied_change")
+    stages = workspace.engine.of(tiny.name).stages
+    monkeypatch.setattr(type(stages.vectors(tasks_of(setting))), "read", lambda *_: pytest.fail("reads task vectors"))
+    moved = replace(setting, profile=make_profile({"fc1": 2.0}))
+    workspace.board(moved, "quick")
+    after = workspace.heatmap(moved, "applied_change")
+    place = after.columns.index("fc1")
+    np.testing.assert_allclose(after.orthogonal[:, place], 4 * before.orthogonal[:, place], rtol=1e-9)
+    others = [column for column in range(len(after.columns)) if column != place]
+    np.testing.assert_array_equal(after.orthogonal[:, others], before.orthogonal[:, others])
+
+
+def test_a_part_that_is_not_there_is_explained(tiny, workspace):
+    setting = make_setting(tiny, profile={"block 7": 0.0})
+    for ask in (workspace.summary, workspace.board, lambda s: workspace.heatmap(s, "cosine")):
+        with pytest.raises(SettingError, match=r"no part 'block 7'\. .*; layers: stem, block 0, block 1, head"):
+            ask(setting)
 
 
 @pytest.mark.parametrize("method", [name for name in METHODS if name != "neuromerging"])

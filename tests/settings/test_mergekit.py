@@ -12,6 +12,7 @@ from neuromerge.errors import RecipeError
 from neuromerge.settings.recipes import dump_recipe, load_recipe, parse_recipe
 
 EXPERTS = ("one", "two", "three")
+WEIGHED = (("one", 0.2), ("two", 0.9), ("three", 1.3))
 
 
 def recipe_text(method, parameters=(), models=EXPERTS, base="base", **top):
@@ -45,7 +46,11 @@ def merged(text):
     recipe, weights = parse_recipe(text), models()
     base, *experts = ({"w": weights[source]} for source in (recipe.base, *(entry.model for entry in recipe.models)))
     given = {name: value for name, value in recipe.hyperparameters if value != "auto"}
-    return neuromerge.merge(base, experts, recipe.method, seed=recipe.seed, **given).state_dict["w"]
+    own = [entry.weight for entry in recipe.models]
+    result = neuromerge.merge(
+        base, experts, recipe.method, seed=recipe.seed, profile=recipe.profile, task_weights=own, **given
+    )
+    return result.state_dict["w"]
 
 
 def mergekit(base, experts, *, density=1.0, weights=None, vote=False, normalize=False, factor=1.0):
@@ -88,6 +93,22 @@ def mergekit(base, experts, *, density=1.0, weights=None, vote=False, normalize=
         (
             recipe_text("dare_ties", {"normalize": "true", "lambda": "0.9"}),
             {"vote": True, "normalize": True, "factor": 0.9},
+        ),
+        (
+            recipe_text("task_arithmetic", {"lambda": "0.5"}, [(n, {"weight": w}) for n, w in WEIGHED]),
+            {"weights": [w for _, w in WEIGHED], "factor": 0.5},
+        ),
+        (
+            recipe_text("task_arithmetic", {"normalize": "true"}, [(n, {"weight": w}) for n, w in WEIGHED]),
+            {"weights": [w for _, w in WEIGHED], "normalize": True},
+        ),
+        (
+            recipe_text("ties", {"density": 0.5, "normalize": "false"}, [(n, {"weight": w}) for n, w in WEIGHED]),
+            {"density": 0.5, "weights": [w for _, w in WEIGHED], "vote": True},
+        ),
+        (
+            recipe_text("linear", {}, [(n, {"weight": w}) for n, w in WEIGHED]),
+            {"weights": [w for _, w in WEIGHED], "normalize": True},
         ),
         (recipe_text("linear"), {"normalize": True}),
         (recipe_text("linear", {"weight": "0.25", "normalize": "true"}), {"normalize": True}),
