@@ -13,6 +13,7 @@ import torch
 from neuromerge.errors import SettingError
 from neuromerge.exploration.results import SORTS, ContestedNeuron, LayerDetail, NeuronDetail
 from neuromerge.merging import election
+from neuromerge.merging.measures import cosines
 from neuromerge.merging.staged import NeuronStatistics, PointwiseStatistics
 from neuromerge.merging.subspaces import decompose, orthogonal_parts, orthogonal_vote
 
@@ -61,8 +62,8 @@ def layer_of_neurons(
         strength=_binned(strength[order], edges),
         margin=_binned(margin[order, None], edges)[:, 0],
         bin_edges=edges,
-        cosine_parallel=_cosines((parallel * square[:, None]).T @ parallel),
-        cosine_orthogonal=_cosines(np.sum([m.gram.sum(0).numpy() for m in maps], axis=0)),
+        cosine_parallel=cosines((parallel * square[:, None]).T @ parallel),
+        cosine_orthogonal=cosines(np.sum([m.gram.sum(0).numpy() for m in maps], axis=0)),
         alpha_edges=bins,
         alpha_counts=np.stack([np.histogram(np.clip(alpha[:, t], low, high), bins)[0] for t in range(len(tasks))]),
         contested=tuple(
@@ -106,7 +107,7 @@ def layer_of_entries(
         margin=_binned(margin[order, None], edges)[:, 0],
         bin_edges=edges,
         cosine_parallel=np.full((len(tasks), len(tasks)), np.nan),
-        cosine_orthogonal=_cosines(np.sum([p.gram.numpy() for p in parameters], axis=0)),
+        cosine_orthogonal=cosines(np.sum([p.gram.numpy() for p in parameters], axis=0)),
         alpha_edges=np.linspace(0.0, 1.0, 2),
         alpha_counts=np.zeros((len(tasks), 1), dtype=np.int64),
         contested=tuple(
@@ -198,10 +199,3 @@ def _alpha_range(alpha: np.ndarray) -> tuple[float, float]:
     """A range that holds all but the rarest alphas, and always 0 to 1; outliers count in the end bins."""
     low, high = np.quantile(alpha, (0.002, 0.998)) if alpha.size else (0.0, 1.0)
     return min(-0.1, float(low)), max(1.1, float(high))
-
-
-def _cosines(gram: np.ndarray) -> np.ndarray:
-    """(T, T) cosines from inner products; NaN where a task has no part here."""
-    norms = np.sqrt(np.clip(np.diag(gram), 0.0, None))
-    scale = np.outer(norms, norms)
-    return np.clip(np.divide(gram, scale, out=np.full(scale.shape, np.nan), where=scale > 0), -1.0, 1.0)

@@ -83,7 +83,7 @@ def task_cosines(
             part = cell.part(subspace, used)
             if part is None:
                 continue
-            matrix = cosines(part)
+            matrix = cosines(part.gram)
             for a, name_a in enumerate(first.task_names):
                 for b in range(a + 1, len(first.task_names)):
                     rows.append((cell.layer, cell.matrix, subspace, name_a, first.task_names[b], float(matrix[a, b])))

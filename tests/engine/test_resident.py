@@ -31,6 +31,25 @@ def test_thresholds_are_those_of_the_counting_pass(both, ratio):
     assert found.auto_lambda == pytest.approx(expected.auto_lambda, rel=1e-5)
 
 
+@pytest.mark.parametrize("ratio", [0.0, 0.3, 0.8, 0.999])
+def test_weights_scale_thresholds_as_if_they_were_counted_again(both, ratio):
+    mapped, resident, magnitudes = both
+    weights = (1.3, -0.7, 0.0)
+    weighted = AlignedVectors(mapped.aligned, weights=weights)
+    found = thresholds(magnitudes, mapped.entries, ratio, weights)
+    expected = MagnitudeSample(weighted).thresholds(ratio)
+    assert torch.equal(found.value, expected.value)
+    torch.testing.assert_close(found.kept_share, expected.kept_share, rtol=1e-3, atol=0)
+    torch.testing.assert_close(found.kept_l1_share, expected.kept_l1_share, rtol=1e-5, atol=1e-9)
+    held = ResidentVectors(weighted, resident_tau(resident))
+    for parameter in mapped.parameters:
+        assert torch.equal(held.read(parameter)[1], weighted.read(parameter)[1])
+
+
+def resident_tau(resident):
+    return [{p.name: resident.read(p)[1][t].clone() for p in resident.parameters} for t in range(3)]
+
+
 @settings(deadline=None)
 @given(
     values=st.lists(st.sampled_from([0.0, 0.5, -0.5, 1.0, 2.0, -3.0]) | st.floats(-4, 4, width=32), min_size=1),

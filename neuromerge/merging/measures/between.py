@@ -23,7 +23,7 @@ def _cancellation(part: Moments, cell: Cell) -> float:
 
 
 def _mean_cosine(part: Moments, cell: Cell) -> float:
-    return mean(cosines(part)[np.triu_indices(len(part.gram), 1)])
+    return mean(cosines(part.gram)[np.triu_indices(len(part.gram), 1)])
 
 
 def _conflict(part: Moments, cell: Cell) -> float:

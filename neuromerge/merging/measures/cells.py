@@ -106,11 +106,11 @@ def retention(part: Moments) -> np.ndarray:
     return np.divide(part.merged_dot, own, out=np.full(len(own), math.nan), where=own > 0)
 
 
-def cosines(part: Moments) -> np.ndarray:
-    """(T, T) cosines between the tasks' parts; NaN where a task has none."""
-    norms = np.sqrt(np.diag(part.gram))
+def cosines(gram: np.ndarray) -> np.ndarray:
+    """(T, T) cosines from inner products (T, T) of the tasks' parts; NaN where a task has none."""
+    norms = np.sqrt(np.clip(np.diag(gram), 0.0, None))
     scale = np.outer(norms, norms)
-    return np.clip(np.divide(part.gram, scale, out=np.full(scale.shape, math.nan), where=scale > 0), -1.0, 1.0)
+    return np.clip(np.divide(gram, scale, out=np.full(scale.shape, math.nan), where=scale > 0), -1.0, 1.0)
 
 
 def _moments(statistics: Statistics) -> Iterator[tuple[Part, Moments]]:
