@@ -139,6 +139,37 @@ def test_bad_input_is_one_line_and_exit_code_2(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_profile_and_weights(zoo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shape = ["--profile", "fc1=0.5,1.5", "--profile", "block 1=2", "--weight", "one=1.2"]
+    shape += ["--profile", "block 0/fc1:lambda_parallel=0", "--profile", "block 0/fc1:lambda_orthogonal=3"]
+    values = ["--lambda-parallel", "0.5", "--lambda-orthogonal", "1"]
+    code, _, error = run(capsys, "merge", *sources(zoo), *values, *shape, "--out", str(tmp_path / "merged"))
+    assert (code, error) == (0, "")
+    base, *experts = (zoo / f"{name}.safetensors" for name in ("base", "one", "two"))
+    expected = neuromerge.merge(
+        base,
+        experts,
+        lambda_parallel=0.5,
+        lambda_orthogonal=1.0,
+        profile={
+            "fc1": [0.5, 1.5],
+            "block 1": 2.0,
+            "block 0/fc1": {"lambda_parallel": 0.0, "lambda_orthogonal": 3.0},
+        },
+        task_weights={"one": 1.2},
+    )
+    (written,) = (tmp_path / "merged").glob("*.safetensors")
+    for name, weight in load_file(written).items():
+        torch.testing.assert_close(weight, expected.state_dict[name])
+    recipe = zoo / "shaped.yaml"
+    text = (zoo / "recipe.yaml").read_text() + "profile: {fc1: [0.5, 1.5]}\n"
+    recipe.write_text(text.replace("one.safetensors\n", "one.safetensors\n    weight: 1.2\n"))
+    code, told, _ = run(capsys, "merge", str(recipe), "--out", str(tmp_path / "other"), "--json")
+    assert code == 0
+    assert json.loads(told)["profile"] == {"fc1": [0.5, 1.5]}
+    assert json.loads(told)["task_weights"] == {"one": 1.2, "two": 1.0}
+
+
 def test_interference_as_text_csv_and_json(zoo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code, text, _ = run(capsys, "interference", *sources(zoo))
     assert code == 0
@@ -184,6 +215,29 @@ def test_every_command_has_help(capsys: pytest.CaptureFixture[str]) -> None:
         assert code == 0
         assert "usage: neuromerge" in text
     assert "--trim-ratio" in run(capsys, "merge", "--help")[1]
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        (["--profile", "fc1"], "expected PART=FACTOR"),
+        (["--profile", "fc1=half"], "expected PART=FACTOR"),
+        (["--profile", "fc1=1", "--profile", "fc1=2"], "names fc1 twice"),
+        (["--profile", "fc9=1"], "no part 'fc9'"),
+        (["--weight", "one=much"], "expected TASK=WEIGHT"),
+        (["--weight", "zero=1"], "'zero' has a weight, but is not merged"),
+    ],
+)
+def test_a_profile_that_is_none(
+    option: list[str], message: str, zoo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    try:
+        code, _, error = run(capsys, "merge", *sources(zoo), *option, "--out", str(tmp_path / "none"))
+    except SystemExit as stop:
+        code, error = int(stop.code or 0), capsys.readouterr().err
+    assert code == 2
+    assert message in error
+    assert not (tmp_path / "none").exists()
 
 
 def test_stopping_says_so(

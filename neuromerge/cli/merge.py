@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from neuromerge.cli.options import as_path, as_seed, checkpoint_options, json_option, quiet_option
+from neuromerge.cli.options import as_factor, as_path, as_seed, as_weight, checkpoint_options, json_option, quiet_option
 from neuromerge.cli.printing import number, print_json, progress_bar
 from neuromerge.errors import SettingError
 
@@ -62,6 +62,23 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     checkpoint_options(parser)
     parser.add_argument("--method", metavar="NAME", help="merge method (neuromerging); see `neuromerge methods`")
+    parser.add_argument(
+        "--profile",
+        type=as_factor,
+        action="append",
+        default=[],
+        metavar="PART=F",
+        help="a factor on the coefficients of a part: fc1=0.5, 'block 3=0', a curve over depth fc1=0.5,1,1.5, one "
+        "coefficient 'block 3/fc1:lambda_parallel=0'; may be given again",
+    )
+    parser.add_argument(
+        "--weight",
+        type=as_weight,
+        action="append",
+        default=[],
+        metavar="TASK=W",
+        help="multiply the task vector of an expert; may be given again",
+    )
     parser.add_argument("--seed", type=as_seed, metavar="N", help="seed of methods that draw at random (0)")
     parser.add_argument("--out", required=True, metavar="DIR", help="folder to write, or a file ending in .safetensors")
     parser.add_argument("--layout", choices=("open_clip", "transformers"), help="write a CLIP model in this layout")
@@ -87,8 +104,8 @@ def run(options: argparse.Namespace) -> int:
             asked.base,
             asked.tasks,
             asked.method,
-            profile=asked.profile,
-            task_weights=asked.task_weights,
+            profile=_profile(options.profile) if options.profile else asked.profile,
+            task_weights=dict(options.weight) or asked.task_weights,
             seed=asked.seed,
             out=options.out,
             layout=options.layout,
@@ -105,6 +122,18 @@ def run(options: argparse.Namespace) -> int:
         for note in asked.notes:
             print(f"  note: {note}")
     return 0
+
+
+def _profile(given: Sequence[tuple[str, str, float | list[float]]]) -> dict[str, Any]:
+    """The profile that `--profile` options describe. Raises SettingError where two of them say the same."""
+    profile: dict[str, Any] = {}
+    for part, coefficient, value in given:
+        own = profile.setdefault(part, {} if coefficient else value)
+        if coefficient and isinstance(own, dict) and coefficient not in own:
+            own[coefficient] = value
+        elif coefficient or own is not value:
+            raise SettingError(f"--profile names {part} twice.")
+    return profile
 
 
 def _parameter_options(parser: argparse.ArgumentParser) -> None:

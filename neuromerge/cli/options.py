@@ -73,6 +73,28 @@ def as_pair(text: str) -> tuple[str, str]:
     return name.strip().replace("-", "_"), value.strip()
 
 
+def as_factor(text: str) -> tuple[str, str, float | list[float]]:
+    """`PART=F`, `PART=F1,F2,...` or `PART:COEFFICIENT=F` as part, coefficient ("" for all), and number or curve."""
+    place, _, value = text.rpartition("=")
+    part, _, coefficient = place.partition(":")
+    try:
+        numbers = [float(number) for number in value.split(",")]
+    except ValueError:
+        numbers = []
+    if not part.strip() or not numbers:
+        raise argparse.ArgumentTypeError(f"expected PART=FACTOR or PART=FIRST,...,LAST, found {text!r}")
+    return part.strip(), coefficient.strip(), numbers[0] if len(numbers) == 1 else numbers
+
+
+def as_weight(text: str) -> tuple[str, float]:
+    """`TASK=W` as a task and its weight."""
+    task, _, value = text.rpartition("=")
+    try:
+        return task.strip(), float(value)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"expected TASK=WEIGHT, found {text!r}") from None
+
+
 def as_range(text: str) -> tuple[str, tuple[float, float]]:
     """`NAME=LOW:HIGH` as a name and two numbers."""
     try:
