@@ -3,7 +3,7 @@
 Every measure is a function of a few sums over the neurons of a cell (a layer and a matrix): inner products
 between tasks, between the merged part and each task, and counts. These sums add up over the parameters of a
 cell; no weight is read again, and a change of lambda only rescales the merged part. Definitions: METHOD,
-"Interference".
+section 5.
 """
 
 from __future__ import annotations
