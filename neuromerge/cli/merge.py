@@ -23,6 +23,10 @@ examples
       NeuroMerging without validation data: trim ratio 0.8, lambda_1 = 0, lambda_2 = 1 / (1 - sigma)
   neuromerge merge --base BASE --task EXPERT1 --task EXPERT2 --lambda-parallel 0.2 --lambda-orthogonal 1.4 --out merged
   neuromerge merge --base BASE --task EXPERT1 --task EXPERT2 --method ties --trim-ratio 0.9 --out merged
+  neuromerge merge --base BASE --task EXPERT1 --task EXPERT2 --vote balanced --trim-ratio 0 --out merged
+      the balanced vote: every expert finds its own change whole; its natural lambda_2 is 1
+  neuromerge merge --base BASE --task EXPERT1 --task EXPERT2 --method tsv_m --scale retention:0.85 --then svc --out m
+      the scale that leaves the experts 85 % of what they learned, on average; then calibrated singular values
   neuromerge merge recipe.yaml --out merged
       the same written down; the app exports this file:
         merge_method: neuromerging
@@ -49,6 +53,7 @@ class _Asked:
     method: str
     values: dict[str, Any]
     seed: int
+    then: tuple[str, ...] = ()
     dtype: str | None = None
     notes: tuple[str, ...] = ()
     profile: Profile = ()
@@ -79,6 +84,13 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         metavar="TASK=W",
         help="multiply the task vector of an expert; may be given again",
     )
+    parser.add_argument(
+        "--then",
+        metavar="STEP",
+        action="append",
+        help="step after the merge, once each: svc or svc:ALPHA (calibrate singular values, 0.1), lines or "
+        "lines:ALPHA:BETA (weaken early blocks: ALPHA + BETA * l / (L - 1) at block l of L)",
+    )
     parser.add_argument("--seed", type=as_seed, metavar="N", help="seed of methods that draw at random (0)")
     parser.add_argument("--out", required=True, metavar="DIR", help="folder to write, or a file ending in .safetensors")
     parser.add_argument("--layout", choices=("open_clip", "transformers"), help="write a CLIP model in this layout")
@@ -106,6 +118,7 @@ def run(options: argparse.Namespace) -> int:
             asked.method,
             profile=_profile(options.profile) if options.profile else asked.profile,
             task_weights=dict(options.weight) or asked.task_weights,
+            then=asked.then,
             seed=asked.seed,
             out=options.out,
             layout=options.layout,
@@ -157,10 +170,13 @@ def _parameter_options(parser: argparse.ArgumentParser) -> None:
 
 def _asked(options: argparse.Namespace, given: Mapping[str, str]) -> _Asked:
     """What to merge: from the recipe where there is one, else from the options."""
+    then = tuple(options.then or ())
     if options.recipe is None:
         if not options.base or not options.task:
             raise SettingError("Name a base and at least one expert (--base B --task T1 --task T2), or a recipe file.")
-        return _Asked(options.base, options.task, options.method or "neuromerging", dict(given), options.seed or 0)
+        return _Asked(
+            options.base, options.task, options.method or "neuromerging", dict(given), options.seed or 0, then
+        )
     if options.base or options.task:
         raise SettingError("Give a recipe or --base and --task, not both.")
     from neuromerge.settings.recipes import load_recipe
@@ -181,6 +197,7 @@ def _asked(options: argparse.Namespace, given: Mapping[str, str]) -> _Asked:
         method,
         {**own, **given},
         seed,
+        then or recipe.then,
         recipe.dtype,
         tuple(notes),
         recipe.profile,
@@ -197,6 +214,10 @@ def _merge_text(result: MergeResult) -> str:
         lines.append(f"  sigma {result.sigma:.4f} (share of the L1 norm that the trim removed, largest over tasks)")
     for task, kept in result.kept_share.items():
         lines.append(f"  {task}: {100 * kept:.1f} % of its entries kept")
+    if result.then:
+        lines.append(f"  then {', '.join(result.then)}")
+    for task, share in result.retention.items():
+        lines.append(f"  {task}: {100 * share:.0f} % of what it learned retained")
     if result.neurons:
         lines.append(f"  {result.ill_conditioned} of {result.neurons} neurons are ill-conditioned")
     if result.from_base:

@@ -40,7 +40,8 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _method_as_dict(method: MergeMethod) -> dict[str, Any]:
-    names = ("name", "kind", "default", "minimum", "maximum", "exclusive_maximum", "choices", "auto", "description")
+    limits = ("minimum", "maximum", "exclusive_maximum", "choices", "auto", "retention")
+    names = ("name", "kind", "default", *limits, "description")
     return {
         "name": method.name,
         "title": method.title,

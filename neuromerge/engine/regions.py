@@ -14,7 +14,7 @@ from neuromerge.engine.cache import Region
 from neuromerge.engine.resident import ResidentTask
 from neuromerge.merging.linear import Components, nbytes
 from neuromerge.merging.profile import TaskWeights
-from neuromerge.merging.subspaces import Vote
+from neuromerge.merging.votes import Vote
 
 if TYPE_CHECKING:
     import numpy as np
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from neuromerge.engine.models import Contents
     from neuromerge.evaluation.samples import SampleSet
     from neuromerge.merging.measures import Cell
+    from neuromerge.merging.retention import Products
     from neuromerge.merging.staged import FirstPass
     from neuromerge.merging.trim import MagnitudeSample, Thresholds
     from neuromerge.merging.vectors import AlignedVectors
@@ -81,6 +82,7 @@ THRESHOLDS: Region[tuple[FamilyKey, Tasks, float], Thresholds] = Region("thresho
 FIRST_PASS: Region[tuple[FamilyKey, Pass], FirstPass] = Region("first pass", lambda first: first.nbytes, most=16)
 PARTS: Region[tuple[FamilyKey, Pass], dict[str, torch.Tensor]] = Region("merged parts", tensor_bytes, most=16)
 COMPONENTS: Region[tuple[FamilyKey, Setting], dict[str, Components]] = Region("components", _component_bytes, most=16)
+PRODUCTS: Region[tuple[FamilyKey, Setting], Products] = Region("products", most=64)
 CELLS: Region[tuple[FamilyKey, Pass, bool], tuple[Cell, ...]] = Region("cells", _cells_bytes)
 OWN_CELLS: Region[tuple[FamilyKey, Setting], tuple[Cell, ...]] = Region("cells of a method", _cells_bytes)
 

@@ -19,6 +19,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 
 from neuromerge.checkpoints import Checkpoint, align, load_checkpoint
@@ -42,10 +43,11 @@ from neuromerge.merging.measures import Cell, cells
 from neuromerge.merging.measures.projection import with_merged
 from neuromerge.merging.method import Findings, FirstPassHook, MergeMethod, Run
 from neuromerge.merging.profile import factors
+from neuromerge.merging.retention import Products
 from neuromerge.merging.staged import FirstPass, NeuronStatistics, Statistics, first_pass
-from neuromerge.merging.subspaces import orthogonal_vote
 from neuromerge.merging.trim import MagnitudeSample, Thresholds, apply_trim
 from neuromerge.merging.vectors import AlignedVectors, WatchedVectors, read_chunk
+from neuromerge.merging.votes import PUBLISHED
 from neuromerge.progress import UNATTENDED, Job
 from neuromerge.settings.setting import Setting
 
@@ -64,7 +66,7 @@ def pass_of(setting: Setting) -> Pass:
     """The first pass whose statistics belong to a setting; by the published vote where the method has none."""
     method, values = registry.get_method(setting.method), dict(setting.hyperparameters)
     hook = method.first_pass
-    vote = orthogonal_vote if hook is None else hook.vote(values)
+    vote = PUBLISHED if hook is None else hook.vote(values)
     return Pass(tasks_of(setting), method.trim_ratio(values), vote)
 
 
@@ -188,8 +190,31 @@ class Stages:
         """
         method, values = registry.get_method(setting.method), dict(setting.hyperparameters)
         tasks = tasks_of(setting)
-        shape = factors(setting.profile, self.vectors(tasks).parameters, method.component_names)
-        return method.resolve(Findings(values, lambda: self.thresholds(tasks, method.trim_ratio(values), job), shape))
+        known = Findings(
+            values,
+            thresholds=lambda: self.thresholds(tasks, method.trim_ratio(values), job),
+            factors=factors(setting.profile, self.vectors(tasks).parameters, method.component_names),
+            products=lambda: self.products(setting, job),
+        )
+        return method.resolve(known)
+
+    def products(self, setting: Setting, job: Job = UNATTENDED) -> Products:
+        """What retention follows from, at any coefficients: of components that are kept, or by a pass of its own."""
+        method = registry.get_method(setting.method)
+        hook = method.first_pass
+        if hook is not None:
+            statistics = self.first_pass(pass_of(setting), job).statistics.values()
+            found = [hook.products(of_parameter) for of_parameter in statistics]
+            places = tuple(of_parameter.parameter for of_parameter in statistics)
+            squares = np.sum([own for _, own in found], axis=0)
+            return Products(places, tuple(products for products, _ in found), squares)
+
+        def compute() -> Products:
+            begin = self._begin(setting, job)
+            kept = self.components(setting, job) if self.keeps_components(tasks_of(setting)) else None
+            return self._executor.run(lambda: passes.products(*begin(), kept), job)
+
+        return self._cache.get(regions.PRODUCTS, (self._key, structure_of(setting)), compute, job)
 
     def components(self, setting: Setting, job: Job = UNATTENDED) -> Mapping[str, Components]:
         """By parameter name, what the coefficients of a setting multiply: the same for all coefficients."""
@@ -254,7 +279,7 @@ class Stages:
         tasks = tasks_of(setting)
         watched = WatchedVectors(self.vectors(tasks), lambda _: job.check())
         found = self.thresholds(tasks, method.trim_ratio(values), job)
-        return lambda: (watched, method, method.begin(watched, values, setting.seed, found))
+        return lambda: (watched, method, method.begin(watched, values, setting.seed, found, job))
 
     # ------------------------------------------------------------------------------------- single neurons
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from neuromerge.errors import SettingError
+from neuromerge.merging.retention import asking_for, retention_target
 
 AUTO = "auto"
 
@@ -16,9 +17,10 @@ class Hyperparameter:
     """One setting of a method: what it means and which values it takes.
 
     `kind` is ``float``, ``int``, ``bool`` or ``choice``. `minimum` and `maximum` are inclusive unless
-    `exclusive_maximum`. `auto` says that the string ``"auto"`` is legal too. `slider` is the range worth
-    showing on a slider where it is narrower than what is legal. `grid` holds the values that a comparison of methods
-    tries on validation data, none to leave the default. `searched` says that a search varies it unless told otherwise.
+    `exclusive_maximum`. `auto` says that the string ``"auto"`` is legal too, `retention` that ``"retention"`` and
+    ``"retention:x"`` are (see `retention`). `slider` is the range worth showing on a slider where it is narrower than
+    what is legal. `grid` holds the values that a comparison of methods tries on validation data, none to leave the
+    default. `searched` says that a search varies it unless told otherwise.
     """
 
     name: str
@@ -35,11 +37,14 @@ class Hyperparameter:
     slider: tuple[float, float] | None = None
     grid: tuple[float, ...] = ()
     searched: bool = True
+    retention: bool = False
 
     def check(self, value: Any) -> float | int | bool | str:
         """`value` in its proper type. Raises SettingError, saying the range, when it is not legal."""
         if self.auto and isinstance(value, str) and value.strip().lower() == AUTO:
             return AUTO
+        if self.retention and (target := retention_target(value)) is not None:
+            return asking_for(target)
         if self.kind == "bool":
             if isinstance(value, bool):
                 return value
@@ -70,4 +75,5 @@ class Hyperparameter:
         what = "a whole number" if self.kind == "int" else "a number"
         low = "" if self.minimum is None else f" from {self.minimum:g}"
         high = "" if self.maximum is None else f" {'below' if self.exclusive_maximum else 'up to'} {self.maximum:g}"
-        return f"{what}{low}{high}" + (' or "auto"' if self.auto else "")
+        words = [word for word, legal in (('"auto"', self.auto), ('"retention"', self.retention)) if legal]
+        return " or ".join([f"{what}{low}{high}", *words])

@@ -122,6 +122,18 @@ def combine(
     return out
 
 
+def change(base: torch.Tensor, components: Components, coefficients: Mapping[str, float]) -> torch.Tensor:
+    """The sum of coefficient * component by itself, shaped as `base`: no digits are lost to the weights."""
+    merged = torch.zeros_like(base)
+    for name, component in components.items():
+        if isinstance(component, torch.Tensor):
+            merged.add_(component, alpha=coefficients[name])
+        else:
+            factor = coefficients[name] * component.factor
+            merged.addcmul_(factor.to(base).view(-1, *[1] * (base.ndim - 1)), base)
+    return merged
+
+
 def nbytes(components: Components) -> int:
     """Bytes that components hold."""
     held = (c.factor if isinstance(c, AlongBase) else c for c in components.values())

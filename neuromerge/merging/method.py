@@ -23,6 +23,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeVar
 
+import numpy as np
 import torch
 
 from neuromerge.checkpoints.roles import Parameter
@@ -30,14 +31,19 @@ from neuromerge.errors import SettingError
 from neuromerge.merging.hyperparameters import AUTO, Hyperparameter
 from neuromerge.merging.linear import LAMBDAS, SCALE, UNIT, Coefficients, Components, combine
 from neuromerge.merging.profile import Factors
+from neuromerge.merging.retention import Products, retention_target
 from neuromerge.merging.trim import Thresholds, global_thresholds
 from neuromerge.merging.vectors import Chunk, TaskVectors
+from neuromerge.progress import UNATTENDED, Job
 
 if TYPE_CHECKING:
     from neuromerge.merging.staged import Statistics
-    from neuromerge.merging.subspaces import Vote
+    from neuromerge.merging.votes import Vote
 
 Prepared = TypeVar("Prepared")
+
+RETENTION_WARNING = 10.0
+"""The coefficient above which a user who asked for a retention is warned, as below 0."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,11 +54,13 @@ class Findings:
         values: the method's own hyperparameters, checked.
         thresholds: gives the thresholds of the global trim.
         factors: of the profile that will shape the coefficients.
+        products: gives the inner products of components and task vectors; None where nobody can say.
     """
 
     values: Mapping[str, Any]
     thresholds: Callable[[], Thresholds]
     factors: Factors = field(default_factory=dict)
+    products: Callable[[], Products] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +73,7 @@ class Run(Generic[Prepared]):
         task_names: T names.
         thresholds: of the global trim; they keep everything where the method does not trim.
         prepared: what the method's `prepare` found out.
+        job: what stops long work inside a chunk.
     """
 
     values: Mapping[str, Any]
@@ -72,9 +81,13 @@ class Run(Generic[Prepared]):
     task_names: tuple[str, ...]
     thresholds: Thresholds
     prepared: Prepared
+    job: Job = UNATTENDED
 
     def findings(self, factors: Factors | None = None) -> Findings:
-        """What this run knows of its coefficients, which the `factors` of a profile will shape."""
+        """What this run knows of its coefficients, which the `factors` of a profile will shape.
+
+        `passes.findings` knows the products too.
+        """
         return Findings(self.values, lambda: self.thresholds, factors or {})
 
 
@@ -109,6 +122,7 @@ class MergeReport:
         coefficients: the numbers used, by name of the hyperparameter.
         sigma: largest share of L1 norm that the trim removed, over tasks; None where nothing was trimmed by size.
         sigma_per_task, kept_share: by task name, the shares of L1 norm removed and of entries kept.
+        retention: by task name, <merged change, tau_t> / |tau_t|^2 over the whole model, see `retention`.
         neurons: number of neurons decomposed.
         ill_conditioned_per_layer: number of neurons whose merge hangs on rounding.
         warnings: sentences that the user should see.
@@ -118,6 +132,7 @@ class MergeReport:
     sigma: float | None = None
     sigma_per_task: dict[str, float] = field(default_factory=dict)
     kept_share: dict[str, float] = field(default_factory=dict)
+    retention: dict[str, float] = field(default_factory=dict)
     neurons: int = 0
     ill_conditioned_per_layer: dict[str, int] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
@@ -145,6 +160,10 @@ class FirstPassHook(Protocol):
 
     def components(self, statistics: Statistics, merged: torch.Tensor) -> Components:
         """The components of a whole parameter, ties broken, from what the pass left of it."""
+        ...
+
+    def products(self, statistics: Statistics) -> tuple[Mapping[str, np.ndarray], np.ndarray]:
+        """Component -> (T,) <component, tau_t>, and (T,) |tau_t|^2, of a whole parameter: no weights are looked at."""
         ...
 
     def merge_chunk(
@@ -175,6 +194,10 @@ class MergeMethod(ABC):
     """True where chunks of neurons can be merged apart: keeps memory bounded, the data in the cache, all cores busy."""
     stochastic: ClassVar[bool] = False
     """True where the seed changes the result."""
+    flat_spectrum: ClassVar[bool] = False
+    """True where all singular values of a merged matrix are equal: rounding alone tells its directions apart."""
+    alters_tau: ClassVar[bool] = False
+    """True where `components` leaves anything but the trimmed task vectors in `chunk.tau`."""
     first_pass: ClassVar[FirstPassHook | None] = None
     """How to take the components from the first pass of interference; None for a method with passes of its own."""
 
@@ -184,7 +207,12 @@ class MergeMethod(ABC):
         return self.coefficients or (UNIT,)
 
     def begin(
-        self, vectors: TaskVectors, values: Mapping[str, Any], seed: int, thresholds: Thresholds | None = None
+        self,
+        vectors: TaskVectors,
+        values: Mapping[str, Any],
+        seed: int,
+        thresholds: Thresholds | None = None,
+        job: Job = UNATTENDED,
     ) -> Run[Any]:
         """Start a merge: make the global passes that the method needs.
 
@@ -193,7 +221,7 @@ class MergeMethod(ABC):
         if thresholds is None:
             thresholds = global_thresholds(vectors, self.trim_ratio(values))
         prepared = self.prepare(vectors, values, seed, thresholds)
-        return Run(values, seed, tuple(vectors.task_names), thresholds, prepared)
+        return Run(values, seed, tuple(vectors.task_names), thresholds, prepared, job)
 
     def trim_ratio(self, values: Mapping[str, Any]) -> float:
         """The share of each task vector that the global trim removes; 0 for a method that does not trim."""
@@ -225,18 +253,37 @@ class MergeMethod(ABC):
         raise SettingError(f"The method {self.name} has no automatic {name}.")
 
     def resolve(self, known: Findings) -> Coefficients:
-        """The coefficients as numbers: the one place where "auto" becomes one."""
+        """The coefficients as numbers: the one place where "auto" and "retention" become one."""
+        target = next(filter(None, (retention_target(known.values[name]) for name in self.coefficients)), None)
+        if target is None:
+            return self._numbers(known, 0.0)
+        if known.products is None:
+            raise SettingError(f"The retention of {self.name} is not known here. Give its coefficients as numbers.")
+        value = known.products().solve(lambda asked: self._numbers(known, asked), target)
+        found = self._numbers(known, value)
+        if 0.0 <= value <= RETENTION_WARNING:
+            return found
+        sentence = (
+            f"Keeping {target:g} of what the tasks learned takes a coefficient of {value:.4g}: the merged change has "
+            "little in common with the task vectors. Ask for less, or set the coefficient by hand."
+        )
+        return replace(found, warnings=(*found.warnings, sentence))
+
+    def _numbers(self, known: Findings, asked: float) -> Coefficients:
+        """The coefficients where those that ask for a retention get the value `asked`."""
         found: dict[str, float] = {}
         warnings = []
         for name in self.coefficients:
             value = known.values[name]
-            if value != AUTO:
+            if retention_target(value) is not None:
+                found[name] = asked
+            elif value != AUTO:
                 found[name] = float(value)
-                continue
-            automatic = self.automatic(name, found, known)
-            found[name] = automatic.value
-            if automatic.warning:
-                warnings.append(automatic.warning)
+            else:
+                automatic = self.automatic(name, found, known)
+                found[name] = automatic.value
+                if automatic.warning:
+                    warnings.append(automatic.warning)
         return Coefficients(found, tuple(warnings), known.factors)
 
     def merge_chunk(

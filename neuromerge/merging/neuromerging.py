@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 
 from neuromerge.checkpoints.roles import Parameter
@@ -20,10 +21,10 @@ from neuromerge.merging.hyperparameters import AUTO, Hyperparameter
 from neuromerge.merging.linear import LAMBDAS, AlongBase, Coefficients, Components, combine
 from neuromerge.merging.method import Automatic, BrokenTies, Findings, FirstPassHook, MergeMethod, MergeReport, Run
 from neuromerge.merging.registry import register
-from neuromerge.merging.staged import PointwiseStatistics, Statistics, merge_neurons
-from neuromerge.merging.subspaces import Vote, orthogonal_vote
+from neuromerge.merging.staged import PointwiseStatistics, Statistics, merge_neurons, rules_of
 from neuromerge.merging.trim import Thresholds, apply_trim
 from neuromerge.merging.vectors import Chunk, TaskVectors
+from neuromerge.merging.votes import DEFAULT_RIDGE, LEVELS, RIDGE_RANGE, Balanced, Published, Vote
 
 AUTO_WARNING = 10.0
 """The automatic lambda_2 above which a user is warned: the trim ratio is close to 1."""
@@ -49,25 +50,48 @@ class _Votes:
 
 @dataclass
 class _Tally:
-    """What the chunks of one run have left so far."""
+    """What the chunks of one run have left so far.
 
+    Attributes:
+        rules: parameter -> the rule of its orthogonal parts, where that is not `rule`.
+        votes: parameter -> what its chunks left, until its ties are broken.
+        counted: parameter -> (layer, its neurons, its ill-conditioned neurons); a second pass counts none twice.
+    """
+
+    rule: Vote
+    rules: Mapping[str, Vote]
     votes: dict[str, list[_Votes]] = field(default_factory=dict)
-    ill_conditioned: Counter[str] = field(default_factory=Counter)
-    neurons: int = 0
+    counted: dict[str, tuple[str, int, int]] = field(default_factory=dict)
+
+
+def vote_of(values: Mapping[str, Any]) -> Vote:
+    """The rule that merges orthogonal parts, from the method's hyperparameters."""
+    level = values["vote_level"]
+    return Balanced(values["ridge"], level) if values["vote"] == "balanced" else Published(level)
 
 
 class _FromFirstPass:
     """Components from the first pass of interference, which merges neurons on its way: see `FirstPassHook`."""
 
     def vote(self, values: Mapping[str, Any]) -> Vote:
-        """The published vote."""
-        return orthogonal_vote
+        """The rule that the hyperparameters ask for."""
+        return vote_of(values)
 
     def components(self, statistics: Statistics, merged: torch.Tensor) -> Components:
         """P as c_bar, and O; or psi(tau) of a pointwise parameter."""
         if isinstance(statistics, PointwiseStatistics):
             return {POINTWISE: merged}
         return {PARALLEL: AlongBase(statistics.parallel_merged), ORTHOGONAL: merged}
+
+    def products(self, statistics: Statistics) -> tuple[Mapping[str, np.ndarray], np.ndarray]:
+        """O is sum_s alpha_s M_s, so <O, tau_t> = (G alpha)_t; P is c_bar w_0, and <w_0, tau_t> = c_t |w_0|^2."""
+        if isinstance(statistics, PointwiseStatistics):
+            return {POINTWISE: statistics.merged_dot.numpy()}, statistics.gram.diagonal().numpy()
+        along = statistics.base_square.unsqueeze(1) * statistics.parallel
+        squares = statistics.gram.diagonal(dim1=1, dim2=2) + along * statistics.parallel
+        parallel = (along * statistics.parallel_merged.unsqueeze(1)).sum(0)
+        orthogonal = torch.einsum("kts,ks->t", statistics.gram, statistics.alpha)
+        return {PARALLEL: parallel.numpy(), ORTHOGONAL: orthogonal.numpy()}, squares.sum(0).numpy()
 
     def merge_chunk(
         self,
@@ -147,8 +171,10 @@ class NeuroMerging(MergeMethod):
             slider=(0.0, 5.0),
             grid=(0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0),
             auto=True,
+            retention=True,
             description="How much of the merged orthogonal part is added: it turns neurons towards new inputs. "
-            "Auto is 1 / (1 - sigma), which makes up for the magnitude that the trim removed.",
+            "Auto is 1 / (1 - sigma), which makes up for the magnitude that the trim removed, and 1 for the balanced "
+            "vote. Retention is what keeps, on average, all of what the tasks learned (retention:0.85 keeps 85 %).",
         ),
         Hyperparameter(
             name="lambda_pointwise",
@@ -164,18 +190,51 @@ class NeuroMerging(MergeMethod):
             description="Coefficient of what has no neurons: biases, norms, class and position embeddings. "
             "Auto is lambda_2.",
         ),
+        Hyperparameter(
+            name="vote",
+            label="Vote on orthogonal parts",
+            kind="choice",
+            default="published",
+            choices=("published", "balanced"),
+            description="How the tasks' orthogonal parts are weighed. Published: the paper's election in every "
+            "singular direction. Balanced (ours): so that every task finds its own part whole, without jumps.",
+        ),
+        Hyperparameter(
+            name="ridge",
+            label="Ridge of the balanced vote",
+            kind="float",
+            default=DEFAULT_RIDGE,
+            minimum=RIDGE_RANGE[0],
+            maximum=RIDGE_RANGE[1],
+            step=0.01,
+            slider=(0.01, 1.0),
+            description="How cautious the balanced vote is where tasks nearly coincide or cancel. The larger, the "
+            "closer to a small plain sum.",
+        ),
+        Hyperparameter(
+            name="vote_level",
+            label="Who votes together",
+            kind="choice",
+            default="neuron",
+            choices=LEVELS,
+            description="Every neuron by itself, or one vote for a whole matrix or for the whole model: to see what "
+            "working per neuron buys.",
+        ),
     )
 
     def prepare(self, vectors: TaskVectors, values: Mapping[str, Any], seed: int, thresholds: Thresholds) -> _Tally:
-        """Nothing beyond the thresholds; a place for what the chunks leave."""
-        return _Tally()
+        """The votes of whole matrices, or of the model, where neurons do not vote by themselves."""
+        rule = vote_of(values)
+        return _Tally(rule, rules_of(vectors, thresholds, rule))
 
     def automatic(self, name: str, found: Mapping[str, float], known: Findings) -> Automatic:
-        """lambda_1 = 0, lambda_2 = 1 / (1 - sigma), and lambda_2 for pointwise parameters."""
+        """lambda_1 = 0, lambda_2 = 1 / (1 - sigma), or 1 for the balanced vote, pointwise as lambda_2."""
         if name == PARALLEL:
             return Automatic(0.0)
         if name == POINTWISE:
             return Automatic(found[ORTHOGONAL])
+        if known.values["vote"] == "balanced":
+            return Automatic(1.0)
         thresholds = known.thresholds()
         value = thresholds.auto_lambda
         if value <= AUTO_WARNING:
@@ -191,7 +250,9 @@ class NeuroMerging(MergeMethod):
         tau = apply_trim(chunk.tau, run.thresholds)
         if chunk.parameter.kind == "pointwise":
             return {POINTWISE: election.psi(tau)}
-        merged, orthogonal = merge_neurons(chunk.base, tau)
+        merged, orthogonal = merge_neurons(
+            chunk.base, tau, by=run.prepared.rules.get(chunk.parameter.name, run.prepared.rule)
+        )
         parallel = merged.decomposition.parallel
         sign = election.elected_sign(parallel.T)
         tied = torch.nonzero((sign == 0) & (parallel != 0).any(1)).squeeze(1)
@@ -204,10 +265,11 @@ class NeuroMerging(MergeMethod):
         """Neurons whose parallel vote was tied take the sign of their layer's majority, or -1."""
         tally = run.prepared
         found = tally.votes.pop(parameter.name, [])
-        tally.neurons += sum(chunk.neurons for chunk in found)
-        ill = sum(chunk.ill_conditioned for chunk in found)
-        if ill:
-            tally.ill_conditioned[parameter.layer] += ill
+        if found:
+            neurons, ill = (
+                sum(counts) for counts in zip(*((c.neurons, c.ill_conditioned) for c in found), strict=True)
+            )
+            tally.counted[parameter.name] = parameter.layer, neurons, ill
         tied = torch.cat([chunk.tied for chunk in found]) if found else torch.empty(0)
         if not len(tied):
             return None
@@ -218,9 +280,12 @@ class NeuroMerging(MergeMethod):
 
     def report(self, run: Run[_Tally], coefficients: Coefficients) -> MergeReport:
         """With the neurons decomposed, and those of each layer whose merge hangs on rounding."""
-        tally = run.prepared
+        counted = run.prepared.counted.values()
+        ill_conditioned: Counter[str] = Counter()
+        for layer, _, ill in counted:
+            ill_conditioned[layer] += ill
         return replace(
             super().report(run, coefficients),
-            neurons=tally.neurons,
-            ill_conditioned_per_layer=dict(tally.ill_conditioned),
+            neurons=sum(neurons for _, neurons, _ in counted),
+            ill_conditioned_per_layer={layer: ill for layer, ill in ill_conditioned.items() if ill},
         )

@@ -8,16 +8,19 @@ linear in Delta: a method that is linear in its coefficient reaches any mean ret
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+import threading
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
 from neuromerge.errors import SettingError
+from neuromerge.merging.linear import AlongBase, Coefficients, Component, Place
 
 RETENTION = "retention"
 """How a coefficient asks to be resolved by retention: ``retention``, or ``retention:0.85`` for another target."""
+_PIECE = 1 << 14  # entries added up in the working dtype before float64 takes over
 
 
 def retention_target(value: object) -> float | None:
@@ -43,39 +46,46 @@ def retention_target(value: object) -> float | None:
     return target
 
 
+def asking_for(target: float) -> str:
+    """The value that asks for a mean retention, written one way."""
+    return RETENTION if target == 1.0 else f"{RETENTION}:{target:g}"
+
+
 @dataclass(frozen=True)
-class InnerProducts:
-    """Inner products of merged changes with task vectors, over some part of a model. Adding joins parts.
+class Products:
+    """Inner products of the components of a merge with the task vectors. float64.
+
+    They depend on no coefficient, so any coefficients are judged by them without another look at the weights.
 
     Attributes:
-        with_tasks: (components, T) <component_c, tau_t>; a merged change is the sum of coefficient_c * component_c.
-        task_squares: (T,) |tau_t|^2.
+        places: of every parameter, in the order of the model.
+        with_tasks: one mapping for each of them: component -> (T,) <component, tau_t>.
+        squares: (T,) |tau_t|^2 over the whole model.
     """
 
-    with_tasks: np.ndarray
-    task_squares: np.ndarray
+    places: tuple[Place, ...]
+    with_tasks: tuple[Mapping[str, np.ndarray], ...]
+    squares: np.ndarray
 
-    def __add__(self, other: InnerProducts) -> InnerProducts:
-        return InnerProducts(self.with_tasks + other.with_tasks, self.task_squares + other.task_squares)
-
-    def retention(self, coefficients: Sequence[float]) -> np.ndarray:
+    def retention(self, coefficients: Coefficients) -> np.ndarray:
         """(T,) retention of every task at these coefficients; 0 for a task that changed nothing."""
-        return self._shares() @ np.asarray(coefficients, np.float64)
+        total = np.zeros_like(self.squares)
+        for place, products in zip(self.places, self.with_tasks, strict=True):
+            here = coefficients.at(place)
+            for name, product in products.items():
+                total += here[name] * product
+        return retained(total, self.squares)
 
-    def resolve(self, coefficients: Sequence[float | None], target: float = 1.0) -> float:
-        """The value for all coefficients that are None which makes the mean retention equal to `target`.
+    def solve(self, at: Callable[[float], Coefficients], target: float) -> float:
+        """The x for which the mean retention at `at(x)` is `target`; the coefficients must be linear in x.
 
-        Tasks that changed nothing do not count. Raises SettingError where no value does: there, the components keep
-        nothing of the tasks.
+        Tasks that changed nothing do not count. Raises SettingError where there is no such x.
         """
-        shares = self._shares()[self.task_squares > 0]
-        if not len(shares):
+        alive = self.squares > 0
+        if not alive.any():
             return target  # nothing changed: any value gives the same merge
-        mean = shares.mean(0)
-        free = [c for c, value in enumerate(coefficients) if value is None]
-        fixed = sum(float(mean[c]) * value for c, value in enumerate(coefficients) if value is not None)
-        per_unit = float(mean[free].sum())
-        value = (target - fixed) / per_unit if per_unit else math.inf
+        without, with_one = (float(self.retention(at(x))[alive].mean()) for x in (0.0, 1.0))
+        value = (target - without) / (with_one - without) if with_one != without else math.inf
         if not math.isfinite(value):
             raise SettingError(
                 "No coefficient reaches that retention: what the method merges has nothing in common with the task "
@@ -83,27 +93,62 @@ class InnerProducts:
             )
         return value
 
-    def _shares(self) -> np.ndarray:
-        """(T, components) retention per unit of each coefficient."""
-        squares = np.where(self.task_squares > 0, self.task_squares, 1.0)
-        return (self.with_tasks / squares).T
+
+def retained(products: np.ndarray, squares: np.ndarray) -> np.ndarray:
+    """(T,) retention from <Delta, tau_t> and |tau_t|^2; 0 for a task that changed nothing."""
+    return np.where(squares > 0, products / np.where(squares > 0, squares, 1.0), 0.0)
 
 
-def inner_products(components: Sequence[torch.Tensor], tau: torch.Tensor) -> InnerProducts:
-    """Of the merged components, each shaped like one task vector, with tau (T, ...), in float64."""
-    flat = tau.flatten(1)
-    # Products of float32 entries are summed by BLAS in pieces short enough to lose nothing that matters.
-    with_tasks = np.stack([_dots(flat, part.flatten()) for part in components])
-    squares = np.array([_dots(task.unsqueeze(0), task)[0] for task in flat])
-    return InnerProducts(with_tasks, squares)
+class Tally:
+    """Adds up <Delta, tau_t> and |tau_t|^2 over the chunks of a merge, from any thread."""
+
+    def __init__(self, tasks: int):
+        self._turn = threading.Lock()
+        self._products, self._squares = np.zeros(tasks), np.zeros(tasks)
+
+    def add(self, change: torch.Tensor, tau: torch.Tensor, *, new: bool = True) -> None:
+        """Count a change (...) of weights whose task vectors are tau (T, ...).
+
+        `new` says that these weights were not counted yet; False adds to the change that was.
+        """
+        products = dots(tau, change)
+        own = squares(tau) if new else 0.0
+        with self._turn:
+            self._products += products
+            self._squares += own
+
+    def retention(self) -> np.ndarray:
+        """(T,) retention of every task in what was counted."""
+        return retained(self._products, self._squares)
 
 
-_PIECE = 1 << 14  # entries added up in the working dtype before float64 takes over
+def component_products(component: Component, base: torch.Tensor, tau: torch.Tensor) -> np.ndarray:
+    """(T,) <component, tau_t> of a chunk: base (rows, ...), tau (T, rows, ...)."""
+    if isinstance(component, torch.Tensor):
+        return dots(tau, component)
+    return _along(component, base, tau)
 
 
-def _dots(rows: torch.Tensor, vector: torch.Tensor) -> np.ndarray:
-    """rows (T, d) @ vector (d,), float64."""
-    total = torch.zeros(len(rows), dtype=torch.float64, device=rows.device)
-    for part, piece in zip(rows.split(_PIECE, dim=1), vector.split(_PIECE), strict=True):
+def _along(component: AlongBase, base: torch.Tensor, tau: torch.Tensor) -> np.ndarray:
+    along = torch.stack([(task * base).flatten(1).sum(1, dtype=torch.float64) for task in tau])
+    return (along @ component.factor.to(along)).cpu().numpy()
+
+
+def dots(tau: torch.Tensor, change: torch.Tensor) -> np.ndarray:
+    """(T,) <tau_t, change>, float64: tau (T, ...), change (...)."""
+    total = torch.zeros(len(tau), dtype=torch.float64, device=tau.device)
+    for part, piece in zip(_pieces(tau), change.reshape(-1).split(_PIECE), strict=True):
         total += (part @ piece).double()
     return total.cpu().numpy()
+
+
+def squares(tau: torch.Tensor) -> np.ndarray:
+    """(T,) |tau_t|^2, float64: tau (T, ...)."""
+    total = torch.zeros(len(tau), dtype=torch.float64, device=tau.device)
+    for part in _pieces(tau):
+        total += torch.linalg.vector_norm(part, dim=1).double().square_()
+    return total.cpu().numpy()
+
+
+def _pieces(tau: torch.Tensor) -> Sequence[torch.Tensor]:
+    return tau.reshape(len(tau), -1).split(_PIECE, dim=1)

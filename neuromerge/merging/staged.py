@@ -11,7 +11,7 @@ of interference needs no weights at all.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 import torch
@@ -19,9 +19,10 @@ import torch
 from neuromerge.checkpoints.roles import Parameter
 from neuromerge.merging import election
 from neuromerge.merging.chunks import map_chunks, merge_units
-from neuromerge.merging.subspaces import Decomposition, OrthogonalVote, Vote, decompose, orthogonal_vote
+from neuromerge.merging.subspaces import Decomposition, Voted, decompose
 from neuromerge.merging.trim import Thresholds, apply_trim
 from neuromerge.merging.vectors import TaskVectors
+from neuromerge.merging.votes import PUBLISHED, Vote, shared_votes
 from neuromerge.progress import UNATTENDED, Job
 
 
@@ -122,12 +123,12 @@ class MergedChunk:
     """The numbers of one chunk of neurons: see `merge_neurons`."""
 
     decomposition: Decomposition
-    vote: OrthogonalVote
+    vote: Voted
     conflict: tuple[int, int] | None
 
 
 def merge_neurons(
-    base: torch.Tensor, tau: torch.Tensor, count_conflict: bool = False, by: Vote = orthogonal_vote
+    base: torch.Tensor, tau: torch.Tensor, count_conflict: bool = False, by: Vote = PUBLISHED
 ) -> tuple[MergedChunk, torch.Tensor]:
     """Decompose and merge the orthogonal parts of k neurons.
 
@@ -156,7 +157,7 @@ def first_pass(
     *,
     keep_parts: bool = True,
     count_conflict: bool = True,
-    by: Vote = orthogonal_vote,
+    by: Vote = PUBLISHED,
     job: Job = UNATTENDED,
 ) -> FirstPass:
     """Read every task vector once; keep the statistics of every neuron and the merged parts.
@@ -166,12 +167,14 @@ def first_pass(
         thresholds: of the global trim (`trim.MagnitudeSample.thresholds`).
         keep_parts: hold the merged orthogonal parts (d entries); without them only statistics are kept.
         count_conflict: count sign conflicts of the orthogonal parts.
-        by: the rule that merges the orthogonal parts.
+        by: the rule that merges the orthogonal parts. One that is coarser than a neuron costs a pass of its own.
         job: told how far it is; stops it.
     """
     total = sum(p.numel for p in vectors.parameters)
     statistics: dict[str, Statistics] = {}
     parts: dict[str, torch.Tensor] = {}
+
+    rules = rules_of(vectors, thresholds, by)
 
     def work(
         parameter: Parameter, start: int, stop: int
@@ -181,7 +184,7 @@ def first_pass(
         if parameter.kind == "pointwise":
             found, merged = _pointwise_pass(parameter, base, tau)
             return found, merged if keep_parts else None
-        chunk, merged = merge_neurons(base, tau, count_conflict, by)
+        chunk, merged = merge_neurons(base, tau, count_conflict, rules.get(parameter.name, by))
         return chunk, merged if keep_parts else None
 
     def split(parameter: Parameter) -> Iterator[tuple[int, int]]:
@@ -204,6 +207,28 @@ def first_pass(
         done += parameter.numel
         job.report(done, total, "decomposing neurons")
     return FirstPass(tuple(vectors.task_names), thresholds, statistics, parts)
+
+
+def rules_of(vectors: TaskVectors, thresholds: Thresholds, by: Vote) -> Mapping[str, Vote]:
+    """Parameter -> the rule of its neurons, where `by` is coarser than a neuron: one pass that adds up Gram matrices.
+
+    Empty, without any pass, where every neuron votes by itself.
+    """
+    if by.level == "neuron":
+        return {}
+
+    def work(parameter: Parameter, start: int, stop: int) -> torch.Tensor:
+        base, tau = vectors.read(parameter, start, stop)
+        return decompose(base, apply_trim(tau, thresholds)).gram.sum(0)
+
+    def split(parameter: Parameter) -> Iterator[tuple[int, int]]:
+        return merge_units(parameter, len(vectors.task_names))
+
+    def finish(parameter: Parameter, pieces: list[torch.Tensor]) -> torch.Tensor:
+        return torch.stack(pieces).sum(0)
+
+    maps = [parameter for parameter in vectors.parameters if parameter.kind == "neurons"]
+    return shared_votes(by, ((p.name, gram) for p, gram in map_chunks(work, maps, split, finish)))
 
 
 def _collect(parameter: Parameter, done: list[MergedChunk]) -> NeuronStatistics:

@@ -33,9 +33,11 @@ from neuromerge.checkpoints.sources import expanded
 from neuromerge.errors import SettingError
 from neuromerge.merging.linear import LAMBDAS, SCALE
 from neuromerge.merging.method import MergeMethod, MergeReport
-from neuromerge.merging.passes import merged_weights
+from neuromerge.merging.passes import findings, merged_weights
 from neuromerge.merging.profile import Profile, TaskWeights, as_mapping, factors, make_profile, make_task_weights
 from neuromerge.merging.registry import check_values, get_method
+from neuromerge.merging.retention import Tally
+from neuromerge.merging.steps import NO_STEPS, Steps, parse_steps, with_lines
 from neuromerge.merging.vectors import AlignedVectors, WatchedVectors
 from neuromerge.progress import UNATTENDED, Job
 
@@ -58,6 +60,7 @@ class MergeResult:
         left_out: by checkpoint, the keys of weights beside the model that were not read, with the reason.
         towers: what was merged of a CLIP model, ``vision`` or ``both``.
         notices: sentences about the checkpoints that the user should see.
+        then: the steps taken after the merge.
         report: what the method found out: coefficients in use, what the trim removed, ill-conditioned neurons.
         path: where the result was written, if it was.
     """
@@ -74,6 +77,7 @@ class MergeResult:
     notices: tuple[str, ...] = ()
     profile: Profile = ()
     task_weights: TaskWeights = ()
+    then: tuple[str, ...] = ()
     path: Path | None = None
     _aligned: Aligned | None = field(default=None, repr=False)
     _merged: Mapping[str, torch.Tensor] = field(default_factory=dict, repr=False)
@@ -117,6 +121,11 @@ class MergeResult:
     def kept_share(self) -> dict[str, float]:
         """The share of entries kept, by task name."""
         return self.report.kept_share
+
+    @property
+    def retention(self) -> dict[str, float]:
+        """How far the merge goes along what each task learned, by task name: 1 is all of the way."""
+        return self.report.retention
 
     @property
     def neurons(self) -> int:
@@ -190,6 +199,7 @@ class MergeResult:
             "from_base": self.from_base,
             "left_out": self.left_out,
             "towers": self.towers,
+            "then": self.then,
             **report.pop("coefficients"),
             **report,
             "warnings": self.warnings,
@@ -205,6 +215,7 @@ def merge(
     *,
     profile: Mapping[str, Any] | Profile | None = None,
     task_weights: Mapping[str, float] | Sequence[float] | None = None,
+    then: str | Sequence[str] = (),
     seed: int = 0,
     out: str | Path | None = None,
     layout: str | None = None,
@@ -227,6 +238,7 @@ def merge(
             matrices, layers or cells to numbers, or to curves over depth; see `neuromerge.merging.profile`.
         task_weights: what multiplies task vectors before all else (the trim included): task names to numbers, or one
             number a task. 1 where nothing is said.
+        then: steps after the merge, ``svc:ALPHA`` and ``lines:ALPHA:BETA``, one or both (see `steps`).
         seed: for methods that draw at random (dare).
         out: write the result into this folder as it is made, holding one parameter at a time in memory.
         layout, dtype, force: as in `MergeResult.save`.
@@ -245,7 +257,7 @@ def merge(
         StorageError: the result cannot be written.
     """
     chosen = get_method(method)
-    values, shape = check_values(chosen, parameters), make_profile(profile)
+    values, shape, steps = check_values(chosen, parameters), make_profile(profile), parse_steps(then)
     aligned = aligned_sources(base, tasks, towers, vocabulary)
     weights = make_task_weights(task_weights, aligned.task_names)
     made = MergeResult(
@@ -255,6 +267,7 @@ def merge(
         task_names=tuple(aligned.task_names),
         sources=_sources(aligned),
         from_base=dict(aligned.from_base),
+        then=steps.texts,
         report=MergeReport(),
         left_out=_left_out(aligned),
         towers=aligned.towers,
@@ -265,12 +278,12 @@ def merge(
     )
     if out is None:
         merged: dict[str, torch.Tensor] = {}
-        report = merge_aligned(aligned, chosen, values, merged.__setitem__, seed, device, job, shape, weights)
+        report = merge_aligned(aligned, chosen, values, merged.__setitem__, seed, device, job, shape, weights, steps)
         result = replace(made, report=report, _aligned=aligned, _merged=merged)
     else:
         names = tuple(p.name for p in aligned.parameters)
         with CheckpointWriter(out, aligned.base, layout, dtype=dtype, force=force, expected=names) as writer:
-            report = merge_aligned(aligned, chosen, values, writer.write, seed, device, job, shape, weights)
+            report = merge_aligned(aligned, chosen, values, writer.write, seed, device, job, shape, weights, steps)
             result = replace(made, report=report)
             writer.record.update(result.summary())
     for sentence in result.warnings:
@@ -288,19 +301,32 @@ def merge_aligned(
     job: Job = UNATTENDED,
     profile: Profile = (),
     task_weights: TaskWeights = (),
+    steps: Steps = NO_STEPS,
 ) -> MergeReport:
     """Merge parameter by parameter; `write(name, merged)` gets each in the base's dtype."""
     vectors = _reporting(AlignedVectors(aligned, device, task_weights), job)
     shape = factors(profile, vectors.parameters, method.component_names)
-    run = method.begin(vectors, values, seed)
-    coefficients = method.resolve(run.findings(shape))
+    if steps.lines is not None:
+        shape = with_lines(shape, vectors.parameters, method.component_names, *steps.lines)
+    run = method.begin(vectors, values, seed, job=job)
+    coefficients = method.resolve(findings(vectors, method, run, shape))
+    tally = Tally(len(vectors.task_names))
 
     def target(parameter: Parameter) -> torch.Tensor:
         return torch.empty(parameter.shape, dtype=aligned.base_tensor(parameter).dtype)
 
-    for parameter, merged in merged_weights(vectors, method, run, coefficients, target):
+    merging = merged_weights(vectors, method, run, coefficients, target, svc=steps.svc, tally=tally)
+    for parameter, merged in merging:
         write(parameter.name, merged)
-    return method.report(run, coefficients)
+    report = method.report(run, coefficients)
+    if steps.svc is not None and method.flat_spectrum:
+        sentence = (
+            f"svc after {method.title} is arbitrary: all singular values are equal there, so rounding alone decides "
+            "along which directions tasks are counted. Take another method, or leave svc out."
+        )
+        report = replace(report, warnings=(*report.warnings, sentence))
+    retention = dict(zip(vectors.task_names, tally.retention().tolist(), strict=True))
+    return replace(report, retention=retention)
 
 
 def assemble(aligned: Aligned, merged: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:

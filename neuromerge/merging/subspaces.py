@@ -10,7 +10,6 @@ M M^T (METHOD, section 4). One small symmetric eigenproblem per neuron replaces 
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -49,26 +48,38 @@ class Decomposition:
 
 
 @dataclass(frozen=True)
-class OrthogonalVote:
-    """The vote in the singular directions of k neurons. float64 on the CPU; null directions hold zeros.
+class Voted:
+    """How k neurons merge their orthogonal parts, by whatever rule. float64 on the CPU.
 
     Attributes:
         alpha: (k, T) how much of each task's orthogonal part enters the merge.
-        left: (k, T, T) U, columns by falling singular value, entries that are rounding set to 0.
-        singular: (k, T) singular values S.
-        elected: (k, T) e_r = psi(U[:, r]).
-        margin: (k,) election margin, mean over directions weighted by S_r, times `weight`.
-        weight: (k,) sum of S_r over the directions that vote.
-        ill_conditioned: (k,) bool, METHOD section 4.
+        margin: (k,) election margin times `weight`; 0 where the rule elects nothing.
+        weight: (k,) how much the margin of a neuron counts.
+        ill_conditioned: (k,) bool, the merge hangs on rounding.
     """
 
     alpha: torch.Tensor
-    left: torch.Tensor
-    singular: torch.Tensor
-    elected: torch.Tensor
     margin: torch.Tensor
     weight: torch.Tensor
     ill_conditioned: torch.Tensor
+
+
+@dataclass(frozen=True)
+class OrthogonalVote(Voted):
+    """The published vote in the singular directions of k neurons. float64 on the CPU; null directions hold zeros.
+
+    The margin is the mean over directions weighted by S_r, its weight the sum of S_r over the directions that vote;
+    ill conditioned as in METHOD, section 4.
+
+    Attributes:
+        left: (k, T, T) U, columns by falling singular value, entries that are rounding set to 0.
+        singular: (k, T) singular values S.
+        elected: (k, T) e_r = psi(U[:, r]).
+    """
+
+    left: torch.Tensor
+    singular: torch.Tensor
+    elected: torch.Tensor
 
 
 def decompose(base: torch.Tensor, tau: torch.Tensor) -> Decomposition:
@@ -163,7 +174,3 @@ def orthogonal_vote(gram: torch.Tensor) -> OrthogonalVote:
         weight=torch.from_numpy(singular.sum(0)),
         ill_conditioned=torch.from_numpy(ill_conditioned),
     )
-
-
-Vote = Callable[[torch.Tensor], OrthogonalVote]
-"""A rule that merges orthogonal parts by their Gram matrices (k, T, T), such as `orthogonal_vote`."""

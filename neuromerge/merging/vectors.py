@@ -42,7 +42,7 @@ class Chunk:
     Attributes:
         parameter: whose rows these are.
         base: (rows, ...) base weights; not to be written to.
-        tau: (T, rows, ...) task vectors, scratch that the method may change.
+        tau: (T, rows, ...) task vectors, scratch that the method may trim (or change, if it says so: `alters_tau`).
         start: the first of the rows, counted in the whole parameter.
     """
 

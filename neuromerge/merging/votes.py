@@ -1,24 +1,110 @@
-"""The balanced vote: how much of every task's part a merge takes, as a continuous function of those parts.
+"""Rules that say how much of every task's orthogonal part a merge takes, from their Gram matrix alone.
 
-The published vote elects a sign in every singular direction. It jumps: the smallest overlap between two parts lets
-one vote in the other's direction and halves it. The balanced vote asks for a merge in which every task finds its own
-part whole instead. With M the parts as rows, G = M M^T and O = sum_t alpha_t M_t the merge, <O, M_t> = |M_t|^2 for
-all t reads G alpha = diag(G). A ridge keeps the answer safe where parts nearly coincide or cancel:
+The published rule (`subspaces.orthogonal_vote`) elects a sign in every singular direction. It jumps: the smallest
+overlap between two parts lets one vote in the other's direction and halves it. The balanced rule asks for a merge in
+which every task finds its own part whole instead. With M the parts as rows, G = M M^T and O = sum_t alpha_t M_t the
+merge, <O, M_t> = |M_t|^2 for all t reads G alpha = diag(G). A ridge keeps the answer safe where parts nearly coincide
+or cancel:
 
     alpha = (G + ridge * mean(diag G) * I)^-1 diag(G)
 
 Orthogonal parts are added whole, T identical ones are averaged, opposed ones cancel. The rule is ours, not the
 paper's.
+
+A rule is applied neuron by neuron, or once to the Gram matrices added up over a matrix or over the whole model: the
+coarser rules show what working per neuron buys.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Literal, Protocol, get_args
 
 import torch
 
+from neuromerge.merging.subspaces import Voted, orthogonal_vote
+
 DEFAULT_RIDGE = 0.1
 RIDGE_RANGE = (1e-3, 10.0)
+
+Level = Literal["neuron", "matrix", "model"]
+"""What votes together: each neuron by itself, all of a matrix, or all of the model."""
+LEVELS: tuple[Level, ...] = get_args(Level)
+
+
+class Vote(Protocol):
+    """A rule that merges orthogonal parts by their Gram matrices (k, T, T); hashable, equal for equal settings."""
+
+    @property
+    def level(self) -> Level:
+        """What votes together."""
+        ...
+
+    def __call__(self, gram: torch.Tensor) -> Voted:
+        """How each of the k merges its parts."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """The paper's vote: elect and average in every singular direction."""
+
+    level: Level = "neuron"
+
+    def __call__(self, gram: torch.Tensor) -> Voted:
+        """See `subspaces.orthogonal_vote`."""
+        return orthogonal_vote(gram)
+
+
+@dataclass(frozen=True, slots=True)
+class Balanced:
+    """The balanced vote: every task finds its own part whole, as far as the ridge allows."""
+
+    ridge: float = DEFAULT_RIDGE
+    level: Level = "neuron"
+
+    def __call__(self, gram: torch.Tensor) -> Voted:
+        """See `balanced_vote`. It elects nothing and so has no margin; it is continuous: nothing hangs on rounding."""
+        alpha = balanced_vote(gram, self.ridge).cpu()
+        none = torch.zeros(len(alpha), dtype=torch.float64)
+        return Voted(alpha, margin=none, weight=none, ill_conditioned=none.bool())
+
+
+PUBLISHED = Published()
+
+
+@dataclass(frozen=True)
+class Shared:
+    """What a coarser vote has decided, for every neuron that it holds for."""
+
+    voted: Voted
+    level: Level
+
+    def __call__(self, gram: torch.Tensor) -> Voted:
+        """The same for each of the k."""
+        count = len(gram)
+        return Voted(
+            self.voted.alpha.expand(count, -1),
+            self.voted.margin.expand(count) / count,
+            self.voted.weight.expand(count) / count,
+            self.voted.ill_conditioned.expand(count),
+        )
+
+
+def shared_votes(rule: Vote, grams: Iterable[tuple[str, torch.Tensor]]) -> Mapping[str, Shared]:
+    """What a coarser rule decides: parameter -> the vote of all its neurons.
+
+    Args:
+        rule: one whose level is not ``neuron``.
+        grams: of every linear map, its name and the sum of its neurons' Gram matrices (T, T).
+    """
+    sums = dict(grams)
+    if rule.level == "model" and sums:
+        together = Shared(rule(sum(sums.values(), torch.zeros(())).unsqueeze(0)), rule.level)
+        return dict.fromkeys(sums, together)
+    return {name: Shared(rule(gram.unsqueeze(0)), rule.level) for name, gram in sums.items()}
 
 
 def balanced_vote(gram: torch.Tensor, ridge: float = DEFAULT_RIDGE) -> torch.Tensor:

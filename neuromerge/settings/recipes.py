@@ -14,6 +14,7 @@ Keys follow mergekit where it has a word (see `mergekit` for those that are tran
     profile:
       fc1: [0.5, 1.0, 1.5]
       block 3: 0.0
+    then: [lines:0.2:0.6, svc:0.1]
     seed: 0
 
 Coefficients may also be lists or entries with `filter`, as in mergekit (see `curves`), and a model may have
@@ -37,6 +38,7 @@ import yaml
 from neuromerge.errors import RecipeError, SettingError
 from neuromerge.merging import registry
 from neuromerge.merging.profile import Profile, as_mapping, make_task_weights
+from neuromerge.merging.steps import parse_steps
 from neuromerge.settings import mergekit
 from neuromerge.settings.choices import check_profile, check_seed, family_of, make_setting, quoted
 from neuromerge.settings.curves import read_shaped, write_shaped
@@ -50,7 +52,7 @@ MAX_DEPTH = 8
 MAX_MODELS = 256
 MAX_SOURCE_LENGTH = 4096
 
-_TOP_KEYS = ("merge_method", "base_model", "models", "parameters", "profile", "seed")
+_TOP_KEYS = ("merge_method", "base_model", "models", "parameters", "profile", "then", "seed")
 _MODEL_KEYS = ("model", "name", "weight")
 
 
@@ -71,8 +73,8 @@ class Recipe:
     """Everything a merge depends on, with sources of checkpoints instead of a family's task names.
 
     `hyperparameters` are sorted (name, value) pairs, checked and complete, and `profile` is checked, as in `Setting`.
-    `dtype` is what floats
-    are written in, None for the base's. `notes` say how mergekit's words were read.
+    `then` are the steps after the merge. `dtype` is what floats are written in, None for the base's. `notes` say how
+    mergekit's words were read.
     """
 
     method: str
@@ -81,6 +83,7 @@ class Recipe:
     hyperparameters: tuple[tuple[str, Value], ...]
     seed: int = 0
     profile: Profile = ()
+    then: tuple[str, ...] = ()
     dtype: str | None = None
     notes: tuple[str, ...] = field(default=(), compare=False)
 
@@ -132,6 +135,7 @@ def parse_recipe(text: str | bytes) -> Recipe:
         hyperparameters = registry.check_values(method, _hyperparameters(given))
         profile = check_profile(method, shape)
         seed = check_seed(content["seed"]) if content.get("seed") else 0
+        then = parse_steps(_steps(content)).texts
     except SettingError as error:
         raise RecipeError(f"In the recipe: {error}") from None
     return Recipe(
@@ -141,6 +145,7 @@ def parse_recipe(text: str | bytes) -> Recipe:
         hyperparameters=tuple(sorted(hyperparameters.items())),
         seed=seed,
         profile=profile,
+        then=then,
         dtype=translated.dtype,
         notes=tuple(translated.notes),
     )
@@ -183,6 +188,8 @@ def _document(recipe: Recipe, mergekits_way: bool) -> str:
         document["parameters"] = parameters
     if left:
         document["profile"] = as_mapping(left)
+    if recipe.then:
+        document["then"] = list(recipe.then)
     document["seed"] = recipe.seed
     if recipe.dtype is not None:
         document["dtype"] = recipe.dtype
@@ -220,6 +227,11 @@ def setting_of(recipe: Recipe, families: Iterable[Family]) -> Setting:
     Opens nothing: sources are only compared, so a recipe from a stranger cannot make the app read a path.
     Raises RecipeError when no family matches.
     """
+    if recipe.then:
+        raise RecipeError(
+            f"The recipe takes steps after the merge ({', '.join(recipe.then)}), which are not taken here. Run it "
+            "with: neuromerge merge recipe.yaml --out merged"
+        )
     wanted = {entry.model for entry in recipe.models}
     names = []
     for family in families:
@@ -364,6 +376,15 @@ def _source(entry: Mapping[Any, Any], key: str, where: str) -> str:
     if not isinstance(source, str) or len(source) > MAX_SOURCE_LENGTH or not source.isprintable():
         raise RecipeError(f"{key} in {where} must be the place of a checkpoint as one line of text.")
     return source
+
+
+def _steps(content: Mapping[Any, Any]) -> list[str]:
+    """The steps after the merge: a text, or a list of them."""
+    given = content.get("then") or []
+    steps = [given] if isinstance(given, str) else given
+    if not isinstance(steps, list) or not all(isinstance(step, str) for step in steps):
+        raise SettingError("then must be a list of steps, such as [lines:0.2:0.6, svc:0.1].")
+    return steps
 
 
 def _models(content: Mapping[Any, Any], base: str) -> tuple[RecipeModel, ...]:

@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from neuromerge.errors import SettingError
-from neuromerge.merging.baselines.singular import leading_singular_triplets, polar_factor
 from neuromerge.merging.hyperparameters import AUTO
 from neuromerge.merging.linear import SCALE
 from neuromerge.merging.registry import check_values, get_method, methods
+from neuromerge.merging.spectra import leading_triplets, polar_factor
 from tests.merging.dense_vectors import DenseVectors, random_vectors, run
 
 BASELINES = ("average", "task_arithmetic", "ties", "dare", "pcb", "consensus", "tsv_m", "iso_c")
@@ -101,7 +101,7 @@ def test_identical_experts_give_the_expert(seed: int, tasks: int) -> None:
     merged = run(vectors, "tsv_m")
     for p in vectors.parameters:
         if p.kind == "neurons" and p.matrix != "patch":
-            u, s, v = leading_singular_triplets(expert[p.name], min(p.shape) // tasks)
+            u, s, v = leading_triplets(expert[p.name], min(p.shape) // tasks)
             torch.testing.assert_close(merged[p.name], u * s @ v.mT, rtol=1e-8, atol=1e-8)
 
 
@@ -184,7 +184,7 @@ class TestSingularPrimitives:
     @given(seed=seeds, rows=st.integers(1, 15), columns=st.integers(1, 15), dtype=dtypes)
     def test_triplets_rebuild_the_matrix(self, seed: int, rows: int, columns: int, dtype: torch.dtype) -> None:
         matrix = torch.randn(rows, columns, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-        u, s, v = leading_singular_triplets(matrix.to(dtype))
+        u, s, v = leading_triplets(matrix.to(dtype))
         torch.testing.assert_close(u * s @ v.mT, matrix.to(dtype).double(), rtol=1e-6, atol=1e-6)
         assert s.tolist() == sorted(s.tolist(), reverse=True)
 
@@ -201,7 +201,7 @@ class TestSingularPrimitives:
         u, _ = torch.linalg.qr(torch.randn(20, 20, generator=generator, dtype=torch.float64))
         v, _ = torch.linalg.qr(torch.randn(40, 20, generator=generator, dtype=torch.float64))
         s = torch.logspace(0, -3, 20, dtype=torch.float64)
-        _, found, _ = leading_singular_triplets((u * s @ v.mT).float())
+        _, found, _ = leading_triplets((u * s @ v.mT).float())
         torch.testing.assert_close(found, s, rtol=1e-4, atol=0)
 
 

@@ -11,7 +11,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from neuromerge.merging.baselines import regression, spectra
+from neuromerge.merging import spectra
+from neuromerge.merging.baselines import regression
 
 GOLDEN = np.load(Path(__file__).parent.parent / "data" / "methods_golden.npz")
 MODELS = ("three", "eight")

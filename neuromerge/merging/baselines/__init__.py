@@ -11,4 +11,8 @@ from neuromerge.merging.baselines import ties
 from neuromerge.merging.baselines import dare
 from neuromerge.merging.baselines import pcb
 from neuromerge.merging.baselines import consensus
-from neuromerge.merging.baselines import singular
+from neuromerge.merging.baselines import tsv_m
+from neuromerge.merging.baselines import iso_c
+from neuromerge.merging.baselines import iso_cts
+from neuromerge.merging.baselines import regmean_free
+from neuromerge.merging.baselines import wudi

@@ -142,6 +142,7 @@ class Dare(MergeMethod):
         ),
     )
     stochastic = True
+    alters_tau = True
 
     def automatic(self, name: str, found: Mapping[str, float], known: Findings) -> Automatic:
         """0.3 after task arithmetic, 1 after TIES."""

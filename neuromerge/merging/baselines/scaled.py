@@ -25,6 +25,7 @@ def scale_spec(default: float | str, description: str, *, slider: tuple[float, f
         step=0.01,
         auto=default == AUTO,
         slider=slider,
+        retention=True,
     )
 
 

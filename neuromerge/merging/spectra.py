@@ -10,12 +10,22 @@ from __future__ import annotations
 
 import torch
 
+from neuromerge.checkpoints.roles import Parameter
+
 _NULL = {torch.float32: 1e-6, torch.float64: 1e-13}
 """Singular values at most this share of the largest are none: their singular vectors are arbitrary."""
 _GRAM_LEAF = 192  # rows from which on a Gram matrix is computed by halves
 
 Triplets = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 """u (m, k), s (k,) falling, v (n, k), float64: the matrix (m, n) is about u @ diag(s) @ v.T."""
+
+
+def is_matrix(parameter: Parameter) -> bool:
+    """Whether a parameter is a matrix to these methods: a linear map that is stored as one.
+
+    The patch convolution, stored with four axes, is none, as in the published code.
+    """
+    return parameter.kind == "neurons" and parameter.matrix != "patch"
 
 
 def leading_triplets(matrix: torch.Tensor, rank: int | None = None, precision: torch.dtype | None = None) -> Triplets:
