@@ -38,9 +38,7 @@ def components(vectors: TaskVectors, method: MergeMethod, run: Run[Any]) -> Iter
         yield parameter, found if ties is None else _with_ties(found, ties)
 
 
-def findings(
-    vectors: TaskVectors, method: MergeMethod, run: Run[Any], factors: Factors | None = None
-) -> Findings:
+def findings(vectors: TaskVectors, method: MergeMethod, run: Run[Any], factors: Factors | None = None) -> Findings:
     """What a run knows of its coefficients; the products are found by one pass, if they are asked for."""
     return replace(run.findings(factors), products=lambda: products(vectors, method, run))
 

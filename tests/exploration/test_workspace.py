@@ -31,6 +31,7 @@ from neuromerge.settings.choices import PRESETS, change, make_setting
 from neuromerge.settings.recipes import load_recipe, setting_of
 
 METHODS = tuple(registry.methods())
+VOTES, LEVELS = ("published", "balanced"), ("neuron", "matrix", "model")
 
 
 @pytest.fixture
@@ -106,6 +107,23 @@ def test_a_part_that_is_not_there_is_explained(tiny, workspace):
     for ask in (workspace.summary, workspace.board, lambda s: workspace.heatmap(s, "cosine")):
         with pytest.raises(SettingError, match=r"no part 'block 7'\. .*; layers: stem, block 0, block 1, head"):
             ask(setting)
+
+
+@pytest.mark.parametrize(
+    ("method", "values"),
+    [
+        *(("neuromerging", {"vote": vote, "vote_level": level}) for vote in VOTES for level in LEVELS),
+        ("neuromerging", {"lambda_orthogonal": "retention", "lambda_parallel": 0.4}),
+        ("neuromerging", {"lambda_orthogonal": "retention:0.85", "vote": "balanced", "trim_ratio": 0.0}),
+        *((name, {"scale": "retention:0.9"}) for name in METHODS if "scale" in registry.get_method(name).coefficients),
+    ],
+)
+def test_votes_and_retention_of_the_live_merge_are_the_librarys(tiny, workspace, method, values):
+    setting = make_setting(tiny, ["animals", "signs"], method, values, seed=3)
+    merged = library_merge(tiny, setting).state_dict
+    expected = VisionModel.from_checkpoint(load_checkpoint(merged), base=load_checkpoint(tiny.base)).weights
+    for name, weight in weights_of(workspace, setting).items():
+        torch.testing.assert_close(weight, expected[name], rtol=1e-4, atol=5e-5)
 
 
 @pytest.mark.parametrize("method", [name for name in METHODS if name != "neuromerging"])
