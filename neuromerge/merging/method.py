@@ -147,6 +147,23 @@ class MergeReport:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """A way to use a method that deserves a row of its own in comparisons.
+
+    Attributes:
+        name: for the command line.
+        title: for people; says whose it is.
+        values: the hyperparameters that make it.
+        tuned: hyperparameter -> values that a comparison tries on validation, instead of those of the method.
+    """
+
+    name: str
+    title: str
+    values: Mapping[str, Any]
+    tuned: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+
+
 class FirstPassHook(Protocol):
     """For a method whose components the first pass of interference finds on its way.
 
@@ -186,6 +203,8 @@ class MergeMethod(ABC):
     summary: ClassVar[str]  # one plain sentence
     citation: ClassVar[str]
     hyperparameters: ClassVar[tuple[Hyperparameter, ...]]
+    variants: ClassVar[tuple[Variant, ...]] = ()
+    """Other ways to use the method that deserve a row in comparisons."""
     coefficients: ClassVar[tuple[str, ...]] = (SCALE,)
     """Hyperparameters that merely multiply a component: ``("scale",)``, the three lambdas, or none (then 1)."""
     trims: ClassVar[str | None] = None

@@ -19,7 +19,16 @@ from neuromerge.checkpoints.roles import Parameter
 from neuromerge.merging import election
 from neuromerge.merging.hyperparameters import AUTO, Hyperparameter
 from neuromerge.merging.linear import LAMBDAS, AlongBase, Coefficients, Components, combine
-from neuromerge.merging.method import Automatic, BrokenTies, Findings, FirstPassHook, MergeMethod, MergeReport, Run
+from neuromerge.merging.method import (
+    Automatic,
+    BrokenTies,
+    Findings,
+    FirstPassHook,
+    MergeMethod,
+    MergeReport,
+    Run,
+    Variant,
+)
 from neuromerge.merging.registry import register
 from neuromerge.merging.staged import PointwiseStatistics, Statistics, merge_neurons, rules_of
 from neuromerge.merging.trim import Thresholds, apply_trim
@@ -128,6 +137,14 @@ class NeuroMerging(MergeMethod):
     )
     citation: ClassVar[str] = "Fang et al., EMNLP 2025, arXiv:2503.05320"
     coefficients: ClassVar[tuple[str, ...]] = (PARALLEL, ORTHOGONAL, POINTWISE)
+    variants: ClassVar[tuple[Variant, ...]] = (
+        Variant(
+            "neuromerging_balanced",
+            "NeuroMerging, balanced vote (ours)",
+            {"vote": "balanced", "trim_ratio": 0.0},
+            {"trim_ratio": (0.0, 0.4, 0.8), "lambda_orthogonal": (0.4, 0.6, 0.8, 1.0, 1.2, 1.5, 2.0, 3.0)},
+        ),
+    )
     trims: ClassVar[str | None] = "trim_ratio"
     by_rows: ClassVar[bool] = True
     first_pass: ClassVar[FirstPassHook | None] = _FromFirstPass()

@@ -1,9 +1,9 @@
-"""One table of every method: base, experts, each method at its published default and at its best on validation.
+"""One table of every method: base, experts, and each method by three ways to its coefficients.
 
-The rules that make the table fair are few and fixed. Every tuned method gets the same number of settings
-(`BUDGET`), laid out before anything is seen; the best mean accuracy on the validation split decides, the first
-of equals; the test split is looked at once, for the settings that are in the table. Whatever comes out is the
-table.
+The ways are the published default, retention 1 (no data) and the best on validation. The rules that make the table
+fair are few and fixed. Every tuned method gets the same number of settings (`entries.BUDGET`), laid out before
+anything is seen; the best mean accuracy on the validation split decides, the first of equals; the test split is looked
+at once, for the settings that are in the table. Whatever comes out is the table.
 """
 
 from __future__ import annotations
@@ -13,22 +13,25 @@ import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any, Protocol
+from typing import Protocol
 
 from neuromerge.engine.accuracy import Accuracy
 from neuromerge.engine.models import BASE, Contents
 from neuromerge.errors import SettingError
 from neuromerge.evaluation.families import Family
-from neuromerge.merging import methods
-from neuromerge.merging.linear import SCALE
-from neuromerge.merging.registry import MergeMethod, get_method
+from neuromerge.merging.registry import check_values
 from neuromerge.progress import UNATTENDED, Job
+from neuromerge.search.entries import BUDGET, Entry, Kind, Values, entries
 from neuromerge.search.objective import mean_score
 from neuromerge.settings.choices import make_setting, order_tasks, short
-from neuromerge.settings.setting import Setting, Value
+from neuromerge.settings.setting import Value
 
-BUDGET = 72
-LARGEST_SCALE = 2.88
+COLUMNS: dict[Kind, str] = {
+    "default": "published default",
+    "retention": "retention 1",
+    "validation": "chosen on validation",
+}
+"""The three ways to coefficients, by kind of row."""
 
 
 class Scorer(Protocol):
@@ -46,34 +49,19 @@ class Scorer(Protocol):
         ...
 
 
-def grid(method: MergeMethod) -> tuple[dict[str, float], ...]:
-    """The settings that are tried on validation: `BUDGET` of them, none for a method without coefficients.
-
-    The method's specification says which values of its hyperparameters are worth trying. Where one coefficient
-    multiplies the whole change, what is left of the budget goes to it, in even steps up to `LARGEST_SCALE`.
-    """
-    if not method.coefficients:
-        return ()
-    values = {spec.name: spec.grid for spec in method.hyperparameters if spec.grid and spec.name != SCALE}
-    if method.coefficients == (SCALE,):
-        steps = BUDGET // math.prod(map(len, values.values()))
-        values[SCALE] = tuple(round(LARGEST_SCALE * step / steps, 4) for step in range(1, steps + 1))
-    return tuple(dict(zip(values, point, strict=True)) for point in itertools.product(*values.values()))
-
-
 @dataclass(frozen=True)
 class ComparedRow:
     """One line of the table: a model and how it does on every task (shares in [0, 1], 95 % intervals).
 
     Attributes:
-        kind: ``base``, ``expert``, ``default`` or ``validation`` (coefficients chosen there).
+        kind: what it is, or where its coefficients come from.
         normalised: mean over tasks of the share of its expert's accuracy that is reached; None where it is unknown.
         validation: the mean validation accuracy that chose the coefficients, of `tried` settings.
     """
 
     name: str
     title: str
-    kind: str
+    kind: Kind
     hyperparameters: dict[str, Value]
     accuracy: dict[str, float]
     interval: dict[str, tuple[float, float]]
@@ -107,7 +95,23 @@ class Comparison:
         return self.to_markdown()
 
     def to_markdown(self) -> str:
-        """As a Markdown table in percent, with the 95 % interval of every figure."""
+        """As two Markdown tables in percent: means by where coefficients come from, and all rows by task."""
+        return "\n".join([*self._columns(), "", *self._rows(), "", self._note()])
+
+    def _columns(self) -> list[str]:
+        """The mean of every method at each of the three ways to its coefficients."""
+        methods: dict[str, dict[str, ComparedRow]] = {}
+        for row in self.rows:
+            methods.setdefault(row.title, {})[row.kind] = row
+        lines = [f"| model | {' | '.join(COLUMNS.values())} |", f"|{'---|' * (1 + len(COLUMNS))}"]
+        for title, kinds in methods.items():
+            alone = kinds.get("base") or kinds.get("expert")
+            found = [alone] if alone else [kinds.get(kind) for kind in COLUMNS]
+            cells = ["" if row is None else _percent(row.mean, row.mean_interval) for row in found]
+            lines.append(f"| {' | '.join([title, *cells, *[''] * (len(COLUMNS) - len(cells))])} |")
+        return lines
+
+    def _rows(self) -> list[str]:
         head = ["model", "coefficients", *self.tasks, "mean", "of experts"]
         lines = [f"| {' | '.join(head)} |", f"|{'|'.join('---' for _ in head)}|"]
         for row in self.rows:
@@ -115,15 +119,20 @@ class Comparison:
             share = "" if row.normalised is None else f"{100 * row.normalised:.1f}"
             cells = [row.title, _setting(row), *cells, f"**{_percent(row.mean, row.mean_interval)}**", share]
             lines.append(f"| {' | '.join(cells)} |")
+        return lines
+
+    def _note(self) -> str:
         pictures = ", ".join(f"{task} {self.n[task]}" for task in self.tasks)
-        lines += [
-            "",
+        tried = max((row.tried for row in self.rows), default=0)
+        chosen = (
+            f"*validation*: the best of {tried} settings by mean accuracy on the validation split; " if tried else ""
+        )
+        return (
             f"Zero-shot top-1 accuracy in percent on the {self.split} split of {self.family} with its 95 % interval "
-            f"(Wilson; of the mean: normal, over tasks). Pictures: {pictures}. Coefficients marked *validation* are "
-            f"the best of {BUDGET} settings by mean accuracy on the validation split; the others are the published "
-            f"defaults. Seed {self.seed}.",
-        ]
-        return "\n".join(lines)
+            f"(Wilson; of the mean: normal, over tasks). Pictures: {pictures}. Coefficients: {chosen}*retention*: what "
+            "leaves the tasks, on average, all of what they learned, without data; *default*: as published, or the "
+            f"natural value of a method of ours. Seed {self.seed}."
+        )
 
 
 def compare(
@@ -132,6 +141,7 @@ def compare(
     method_names: Sequence[str] | None = None,
     *,
     tuned: bool = True,
+    budget: int = BUDGET,
     split: str = "test",
     seed: int = 0,
     job: Job = UNATTENDED,
@@ -141,8 +151,9 @@ def compare(
     Args:
         scorer: measures them.
         tasks: which experts are merged and evaluated; all of the family that can be evaluated when None.
-        method_names: which methods, all registered ones when None.
-        tuned: whether the coefficients are chosen on validation as well, for a second row a method.
+        method_names: which methods and variants, all there are when None.
+        tuned: whether the coefficients are chosen on validation as well, for a row more a method.
+        budget: how many settings each may try there.
         split: where the rows are evaluated, ``test`` unless for trying this out.
         seed: for methods that draw at random.
         job: told how far it is; stops it.
@@ -155,8 +166,9 @@ def compare(
     if not chosen:
         raise SettingError("Name at least one task to compare on.")
     names = order_tasks(family, chosen)
-    listed = [get_method(name) for name in (method_names if method_names is not None else methods())]
-    steps = 2 + sum(1 + (len(grid(method)) if tuned else 0) for method in listed)
+    listed = entries(method_names)
+    grids = {entry.name: entry.grid(budget) if tuned else () for entry in listed}
+    steps = 2 + sum(1 + (entry.retention is not None) + len(grids[entry.name]) for entry in listed)
     done = itertools.count(1)
     quiet = Job(check=job.check)  # progress counts settings, not pictures
 
@@ -166,8 +178,8 @@ def compare(
             job.report(next(done), steps, what)
         return found
 
-    def setting(method: MergeMethod, values: Mapping[str, Any]) -> Setting:
-        return make_setting(family, names, method.name, values, seed)
+    def merged(entry: Entry, values: Values) -> Contents:
+        return Contents(setting=make_setting(family, names, entry.method.name, values, seed))
 
     base = scores(BASE, names, split, "base")
     experts = {task: scores(Contents(task=task), (task,), split, "")[task] for task in names}
@@ -176,21 +188,21 @@ def compare(
         _row("base", "Base (zero-shot)", "base", {}, base),
         _row("experts", "Experts (one model a task)", "expert", {}, experts),
     ]
-    for method in listed:
-        default = setting(method, {})
-        found = scores(Contents(setting=default), names, split, f"{method.title}, default")
-        rows.append(_row(method.name, method.title, "default", dict(default.hyperparameters), found))
-        tried = grid(method) if tuned else ()
+    for entry in listed:
+        found = scores(merged(entry, entry.own), names, split, f"{entry.title}, default")
+        rows.append(_row(entry.name, entry.title, "default", check_values(entry.method, entry.own), found))
+        if entry.retention is not None:
+            found = scores(merged(entry, entry.retention), names, split, f"{entry.title}, retention")
+            rows.append(_row(entry.name, entry.title, "retention", entry.retention, found))
+        tried = grids[entry.name]
         if not tried:
             continue
 
-        def on_validation(values: Mapping[str, Any], method: MergeMethod = method) -> float:
-            contents = Contents(setting=setting(method, values))
-            return _mean(scores(contents, names, "validation", f"{method.title}, validation"))
+        def on_validation(values: Values, entry: Entry = entry) -> float:
+            return mean_of(scores(merged(entry, values), names, "validation", f"{entry.title}, validation"))
 
-        best, value = _first_best(tried, on_validation)
-        found = scores(Contents(setting=setting(method, best)), names, split, "")
-        row = _row(method.name, method.title, "validation", best, found)
+        best, value = first_best(tried, on_validation)
+        row = _row(entry.name, entry.title, "validation", best, scores(merged(entry, best), names, split, ""))
         rows.append(replace(row, validation=value, tried=len(tried)))
     shares = {task: accuracy.value for task, accuracy in experts.items()}
     counted = {task: accuracy.n for task, accuracy in base.items()}
@@ -198,16 +210,14 @@ def compare(
     return Comparison(family.name, names, split, counted, seed, finished)
 
 
-def _first_best(
-    tried: Sequence[dict[str, float]], score: Callable[[Mapping[str, float]], float]
-) -> tuple[dict[str, float], float]:
+def first_best(tried: Sequence[Values], score: Callable[[Values], float]) -> tuple[Values, float]:
     """The values with the highest score, the first of equals, and that score."""
     scored = [(values, score(values)) for values in tried]
     return max(scored, key=lambda pair: pair[1])
 
 
 def _row(
-    name: str, title: str, kind: str, hyperparameters: Mapping[str, Value], scores: Mapping[str, Accuracy]
+    name: str, title: str, kind: Kind, hyperparameters: Mapping[str, Value], scores: Mapping[str, Accuracy]
 ) -> ComparedRow:
     shares = {task: accuracy.value for task, accuracy in scores.items()}
     return ComparedRow(
@@ -223,7 +233,8 @@ def _row(
     )
 
 
-def _mean(scores: Mapping[str, Accuracy]) -> float:
+def mean_of(scores: Mapping[str, Accuracy]) -> float:
+    """Mean accuracy over tasks."""
     return mean_score({task: accuracy.value for task, accuracy in scores.items()})
 
 
@@ -247,4 +258,4 @@ def _setting(row: ComparedRow) -> str:
     if not row.hyperparameters:
         return ""
     values = ", ".join(f"{name} {short(value)}" for name, value in row.hyperparameters.items())
-    return f"*validation*: {values}" if row.kind == "validation" else f"default: {values}"
+    return f"*{row.kind}*: {values}"

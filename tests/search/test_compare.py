@@ -14,20 +14,31 @@ from neuromerge.engine.executor import Executor
 from neuromerge.errors import SettingError
 from neuromerge.evaluation import accuracy
 from neuromerge.merging import methods
-from neuromerge.merging.registry import check_values, get_method
+from neuromerge.merging.registry import check_values
 from neuromerge.progress import Job
 from neuromerge.search import compare as comparison
+from neuromerge.search.entries import BUDGET, entries
 from tests.evaluation.conftest import family, family_folder  # noqa: F401
 
 
-def test_every_tuned_method_gets_the_same_budget():
-    sizes = {name: len(comparison.grid(method)) for name, method in methods().items()}
-    assert sizes.pop("average") == 0
-    assert set(sizes.values()) == {comparison.BUDGET}
-    for name in sizes:
-        method = get_method(name)
-        for setting in comparison.grid(method):
-            check_values(method, setting)
+@pytest.mark.parametrize("budget", [BUDGET, 6, 1])
+def test_every_entry_gets_the_same_budget(budget):
+    for entry in entries():
+        settings = entry.grid(budget)
+        assert len(settings) == (budget if entry.method.coefficients else 0)
+        assert len({tuple(setting.items()) for setting in settings}) == len(settings)
+        for setting in settings:
+            values = check_values(entry.method, setting)
+            assert setting in entry.grid()
+            for name, value in entry.own.items():
+                assert values[name] == value or name in entry.tuned
+
+
+def test_retention_is_asked_of_every_method_with_a_coefficient():
+    for entry in entries():
+        assert (entry.retention is None) == (not entry.method.coefficients)
+        if entry.retention is not None:
+            assert "retention" in check_values(entry.method, entry.retention).values()
 
 
 @pytest.fixture(scope="module")
@@ -39,10 +50,8 @@ def scorer(family):
 @pytest.fixture(scope="module")
 def table(scorer):
     seen = []
-    whole = comparison.grid
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(comparison, "grid", lambda method: whole(method)[::24])  # the whole grid takes minutes
-        result = comparison.compare(scorer, seed=3, job=Job(lambda done, total, what: seen.append((done, total))))
+    job = Job(lambda done, total, what: seen.append((done, total)))
+    result = comparison.compare(scorer, budget=3, seed=3, job=job)  # the whole budget takes minutes
     assert seen[-1] == (seen[-1][1], seen[-1][1])
     assert [done for done, _ in seen] == list(range(1, len(seen) + 1))
     return result
@@ -51,9 +60,10 @@ def table(scorer):
 def test_rows(table, family):
     kinds = [(row.name, row.kind) for row in table.rows]
     assert kinds[:2] == [("base", "base"), ("experts", "expert")]
-    for name in methods():
+    for name in ("neuromerging_balanced", *methods()):
         assert (name, "default") in kinds
-        assert ((name, "validation") in kinds) == (name != "average")
+        for kind in ("retention", "validation"):
+            assert ((name, kind) in kinds) == (name != "average")
     experts = table.rows[1]
     for task in table.tasks:
         assert experts.accuracy[task] == accuracy.evaluate(family.experts[task], [task], family=family)[task].accuracy
@@ -63,9 +73,10 @@ def test_rows(table, family):
 
 
 def test_rows_are_the_merges_they_say_they_are(table, family):
+    of = {entry.name: entry.method.name for entry in entries()}
     for row in table.rows[2:]:
         given = {name: value for name, value in row.hyperparameters.items() if value != "auto"}
-        merged = neuromerge.merge(family.base, list(family.experts.values()), row.name, seed=3, **given)
+        merged = neuromerge.merge(family.base, list(family.experts.values()), of[row.name], seed=3, **given)
         checked = accuracy.evaluate(merged, family=family, experts=False)
         assert {r.task: r.accuracy for r in checked.rows} == row.accuracy, row
 
@@ -74,12 +85,12 @@ def test_the_best_on_validation_was_chosen_by_the_merge_it_names(table, family):
     for row in table.rows:
         if row.kind != "validation":
             continue
-        method = get_method(row.name)
-        tried = comparison.grid(method)[::24]
+        (entry,) = entries([row.name])
+        tried = entry.grid(3)
         assert row.tried == len(tried)
         scores = []
         for values in tried:
-            merged = neuromerge.merge(family.base, list(family.experts.values()), row.name, seed=3, **values)
+            merged = neuromerge.merge(family.base, list(family.experts.values()), entry.method.name, seed=3, **values)
             scores.append(accuracy.evaluate(merged, split="validation", family=family, experts=False).mean)
         assert row.validation == pytest.approx(max(scores))
         assert row.hyperparameters == tried[scores.index(max(scores))], "the first of equals"
@@ -87,7 +98,11 @@ def test_the_best_on_validation_was_chosen_by_the_merge_it_names(table, family):
 
 def test_markdown_and_json(table):
     text = table.to_markdown()
-    assert text.count("\n| ") == len(table.rows)
+    titles = {row.title for row in table.rows}
+    assert text.count("\n| ") == len(titles) + 1 + len(table.rows)
+    for title in titles:
+        assert f"| {title} |" in text
+    assert "published default | retention 1 | chosen on validation" in text
     assert "95 % interval" in text
     assert "*validation*: " in text
     rows = json.loads(table.to_json())["rows"]
@@ -98,7 +113,7 @@ def test_markdown_and_json(table):
 def test_unknown_names_are_refused(scorer):
     with pytest.raises(SettingError, match="no task"):
         comparison.compare(scorer, ["cars"])
-    with pytest.raises(SettingError, match="no merge method"):
+    with pytest.raises(SettingError, match="no merge method .*neuromerging_balanced"):
         comparison.compare(scorer, method_names=["magic"])
     with pytest.raises(SettingError, match="at least one"):
         comparison.compare(scorer, [])

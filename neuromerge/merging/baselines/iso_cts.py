@@ -35,6 +35,7 @@ class IsoCts(MatrixMethod):
             minimum=0.0,
             maximum=1.0,
             step=0.05,
+            grid=(0.6, 0.8, 0.9),
         ),
         scale_spec(
             1.0,

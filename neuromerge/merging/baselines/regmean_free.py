@@ -40,6 +40,7 @@ class RegmeanFree(MatrixMethod):
             maximum=10.0,
             step=0.01,
             slider=(0.01, 1.0),
+            grid=(0.03, 0.1, 0.3),
         ),
         scale_spec(1.0, "How much of the merged change is added to the base model. 1 is what the regression says."),
         FUSED,
