@@ -113,7 +113,7 @@ def test_markdown_and_json(table):
 def test_unknown_names_are_refused(scorer):
     with pytest.raises(SettingError, match="no task"):
         comparison.compare(scorer, ["cars"])
-    with pytest.raises(SettingError, match="no merge method .*neuromerging_balanced"):
+    with pytest.raises(SettingError, match=r"no merge method .*neuromerging_balanced"):
         comparison.compare(scorer, method_names=["magic"])
     with pytest.raises(SettingError, match="at least one"):
         comparison.compare(scorer, [])
