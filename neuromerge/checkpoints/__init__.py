@@ -10,6 +10,7 @@ The first room of the package: it knows files and formats, and nothing of mergin
 
 from neuromerge.checkpoints.align import Aligned, align
 from neuromerge.checkpoints.checkpoint import Checkpoint, load_checkpoint
+from neuromerge.checkpoints.inspection import Inspection, inspect_checkpoint
 from neuromerge.checkpoints.notices import notices
 from neuromerge.checkpoints.roles import Parameter, Roles, resolve
 from neuromerge.checkpoints.writer import CheckpointWriter, save_checkpoint
@@ -18,9 +19,11 @@ __all__ = [
     "Aligned",
     "Checkpoint",
     "CheckpointWriter",
+    "Inspection",
     "Parameter",
     "Roles",
     "align",
+    "inspect_checkpoint",
     "load_checkpoint",
     "notices",
     "resolve",

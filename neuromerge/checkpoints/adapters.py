@@ -236,6 +236,7 @@ class AdapterStorage:
     def __init__(self, adapter: Storage, config: AdapterConfig, base: Checkpoint):
         self._adapter = adapter
         self._base = base
+        self.kind = f"LoRA adapter ({adapter.kind}) on {base.source}"
         self.paths = adapter.paths
         self.left_out: dict[str, str] = dict(base.left_out)
         self._changes: dict[str, list[_Change]] = {}

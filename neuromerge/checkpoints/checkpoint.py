@@ -123,6 +123,11 @@ class Checkpoint:
         return self.roles.fixed
 
     @property
+    def kind(self) -> str:
+        """What the file is, in words for people."""
+        return self._storage.kind
+
+    @property
     def paths(self) -> tuple[Path, ...]:
         """The files of weights (none for a state dict in memory)."""
         return self._storage.paths

@@ -43,6 +43,7 @@ class PyTorchStorage:
     """The state dict in one PyTorch file; nothing in the file is executed.
 
     Attributes:
+        kind: what it is, in words for people.
         part: what is left of the part asked for: a prefix of the keys.
         left_out: what the file holds beside the state dict, with the reason.
 
@@ -52,6 +53,7 @@ class PyTorchStorage:
 
     def __init__(self, path: Path, kind: FileType, part: str | None = None):
         self.paths: tuple[Path, ...] = (path,)
+        self.kind = kind.value
         self._path = path
         self._map: mmap.mmap | None = None
         try:

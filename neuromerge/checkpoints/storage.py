@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 import torch
 
-from neuromerge.checkpoints.filetypes import file_type
+from neuromerge.checkpoints.filetypes import FileType, file_type
 from neuromerge.checkpoints.header import read_header
 from neuromerge.checkpoints.parts import Entry
 from neuromerge.checkpoints.pytorch import PyTorchStorage
@@ -40,6 +40,11 @@ class Storage(Protocol):
         """The files behind it (none for a mapping in memory)."""
         ...
 
+    @property
+    def kind(self) -> str:
+        """What it is, in words for people."""
+        ...
+
     def read(self, key: str) -> torch.Tensor:
         """The tensor, not to be written to: it may be the mapped file itself."""
         ...
@@ -61,11 +66,13 @@ class MappingStorage:
         CheckpointError: no tensors, a key that is no text, a value that is no dense tensor with data.
     """
 
-    def __init__(self, tensors: Mapping[str, torch.Tensor], origin: str, paths: tuple[Path, ...] = ()):
+    kind = "state dict in memory"
+
+    def __init__(self, tensors: Mapping[str, torch.Tensor], origin: str):
         self._tensors: dict[str, torch.Tensor] = {}
         self._origin = origin
         self.left_out: Mapping[str, str] = {}
-        self.paths = paths
+        self.paths: tuple[Path, ...] = ()
         for key, value in tensors.items():
             if not isinstance(key, str) or not isinstance(value, torch.Tensor):
                 raise CheckpointError(
@@ -93,6 +100,8 @@ class MappingStorage:
 
 class SafetensorsStorage:
     """One safetensors file, its header checked, its tensors mapped when they are first read."""
+
+    kind = FileType.SAFETENSORS.value
 
     def __init__(self, path: Path):
         self.paths: tuple[Path, ...] = (path,)
@@ -130,7 +139,9 @@ class ShardedStorage:
         self.entries: dict[str, Entry] = {}
         self.paths: tuple[Path, ...] = ()
         self.left_out: dict[str, str] = {}
+        self.kind = ""
         for part in parts:
+            self.kind = f"shards, each a {part.kind}"
             self.paths += part.paths
             self.left_out.update(part.left_out)
             for key, entry in part.entries.items():

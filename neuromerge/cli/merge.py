@@ -8,7 +8,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from neuromerge.cli.options import as_factor, as_path, as_seed, as_weight, checkpoint_options, json_option, quiet_option
+from neuromerge.cli.options import (
+    as_factor,
+    as_path,
+    as_seed,
+    as_weight,
+    checkpoint_options,
+    json_option,
+    matching_options,
+    quiet_option,
+)
 from neuromerge.cli.printing import number, print_json, progress_bar
 from neuromerge.errors import SettingError
 
@@ -27,6 +36,8 @@ examples
       the balanced vote: every expert finds its own change whole; its natural lambda_2 is 1
   neuromerge merge --base BASE --task EXPERT1 --task EXPERT2 --method tsv_m --scale retention:0.85 --then svc --out m
       the scale that leaves the experts 85 % of what they learned, on average; then calibrated singular values
+  neuromerge merge --task LORA1 LORA2 --out merged
+      LoRA adapters name their base themselves
   neuromerge merge recipe.yaml --out merged
       the same written down; the app exports this file:
         merge_method: neuromerging
@@ -48,7 +59,7 @@ that the base came from; --layout changes a CLIP model to the other one.
 class _Asked:
     """One merge as the user asked for it; `notes` say how a recipe was read."""
 
-    base: str
+    base: str | None
     tasks: Sequence[str] | dict[str, str]
     method: str
     values: dict[str, Any]
@@ -66,6 +77,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "recipe", nargs="?", type=as_path, metavar="RECIPE", help="a YAML recipe, instead of --base and --task"
     )
     checkpoint_options(parser)
+    matching_options(parser)
     parser.add_argument("--method", metavar="NAME", help="merge method (neuromerging); see `neuromerge methods`")
     parser.add_argument(
         "--profile",
@@ -125,6 +137,8 @@ def run(options: argparse.Namespace) -> int:
             dtype=options.dtype or asked.dtype,
             force=options.force,
             device=options.device,
+            towers=options.towers,
+            vocabulary=options.vocabulary,
             job=job,
             **asked.values,
         )
@@ -172,13 +186,16 @@ def _asked(options: argparse.Namespace, given: Mapping[str, str]) -> _Asked:
     """What to merge: from the recipe where there is one, else from the options."""
     then = tuple(options.then or ())
     if options.recipe is None:
-        if not options.base or not options.task:
+        if not options.task:
             raise SettingError("Name a base and at least one expert (--base B --task T1 --task T2), or a recipe file.")
         return _Asked(
             options.base, options.task, options.method or "neuromerging", dict(given), options.seed or 0, then
         )
     if options.base or options.task:
-        raise SettingError("Give a recipe or --base and --task, not both.")
+        raise SettingError(
+            f"Give a recipe ({options.recipe}) or --base and --task, not both. If it is an expert, write --task before "
+            "it."
+        )
     from neuromerge.settings.recipes import load_recipe
 
     recipe = load_recipe(Path(options.recipe))

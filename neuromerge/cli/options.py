@@ -34,6 +34,19 @@ def checkpoint_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", default="cpu", metavar="D", help="where to compute: cpu (default) or cuda")
 
 
+def matching_options(parser: argparse.ArgumentParser) -> None:
+    """`--towers` and `--vocabulary`: how experts are matched with their base."""
+    parser.add_argument(
+        "--towers", choices=("vision", "both"), default="vision", help="merge a CLIP model's text tower too (vision)"
+    )
+    parser.add_argument(
+        "--vocabulary",
+        choices=("equal", "shared"),
+        default="equal",
+        help="merge experts with added tokens over the tokens that all have (equal)",
+    )
+
+
 def family_options(parser: argparse.ArgumentParser) -> None:
     """`--family` and `--tasks`: experts that a model family lists."""
     parser.add_argument("--family", default="pictoclip", metavar="NAME", help="model family (pictoclip)")

@@ -7,21 +7,25 @@ from collections.abc import Sequence
 from typing import NoReturn, Protocol
 
 from neuromerge import __version__
-from neuromerge.cli import app, compare, convert, evaluate, interference, merge, methods, models, sweep
+from neuromerge.cli import app, compare, convert, evaluate, inspect, interference, merge, methods, models, sweep
 from neuromerge.cli.printing import one_line
 
 BAD_INPUT = 2
 
 _EPILOG = """\
 checkpoints (BASE, TASK, CHECKPOINT) are named by
-  a file            expert.safetensors, expert.pt (a PyTorch state dict; code in it never runs)
+  a file            expert.safetensors, expert.pt, last.ckpt: a state dict, a training checkpoint, a pickled module
+                    or a TorchScript archive, told by its content; code in it never runs
+  file#PART         one of several models in a file, by its container or prefix: last.ckpt#teacher
   a folder          as written by transformers (also sharded) or open_clip
+  a LoRA adapter    a folder or file as PEFT writes it, as an expert
   bundled:FAMILY    a bundled base; bundled:FAMILY/TASK one of its experts (see `neuromerge models`)
   hub:ORG/NAME      the Hugging Face Hub, optionally hub:ORG/NAME@REVISION; fetched once, then cached
 
 start here
   neuromerge models
   neuromerge merge --base bundled:pictoclip --task bundled:pictoclip/digits --task bundled:pictoclip/flags --out merged
+  neuromerge inspect merged --base bundled:pictoclip
   neuromerge evaluate merged
   neuromerge app
 """
@@ -49,6 +53,7 @@ VERBS: dict[str, Verb] = {
     "sweep": sweep,
     "compare": compare,
     "convert": convert,
+    "inspect": inspect,
     "models": models,
     "methods": methods,
     "app": app,

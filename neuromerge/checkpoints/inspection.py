@@ -1,0 +1,197 @@
+"""What is in a checkpoint, does it fit its base, and what would be merged of it: for looking before merging."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+import torch
+
+from neuromerge.checkpoints import layouts
+from neuromerge.checkpoints.align import Aligned, Source, Towers, Vocabulary, align
+from neuromerge.checkpoints.checkpoint import Checkpoint, load_checkpoint
+from neuromerge.checkpoints.notices import notices, weights_left_out
+from neuromerge.checkpoints.roles import Parameter
+from neuromerge.errors import CheckpointError
+
+_MODELS = {
+    layouts.OPEN_CLIP: "CLIP in open_clip's layout",
+    layouts.TRANSFORMERS_CLIP: "CLIP in transformers' layout",
+    layouts.TRANSFORMERS: "transformers model",
+    layouts.STATE_DICT: "network without a configuration",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class LayerChange:
+    """How far one layer moved from the base: Frobenius norms over all its merged weights."""
+
+    layer: str
+    change: float
+    base: float
+
+    @property
+    def relative(self) -> float:
+        """The change in units of the base's own norm; 0 where the base is 0 and nothing changed."""
+        return self.change / self.base if self.base else float(self.change > 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Inspection:
+    """What a checkpoint holds, and what a merge would do with it.
+
+    Attributes:
+        name, source, revision: as `Checkpoint`.
+        kind: what the file is, in words.
+        model: what the network is, in words.
+        layout: as `Checkpoint.layout`.
+        prefix: what stands before the model's keys.
+        nbytes, tensors: size of what the file holds for this model.
+        dtypes: number of weights by their stored type.
+        towers: number of weights by tower.
+        blocks: number of transformer blocks by tower.
+        merged: number of weights that a merge would change.
+        from_base: key -> why a merge takes it from the base.
+        left_out: key -> why it is no part of the model.
+        base: source of the base it was compared with, None without one.
+        problem: why it does not fit that base, None where it fits.
+        changes: how far each layer moved from the base, in the order of the network.
+        warnings: sentences that the user should see.
+    """
+
+    name: str
+    source: str
+    revision: str | None
+    kind: str
+    model: str
+    layout: str
+    prefix: str
+    nbytes: int
+    tensors: int
+    dtypes: dict[str, int]
+    towers: dict[str, int]
+    blocks: dict[str, int]
+    merged: int
+    from_base: dict[str, str]
+    left_out: dict[str, str]
+    base: str | None = None
+    problem: str | None = None
+    changes: tuple[LayerChange, ...] = ()
+    warnings: tuple[str, ...] = field(default_factory=tuple)
+
+
+def inspect_checkpoint(
+    source: Source, base: Source | None = None, *, towers: Towers = "vision", vocabulary: Vocabulary = "equal"
+) -> Inspection:
+    """Look into a checkpoint, and compare it with its base where one is given.
+
+    Args:
+        source: what `load_checkpoint` takes. A LoRA adapter is put into `base`, or into the base that it names.
+        base: the model it was fine-tuned from.
+        towers, vocabulary: as in a merge.
+
+    Raises:
+        CheckpointError and its family: the source or the base cannot be read. That they do not fit together is no error
+            here but `Inspection.problem`.
+    """
+    foundation = None if base is None else load_checkpoint(base)
+    checkpoint = load_checkpoint(source, base=foundation)
+    foundation = foundation or checkpoint.base
+    if foundation is None:
+        return _described(checkpoint)
+    try:
+        aligned = align(foundation, [checkpoint], towers=towers, vocabulary=vocabulary)
+    except CheckpointError as error:
+        return _described(checkpoint, base=foundation.source, problem=str(error))
+    return _described(
+        aligned.experts[0],
+        aligned,
+        base=foundation.source,
+        changes=tuple(_changes(aligned)),
+        warnings=notices(aligned),
+    )
+
+
+def _described(
+    checkpoint: Checkpoint,
+    aligned: Aligned | None = None,
+    *,
+    base: str | None = None,
+    problem: str | None = None,
+    changes: tuple[LayerChange, ...] = (),
+    warnings: tuple[str, ...] = (),
+) -> Inspection:
+    held = (*checkpoint.parameters, *checkpoint.roles.text)
+    keys = [key for key in checkpoint if key not in checkpoint.roles.beside]
+    merged = checkpoint.parameters if aligned is None else aligned.parameters
+    fixed = checkpoint.fixed if aligned is None else aligned.from_base
+    return Inspection(
+        name=checkpoint.name,
+        source=checkpoint.source,
+        revision=checkpoint.revision,
+        kind=checkpoint.kind,
+        model=_model(checkpoint),
+        layout=checkpoint.layout,
+        prefix=checkpoint.roles.prefix,
+        nbytes=sum(checkpoint.dtype(key).itemsize * _numel(checkpoint.shape(key)) for key in keys),
+        tensors=len(keys),
+        dtypes=_counted(
+            (str(checkpoint.dtype(key)).removeprefix("torch."), _numel(checkpoint.shape(key))) for key in keys
+        ),
+        towers=_counted((parameter.tower, parameter.numel) for parameter in held),
+        blocks={tower: len(found) for tower, found in _blocks(held).items()},
+        merged=sum(parameter.numel for parameter in merged),
+        from_base={key: why for key, why in fixed.items() if key not in checkpoint.roles.beside},
+        left_out={**checkpoint.left_out, **weights_left_out(checkpoint, aligned)},
+        base=base,
+        problem=problem,
+        changes=changes,
+        warnings=warnings,
+    )
+
+
+def _model(checkpoint: Checkpoint) -> str:
+    kind = checkpoint.config.get("model_type")
+    plain = _MODELS[checkpoint.layout]
+    return f"{plain} ({kind})" if isinstance(kind, str) and checkpoint.layout == layouts.TRANSFORMERS else plain
+
+
+def _blocks(parameters: Iterable[Parameter]) -> Mapping[str, set[int]]:
+    found: dict[str, set[int]] = {}
+    for parameter in parameters:
+        if parameter.block is not None:
+            found.setdefault(parameter.tower, set()).add(parameter.block)
+    return found
+
+
+def _counted(pairs: Iterable[tuple[str, int]]) -> dict[str, int]:
+    counts: dict[str, int] = {}
+    for name, count in pairs:
+        counts[name] = counts.get(name, 0) + count
+    return dict(sorted(counts.items(), key=lambda item: -item[1]))
+
+
+def _numel(shape: tuple[int, ...]) -> int:
+    count = 1
+    for size in shape:
+        count *= size
+    return count
+
+
+def _changes(aligned: Aligned) -> list[LayerChange]:
+    """Norms of the change and of the base by layer, one tensor in memory at a time."""
+    squares: dict[str, list[float]] = {}
+    for parameter in aligned.parameters:
+        base = aligned.base_tensor(parameter)
+        expert = aligned.expert_tensor(0, parameter)
+        sums = squares.setdefault(parameter.layer, [0.0, 0.0])
+        sums[1] += _squared_norm(base)
+        if expert is not None:
+            wide = torch.promote_types(torch.promote_types(base.dtype, expert.dtype), torch.float32)
+            sums[0] += _squared_norm(expert.to(wide) - base.to(wide))
+    return [LayerChange(layer, change**0.5, base**0.5) for layer, (change, base) in squares.items()]
+
+
+def _squared_norm(values: torch.Tensor) -> float:
+    wide = torch.promote_types(values.dtype, torch.float32)
+    return float(torch.linalg.vector_norm(values, dtype=wide)) ** 2
