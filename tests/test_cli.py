@@ -185,6 +185,66 @@ def test_interference_as_text_csv_and_json(zoo: Path, tmp_path: Path, capsys: py
     assert "NaN" not in text
 
 
+def test_inspect(zoo: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, text, error = run(capsys, "inspect", str(zoo / "one.safetensors"), "--base", str(zoo / "base.safetensors"))
+    assert (code, error) == (0, "")
+    assert "safetensors file" in text
+    assert "fits" in text
+    assert "block 1" in text
+    arguments = ["inspect", str(zoo / "one.safetensors"), "--base", str(zoo / "base.safetensors"), "--json"]
+    told = json.loads(run(capsys, *arguments)[1])
+    assert told["merged"] == 6 * 4 + 6 + 3 * 6
+    assert [change["layer"] for change in told["changes"]] == ["block 0", "block 1"]
+    assert all(change["relative"] > 0 for change in told["changes"])
+    assert run(capsys, "inspect", str(zoo / "one.safetensors"))[0] == 0
+
+
+def test_inspect_says_what_does_not_fit(zoo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    save_file({"other.weight": torch.ones(2, 2)}, tmp_path / "other.safetensors")
+    arguments = ["inspect", str(tmp_path / "other.safetensors"), "--base", str(zoo / "base.safetensors")]
+    code, text, _ = run(capsys, *arguments)
+    assert code == 2
+    assert "does not fit" in text
+    assert "other.weight" in text
+
+
+def test_several_experts_after_one_option(zoo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    base, one, two = (str(zoo / f"{name}.safetensors") for name in ("base", "one", "two"))
+    code, text, error = run(capsys, "merge", "--base", base, "--task", one, two, "--out", str(tmp_path / "m"))
+    assert (code, error) == (0, "")
+    assert "Merged 2 experts" in text
+    code, _, error = run(capsys, "merge", one, "--base", base, "--task", two, "--out", str(tmp_path / "n"))
+    assert code == 2
+    assert "write --task before it" in error
+
+
+def test_an_expert_that_equals_the_base_is_told(zoo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    base, one = (str(zoo / f"{name}.safetensors") for name in ("base", "one"))
+    arguments = ["merge", "--base", base, "--task", base, one, "--out", str(tmp_path / "m")]
+    code, text, _ = run(capsys, *arguments)
+    assert code == 0
+    assert "warning: base is the same as the base" in text
+    told = json.loads(run(capsys, *arguments, "--json")[1])
+    assert len(told["warnings"]) == 1
+
+
+def test_home_is_found_everywhere(
+    zoo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("HOME", str(zoo))
+    monkeypatch.chdir(tmp_path)
+    assert run(capsys, "merge", "~/recipe.yaml", "--out", "~/from-recipe")[0] == 0
+    assert (
+        run(capsys, "merge", "--base=~/base.safetensors", "--task=~/one.safetensors", "--out=~/m.safetensors")[0] == 0
+    )
+    pair = ["--base=~/base.safetensors", "--task", "~/one.safetensors", "~/two.safetensors"]
+    assert run(capsys, "interference", *pair, "--csv=~/i.csv")[0] == 0
+    assert (zoo / "from-recipe").is_dir()
+    assert (zoo / "m.safetensors").is_file()
+    assert (zoo / "i.csv").is_file()
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_methods_and_models_can_be_listed(capsys: pytest.CaptureFixture[str]) -> None:
     code, text, _ = run(capsys, "methods", "--json")
     assert code == 0

@@ -70,6 +70,7 @@ _BUNDLED_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,60}")
 _SAYS_NOTHING = frozenset(
     [
         "adapter",
+        "blobs",
         "best",
         "checkpoint",
         "checkpoints",

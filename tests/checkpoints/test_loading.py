@@ -19,7 +19,7 @@ from safetensors.torch import load_file, save_file
 
 from neuromerge.checkpoints import load_checkpoint
 from neuromerge.checkpoints.header import MAX_HEADER_BYTES, parse_header
-from neuromerge.checkpoints.sources import parse_hub
+from neuromerge.checkpoints.sources import hub_address, parse_hub
 from neuromerge.errors import AssetError, CheckpointError, LimitError, NeuroMergeError, SourceUnavailableError
 from tests.checkpoints import models
 
@@ -166,7 +166,81 @@ class TestSources:
             assert set(read_all(tmp_path / "w.safetensors")) == {"w"}
 
 
+class TestNames:
+    @pytest.mark.parametrize(
+        ("path", "name"),
+        [
+            ("DTD/finetuned.pt", "DTD"),
+            ("ViT-B-32/Cars/finetuned.pt", "Cars"),
+            ("runs/birds/checkpoints/epoch_5.pt", "birds"),
+            ("birds/version_0/checkpoints/epoch=3-step=1200.ckpt", "birds"),
+            ("birds/checkpoint-500/pytorch_model.bin", "birds"),
+            ("birds/model_best.pth.tar", "birds"),
+            ("birds/open_clip_model.safetensors", "birds"),
+            ("birds/adapter_model.safetensors", "birds"),
+            ("models--org--clip-birds/snapshots/" + "0a1b2c3d" * 5 + "/model.safetensors", "clip-birds"),
+            ("x/flowers_v2.pt", "flowers_v2"),
+            ("mnist.safetensors", "mnist"),
+        ],
+    )
+    def test_the_meaningful_part_of_a_path(self, path: str, name: str, tmp_path: Path) -> None:
+        file = tmp_path / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        save_file(STATE, file)
+        assert load_checkpoint(file).name == name
+        assert load_checkpoint(file, name="mine").name == "mine"
+
+    def test_the_blobs_of_the_hubs_cache_never_show(self, tmp_path: Path) -> None:
+        blob = tmp_path / "models--org--clip-birds" / "blobs" / ("f" * 64)
+        blob.parent.mkdir(parents=True)
+        save_file(STATE, blob)
+        link = tmp_path / "models--org--clip-birds" / "snapshots" / ("0" * 40) / "model.safetensors"
+        link.parent.mkdir(parents=True)
+        link.symlink_to(blob)
+        for source in (link, link.parent, blob):
+            assert load_checkpoint(source).name == "clip-birds"
+
+    def test_home(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("HOME", str(tmp_path))
+        save_file(STATE, tmp_path / "expert.safetensors")
+        assert_state(read_all("~/expert.safetensors"))
+        assert_state(read_all(Path("~/expert.safetensors")))
+        with pytest.raises(CheckpointError, match="no such file"):
+            load_checkpoint("~/missing.safetensors")
+
+
 class TestHub:
+    @pytest.mark.parametrize(
+        ("source", "address"),
+        [
+            ("hub:org/name@v1", "hub:org/name@v1"),
+            ("hf-hub:org/name", "hub:org/name"),
+            ("hf://org/name/sub/w.safetensors", "hub:org/name/sub/w.safetensors"),
+            ("https://huggingface.co/org/name", "hub:org/name"),
+            ("https://huggingface.co/org/name/", "hub:org/name"),
+            ("huggingface.co/org/name/tree/main", "hub:org/name@main"),
+            ("https://hf.co/org/name/tree/main/sub", "hub:org/name/sub@main"),
+            ("https://huggingface.co/org/name/blob/v1/w.safetensors", "hub:org/name/w.safetensors@v1"),
+            (
+                "https://huggingface.co/org/name/resolve/main/w.safetensors?download=true",
+                "hub:org/name/w.safetensors@main",
+            ),
+            ("https://huggingface.co/org/name/tree/refs%2Fpr%2F1", None),
+            ("org/name", None),
+            ("folder/file.safetensors", None),
+        ],
+    )
+    def test_ways_to_name_a_repository(self, source: str, address: str | None) -> None:
+        if address is None and "://" in source:
+            with pytest.raises(CheckpointError, match="only addresses of the Hugging Face Hub"):
+                hub_address(source)
+        else:
+            assert hub_address(source) == address
+
+    def test_other_addresses_name_the_remedy(self) -> None:
+        with pytest.raises(CheckpointError, match="Download the file"):
+            load_checkpoint("https://example.com/model.safetensors")
+
     def test_addresses(self) -> None:
         assert parse_hub("hub:org/name") == ("org/name", "", None)
         assert parse_hub("hub:org/name@refs/pr/3") == ("org/name", "", "refs/pr/3")

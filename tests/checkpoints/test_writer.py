@@ -64,6 +64,21 @@ def test_open_clip_to_transformers_and_back(tmp_path: Path, pixels: torch.Tensor
     assert after == before
 
 
+@pytest.mark.parametrize("shape", [(), (1,)])
+def test_the_temperature_is_written_as_the_library_wants_it(shape: tuple[int, ...], tmp_path: Path) -> None:
+    """open_clip can hold it with an axis (nonscalar_logit_scale); transformers has none."""
+    state = dict(models.open_clip_model().state_dict())
+    state["logit_scale"] = torch.full(shape, 1.5)
+    save_checkpoint(state, tmp_path / "t.safetensors", "transformers")
+    converted = load_checkpoint(tmp_path / "t.safetensors").state_dict()
+    assert converted["logit_scale"].shape == ()
+    assert float(converted["logit_scale"]) == 1.5
+    models.clip_model().load_state_dict(converted)
+    state_of_theirs = {**converted, "logit_scale": torch.full(shape, 1.5)}
+    save_checkpoint(state_of_theirs, tmp_path / "o.safetensors", "open_clip")
+    models.open_clip_model().load_state_dict(load_checkpoint(tmp_path / "o.safetensors").state_dict())
+
+
 def test_transformers_to_open_clip_with_gelu(tmp_path: Path, pixels: torch.Tensor, tokens: torch.Tensor) -> None:
     config = models.clip_config()
     config.vision_config.hidden_act = config.text_config.hidden_act = "gelu"
@@ -218,6 +233,21 @@ class TestTargets:
         (tmp_path / "file").write_text("x")
         with pytest.raises(StorageError):
             save_checkpoint(base, tmp_path / name if name == "file" else name)
+
+    @pytest.mark.parametrize("ending", [".pt", ".pth", ".bin", ".ckpt", ".pth.tar", ".gguf", ".PT"])
+    def test_other_formats_name_the_remedy(self, base: dict[str, torch.Tensor], ending: str, tmp_path: Path) -> None:
+        with pytest.raises(StorageError, match=r"merged\.safetensors"):
+            save_checkpoint(base, tmp_path / f"merged{ending}")
+        assert list(tmp_path.iterdir()) == []
+        save_checkpoint(base, tmp_path / "ViT-L-14-336.v2")  # a dot alone is no ending
+
+    def test_home(self, base: dict[str, torch.Tensor], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("HOME", str(tmp_path))
+        monkeypatch.chdir(tmp_path)
+        (path,) = save_checkpoint(base, "~/merged.safetensors")
+        assert path == tmp_path / "merged.safetensors"
+        assert path.is_file()
+        assert not (tmp_path / "~").exists()
 
     def test_an_interruption_leaves_nothing(self, base: dict[str, torch.Tensor], tmp_path: Path) -> None:
         def interrupted() -> None:
