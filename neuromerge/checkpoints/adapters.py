@@ -99,6 +99,18 @@ class AdapterConfig:
     alpha_pattern: Mapping[str, float] = field(default_factory=dict)
     rank_stabilised: bool = False
     base: str | None = None
+    revision: str | None = None
+
+    def base_source(self, from_hub: bool) -> str | None:
+        """The base as `load_checkpoint` takes it: a path that is there, else a repository of the Hub.
+
+        An adapter that came from the Hub names repositories only: a stranger's file must not choose a path here.
+        """
+        if self.base is None:
+            return None
+        if re.fullmatch(r"[\w.-]+/[\w.-]+", self.base) and (from_hub or not Path(self.base).exists()):
+            return f"hub:{self.base}" + (f"@{self.revision}" if self.revision else "")
+        return None if from_hub else self.base
 
     def scale(self, module: str, rank: int) -> float:
         """The factor on B A: alpha / r, or alpha / sqrt(r)."""
@@ -160,7 +172,8 @@ def _read_config(path: Path) -> AdapterConfig:
         alpha=_number(content.get("lora_alpha", 8), "lora_alpha", path),
         alpha_pattern={_checked(name, path): _number(value, "alpha_pattern", path) for name, value in patterns.items()},
         rank_stabilised=bool(content.get("use_rslora")),
-        base=_base_source(base, revision) if isinstance(base, str) and base else None,
+        base=base if isinstance(base, str) and base else None,
+        revision=revision if isinstance(revision, str) and revision != "main" else None,
     )
 
 
@@ -180,13 +193,6 @@ def _checked(pattern: str, path: Path) -> str:
     except re.error:
         raise CheckpointError(f"{path}: alpha_pattern names {shown(pattern)}, which is no pattern.") from None
     return pattern
-
-
-def _base_source(base: str, revision: Any) -> str:
-    """The base that an adapter names, as a source: a path that is there, else a repository of the Hub."""
-    if Path(base).exists() or not re.fullmatch(r"[\w.-]+/[\w.-]+", base):
-        return base
-    return f"hub:{base}" + (f"@{revision}" if isinstance(revision, str) and revision not in ("", "main") else "")
 
 
 @dataclass(frozen=True, slots=True)

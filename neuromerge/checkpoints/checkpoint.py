@@ -319,14 +319,15 @@ def _adapted(
 ) -> Checkpoint:
     """The base of a LoRA adapter with the adapter in it."""
     if base is None:
-        if adapter.base is None:
+        trained_on = adapter.base_source(from_hub=found.revision is not None)
+        if trained_on is None:
             raise CheckpointError(
                 f"{found.source} is a LoRA adapter and names no base. Give the model that it was trained on as base."
             )
         try:
-            base = load_checkpoint(adapter.base, allow_pickle=allow_pickle)
+            base = load_checkpoint(trained_on, allow_pickle=allow_pickle)
         except NeuroMergeError as error:
-            raise type(error)(f"{found.source} is a LoRA adapter of {adapter.base}: {error}") from None
+            raise type(error)(f"{found.source} is a LoRA adapter of {trained_on}: {error}") from None
     return Checkpoint(
         AdapterStorage(found.storage, adapter, base),
         name=name or found.name,

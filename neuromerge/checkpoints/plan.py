@@ -73,7 +73,7 @@ def make_plan(
 
     Args:
         base: gives the tensors, their dtypes and the configuration.
-        layout: ``open_clip`` or ``transformers-clip``; None keeps the base's.
+        layout: ``open_clip`` or ``transformers``; None keeps the base's, with its keys as they are.
         dtype: for all floating tensors; None keeps the base's.
         with_configs: whether configurations are wanted (a single file has none).
 
@@ -81,13 +81,19 @@ def make_plan(
         SettingError: an unknown layout.
         CheckpointError: the model or its configuration cannot be expressed in that layout.
     """
-    if layout in (None, base.layout) or (layout == "transformers" and base.layout == layouts.TRANSFORMERS_CLIP):
-        entries = {key: (base.shape(key), base.dtype(key)) for key in base}
-        parameters = base.parameters + base.roles.text
-        configurations = _same_configs(base, dtype)
-        return Plan(base.layout, _targets(entries, parameters, dtype), configurations, base.config_files)
-    if layout == "transformers":
+    if layout == "transformers" and base.layout in (layouts.TRANSFORMERS, layouts.TRANSFORMERS_CLIP):
+        layout = base.layout
+    elif layout == "transformers":
         layout = layouts.TRANSFORMERS_CLIP
+    if layout in (None, base.layout):
+        entries = {key: (base.shape(key), base.dtype(key)) for key in base}
+        roles = base.roles
+        # Who names the layout wants what its library loads: the model's own keys, without a trainer's prefix or a head.
+        if layout is not None and roles.clip_complete and (roles.prefix or roles.beside):
+            entries = _converted_entries(base, base.layout)
+            roles = resolve(entries)
+        targets = _targets(entries, roles.parameters + roles.text, dtype)
+        return Plan(base.layout, targets, _same_configs(base, dtype), base.config_files)
     if layout not in _CLIP_LAYOUTS:
         raise SettingError(f"layout must be open_clip or transformers, not {layout!r}.")
     if base.layout not in _CLIP_LAYOUTS or not base.roles.clip_complete:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -66,6 +67,23 @@ _HUB_PAGE = re.compile(
     r"(?:(?:tree|blob|resolve)/(?P<revision>[\w.-]+|refs/pr/\d+)/?(?P<inside>[\w./-]*?)/?(?:\?[\w=&]*)?)?"
 )
 _BUNDLED_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,60}")
+_SHARD = re.compile(r"(?P<stem>.+)-(?P<number>\d+)-of-(?P<total>\d+)(?P<ending>\.\w+)")
+# Folders of weights in a form that is not read: what one of their files is called, what they are, and the remedy.
+_OTHER_FOLDERS = (
+    (
+        re.compile(r"\.metadata|.*\.distcp"),
+        "a distributed checkpoint of PyTorch. Join it: python -m torch.distributed.checkpoint.format_utils "
+        "dcp_to_torch FOLDER weights.pt",
+    ),
+    (
+        re.compile(r"zero_to_fp32\.py|zero_pp_rank_.*|global_step\d+"),
+        "a checkpoint of DeepSpeed ZeRO. Join it with the zero_to_fp32.py that DeepSpeed puts beside it.",
+    ),
+    (
+        re.compile(r"flax_model\.msgpack|tf_model\.h5|.*\.onnx"),
+        "weights of another library only. Load them there and save them as PyTorch or safetensors.",
+    ),
+)
 # Words of file and folder names that every training run has.
 _SAYS_NOTHING = frozenset(
     [
@@ -152,6 +170,11 @@ def locate(source: str | Path, allow_pickle: bool, part: str | None = None) -> L
     if text.startswith(BUNDLED):
         return _bundled(text, allow_pickle)
     text, part = _without_part(text, part)
+    found = _named(text, allow_pickle, part)
+    return found if part is None else replace(found, source=f"{found.source}#{part}")
+
+
+def _named(text: str, allow_pickle: bool, part: str | None) -> Located:
     if (address := hub_address(text)) is not None:
         return _hub(address, allow_pickle, part)
     if not text.strip():
@@ -211,17 +234,20 @@ def _local(path: Path, source: str, allow_pickle: bool, part: str | None = None)
     except (OSError, ValueError):
         is_folder, is_there = False, True  # refused, with the reason, when the file is opened
     if is_folder:
-        return _file(_weights_in(path), path, source, allow_pickle, part)
+        return _file(*_weights_in(path), named=path, source=source, allow_pickle=allow_pickle, part=part)
     if not is_there and _REPOSITORY.fullmatch(source):
         raise CheckpointError(
             f"{source}: no such file or folder. If this is a repository of the Hugging Face Hub, write {HUB}{source}."
         )
-    return _file(path, path, source, allow_pickle, part)
+    return _file(path, named=path, source=source, allow_pickle=allow_pickle, part=part)
 
 
-def _file(weights: Path, named: Path, source: str, allow_pickle: bool, part: str | None) -> Located:
-    """The file or index `weights`, found under the name of a file or folder."""
-    if weights.name.endswith(".index.json"):
+def _file(weights: Path, *shards: Path, named: Path, source: str, allow_pickle: bool, part: str | None) -> Located:
+    """The file or index `weights`, or the shards that belong together, found under the name of a file or folder."""
+    storage: stores.Storage
+    if shards:
+        storage, rest = stores.open_shards([weights, *shards], allow_pickle), part
+    elif weights.name.endswith(".index.json"):
         storage, rest = stores.open_index(weights, allow_pickle), part
     else:
         storage, rest = stores.open_file(weights, allow_pickle, part)
@@ -258,8 +284,11 @@ def _stem(path: Path) -> str:
     return next((name[: -len(ending)] for ending in endings if lower.endswith(ending) and lower != ending), name)
 
 
-def _weights_in(folder: Path) -> Path:
-    """The file or index of weights in a folder: the one whose configuration is there first, else the best name."""
+def _weights_in(folder: Path) -> tuple[Path, ...]:
+    """The file or index of weights in a folder: the one whose configuration is there first, else the best name.
+
+    Several only where they are all the shards of one model, without an index.
+    """
     try:
         present = {entry.name for entry in folder.iterdir()}
     except OSError as error:
@@ -272,21 +301,36 @@ def _weights_in(folder: Path) -> Path:
             f"{folder / found[0][0]} or {folder / adapters[0]}."
         )
     if adapters:
-        return folder / adapters[0]
+        return (folder / adapters[0],)
     if found:
-        return folder / next((name for name, configured in found if configured), found[0][0])
+        return (folder / next((name for name, configured in found if configured), found[0][0]),)
     if ADAPTER_CONFIG in present:
         raise CheckpointError(f"{folder} holds the configuration of a LoRA adapter, but no {ADAPTER_WEIGHTS[0]}.")
     files = sorted(name for name in present if name.lower().endswith(stores.SAFETENSORS_SUFFIXES))
     files = files or sorted(name for name in present if name.lower().endswith(stores.PICKLE_SUFFIXES))
     if len(files) == 1:
-        return folder / files[0]
+        return (folder / files[0],)
+    if files and (shards := _all_shards(files)):
+        return tuple(folder / name for name in shards)
     if files:
         raise CheckpointError(
             f"{folder} holds {len(files)} files of weights ({', '.join(files[:3])} ...) and no index that joins them. "
             "Name one of them."
         )
+    for pattern, remedy in _OTHER_FOLDERS:
+        if any(pattern.fullmatch(name) for name in present):
+            raise CheckpointError(f"{folder} holds {remedy}")
     raise CheckpointError(f"{folder} holds no weights (looked for {', '.join(n for n, _ in _WEIGHTS[:4])} ...).")
+
+
+def _all_shards(files: Sequence[str]) -> list[str]:
+    """The files where their names count one set of shards without a gap (``model-00001-of-00002``), else none."""
+    found = [_SHARD.fullmatch(name) for name in files]
+    stems = {(match["stem"], match["total"], match["ending"]) for match in found if match}
+    if not all(found) or len(stems) != 1:
+        return []
+    numbers = [int(match["number"]) for match in found if match]
+    return list(files) if sorted(numbers) == list(range(1, int(next(iter(stems))[1]) + 1)) else []
 
 
 def _companions(folder: Path) -> tuple[dict[str, Any], dict[str, Path]]:

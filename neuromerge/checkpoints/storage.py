@@ -198,6 +198,12 @@ def require_regular(path: Path) -> None:
         raise CheckpointError(f"{path} is no regular file. Give a file of weights or a folder that holds one.")
 
 
+def open_shards(paths: Iterable[Path], allow_pickle: bool) -> Storage:
+    """Several files as one storage. Raises as `open_file`, and CheckpointError for a key that two of them hold."""
+    files = list(paths)
+    return ShardedStorage([open_file(path, allow_pickle)[0] for path in files], files[0].parent)
+
+
 def open_index(index: Path, allow_pickle: bool) -> Storage:
     """The shards named by a `*.index.json` file, as one storage.
 
@@ -217,7 +223,7 @@ def open_index(index: Path, allow_pickle: bool) -> Storage:
     for name in names:
         if not (index.parent / name).exists():
             raise CheckpointError(f"{index.parent}: the shard {shown(name)} is missing. Download the folder again.")
-    storage = ShardedStorage([open_file(index.parent / name, allow_pickle)[0] for name in names], index.parent)
+    storage = open_shards([index.parent / name for name in names], allow_pickle)
     for key, name in weight_map.items():
         if key not in storage.entries:
             raise CheckpointError(f"{index.parent}: {shown(key)} should be in {name} but is not. Download it again.")

@@ -385,7 +385,8 @@ def _left_out(aligned: Aligned) -> dict[str, dict[str, str]]:
 
 def _sources(aligned: Aligned) -> dict[str, str]:
     def described(checkpoint: Checkpoint) -> str:
-        return f"{checkpoint.source}@{checkpoint.revision}" if checkpoint.revision else str(checkpoint.source)
+        address, mark, part = checkpoint.source.partition("#") if checkpoint.part else (checkpoint.source, "", "")
+        return f"{address}@{checkpoint.revision}{mark}{part}" if checkpoint.revision else checkpoint.source
 
     named = {name: described(expert) for name, expert in zip(aligned.task_names, aligned.experts, strict=True)}
     return {"base": described(aligned.base), **named}

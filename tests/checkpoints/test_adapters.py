@@ -301,6 +301,18 @@ class TestMerging:
         with pytest.raises(NeuroMergeError, match="names no base"):
             load_checkpoint(write(tmp_path, tensors))
 
+    def test_an_adapter_of_the_hub_chooses_no_local_path(
+        self, clip_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        import huggingface_hub
+
+        tensors = factors(LAYER.format(0, "q_proj"), 16, 16)
+        write(tmp_path, tensors, base_model_name_or_path=str(clip_folder))
+        monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda **options: str(tmp_path))
+        with pytest.raises(NeuroMergeError, match="names no base"):
+            load_checkpoint("hub:a/stranger")
+        assert load_checkpoint("hub:a/stranger", base=load_checkpoint(clip_folder)).name == "stranger"
+
     def test_an_adapter_that_was_never_trained(self, clip_folder: Path, tmp_path: Path) -> None:
         tensors = factors(LAYER.format(0, "q_proj"), 16, 16)
         tensors = {key: torch.zeros_like(value) if "lora_B" in key else value for key, value in tensors.items()}

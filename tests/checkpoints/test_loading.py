@@ -473,6 +473,28 @@ class TestPlaces:
         with pytest.raises(CheckpointError):
             load_checkpoint(tmp_path / "c.safetensors")
 
+    def test_shards_without_an_index(self, tmp_path: Path) -> None:
+        parts = [{"a.weight": STATE["a.weight"]}, {key: STATE[key] for key in ("a.bias", "steps")}]
+        for number, part in enumerate(parts, start=1):
+            save_file(part, tmp_path / f"model-0000{number}-of-00002.safetensors")
+        assert_state(read_all(tmp_path))
+        (tmp_path / "model-00001-of-00002.safetensors").rename(tmp_path / "model-00001-of-00003.safetensors")
+        with pytest.raises(CheckpointError, match="no index"):
+            load_checkpoint(tmp_path)
+
+    @pytest.mark.parametrize(
+        ("name", "remedy"),
+        [
+            ("__0_0.distcp", "dcp_to_torch"),
+            ("zero_to_fp32.py", "zero_to_fp32"),
+            ("flax_model.msgpack", "another library"),
+        ],
+    )
+    def test_folders_of_other_tools_name_the_remedy(self, name: str, remedy: str, tmp_path: Path) -> None:
+        (tmp_path / name).write_bytes(b"x")
+        with pytest.raises(CheckpointError, match=remedy):
+            load_checkpoint(tmp_path)
+
     def test_unknown_formats(self, tmp_path: Path) -> None:
         (tmp_path / "model.h5").write_bytes(b"x")
         with pytest.raises(CheckpointError, match="unknown format"):

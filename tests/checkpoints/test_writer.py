@@ -79,6 +79,23 @@ def test_the_temperature_is_written_as_the_library_wants_it(shape: tuple[int, ..
     models.open_clip_model().load_state_dict(load_checkpoint(tmp_path / "o.safetensors").state_dict())
 
 
+@pytest.mark.parametrize("layout", ["open_clip", "transformers"])
+def test_a_named_layout_is_what_its_library_loads(layout: str, tmp_path: Path) -> None:
+    """Without the trainer's prefix and without what stood beside the model; unnamed, the keys stay as they are."""
+    model = models.open_clip_model() if layout == "open_clip" else models.clip_model()
+    state = {f"module.net.{key}": value for key, value in model.state_dict().items()}
+    state["head.weight"] = torch.ones(3, 8)
+    save_checkpoint(state, tmp_path / "named.safetensors", layout)
+    assert_equal(load_checkpoint(tmp_path / "named.safetensors").state_dict(), dict(model.state_dict()))
+    save_checkpoint(state, tmp_path / "kept.safetensors")
+    assert_equal(load_checkpoint(tmp_path / "kept.safetensors").state_dict(), state)
+
+
+def assert_equal(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> None:
+    assert set(one) == set(other)
+    assert all(torch.equal(one[key], other[key]) for key in one)
+
+
 def test_transformers_to_open_clip_with_gelu(tmp_path: Path, pixels: torch.Tensor, tokens: torch.Tensor) -> None:
     config = models.clip_config()
     config.vision_config.hidden_act = config.text_config.hidden_act = "gelu"
