@@ -11,9 +11,12 @@ import torch
 
 from neuromerge.checkpoints import layouts
 from neuromerge.checkpoints.checkpoint import Checkpoint, load_checkpoint
+from neuromerge.checkpoints.parts import choice, plain_keys
 from neuromerge.checkpoints.roles import Parameter
 from neuromerge.checkpoints.text import shown
-from neuromerge.errors import AlignmentError, SettingError
+from neuromerge.errors import AlignmentError, CheckpointError, SettingError
+
+_TRIED = 8  # keys of the base that an unknown prefix must explain
 
 Source = str | Path | Mapping[str, torch.Tensor] | Checkpoint
 Towers = Literal["vision", "both"]
@@ -140,9 +143,29 @@ def _opened(
             )
         base = first.base
     foundation = load_checkpoint(base, name="base" if isinstance(base, Mapping) else None)
-    clip = foundation.layout in (layouts.OPEN_CLIP, layouts.TRANSFORMERS_CLIP)
     opened = [load_checkpoint(source, name=name, base=foundation) for source, name in zip(sources, names, strict=True)]
-    return foundation, tuple(expert.clip_alone() if clip else expert for expert in opened)
+    return foundation, tuple(_inside(foundation, expert) for expert in opened)
+
+
+def _inside(base: Checkpoint, expert: Checkpoint) -> Checkpoint:
+    """The model that `base` is, inside an expert that holds more: CLIP by its own form, others by the base's keys.
+
+    Raises CheckpointError where there are several.
+    """
+    if base.layout in (layouts.OPEN_CLIP, layouts.TRANSFORMERS_CLIP):
+        return expert.clip_alone()
+    names = {parameter.name for parameter in base.parameters}
+    if not names.isdisjoint(parameter.name for parameter in expert.parameters):
+        return expert
+    stored = {plain: key for plain, key in plain_keys(base.keys()).items() if key not in base.fixed}
+    endings = ["." + plain.removeprefix(base.roles.prefix) for plain in list(stored)[:_TRIED]]
+    theirs = plain_keys(expert.keys())
+    found = [{key.removesuffix(ending) for key in theirs if key.endswith(ending)} for ending in endings]
+    prefixes = sorted(set.intersection(*found)) if found else []
+    live = [prefix for prefix in prefixes if not layouts.AVERAGED.search(prefix + ".")] or prefixes
+    if len(live) > 1:
+        raise CheckpointError(f"{expert.source} holds {len(live)} models like the base, under {choice(live)}.")
+    return expert.narrowed(live[0]) if live else expert
 
 
 def _with_text(base: Checkpoint) -> tuple[Parameter, ...]:
@@ -169,11 +192,13 @@ def _other_rows(base: Checkpoint, expert: Checkpoint, match: Mapping[str, Parame
 
 def _shared_copies(base: Checkpoint, experts: Sequence[Checkpoint]) -> dict[str, str]:
     """Tied tensors of the base that every expert ties too; those it holds apart are merged apart."""
-    return {
-        copy: original
-        for copy, original in base.tied.items()
-        if all(copy not in expert or copy in expert.tied for expert in experts)
-    }
+    names = {parameter.key: parameter.name for parameter in base.parameters}
+
+    def ties(expert: Checkpoint, copy: str) -> bool:
+        own = next((parameter for parameter in expert.parameters if parameter.name == names.get(copy)), None)
+        return own is None or own.key in expert.tied
+
+    return {copy: original for copy, original in base.tied.items() if all(ties(expert, copy) for expert in experts)}
 
 
 def _match(

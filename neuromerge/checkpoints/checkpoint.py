@@ -105,8 +105,10 @@ class Checkpoint:
             chosen = choose_clip(parts, self.part)
         except CheckpointError as error:
             raise CheckpointError(f"{self.source}: {error}") from None
-        if chosen is None:
-            return self
+        return self if chosen is None else self.narrowed(chosen.name)
+
+    def narrowed(self, part: str) -> Checkpoint:
+        """The model whose keys are under the prefix `part`, without what stands beside it."""
         return Checkpoint(
             self._storage,
             name=self.name,
@@ -114,7 +116,8 @@ class Checkpoint:
             revision=self.revision,
             config=self.config,
             config_files=self.config_files,
-            part=chosen.name,
+            part=part,
+            base=self.base,
         )
 
     @property

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from neuromerge.checkpoints import layouts
-from neuromerge.checkpoints.parts import find_clips, plain_keys
+from neuromerge.checkpoints.parts import choice, find_clips, plain_keys
 from neuromerge.checkpoints.pickles import Call, Global, OddTensor, PickleError, TensorRef
 from neuromerge.checkpoints.text import shown
 
@@ -201,10 +201,7 @@ def _likeliest(found: list[Found]) -> Found:
         if not known and len(largest.tensors) > 4 * sum(len(c.tensors) for c in candidates if c is not largest):
             return largest
     names = [candidate.name or "." for candidate in candidates]
-    raise PickleError(
-        f"holds {len(names)} models: {', '.join(names[:-1])} and {names[-1]}. Choose one: write #{names[0]} or "
-        f'#{names[1]} after the file\'s name, or load_checkpoint(..., part="{names[0]}") in Python'
-    )
+    raise PickleError(f"holds {len(names)} models: {choice(names)}")
 
 
 def _is_averaged(candidate: Found) -> bool:

@@ -121,14 +121,15 @@ def choose_clip(
     if all(part is largest or same(part, largest) for part in live):
         return largest
     names = [part.name for part in parts]
-    raise CheckpointError(
-        f"it holds {len(names)} CLIP models, under {_listed(names)}. Choose one: write #{names[0]} or #{names[1]} "
-        f'after the file\'s name, or load_checkpoint(..., part="{names[0]}") in Python.'
+    raise CheckpointError(f"it holds {len(names)} CLIP models, under {choice(names)}.")
+
+
+def choice(names: Sequence[str]) -> str:
+    """The names of several models in one file, and how one of them is chosen."""
+    return (
+        f"{', '.join(names[:-1])} and {names[-1]}. Choose one: write #{names[0]} or #{names[1]} after the file's name, "
+        f'or load_checkpoint(..., part="{names[0]}") in Python'
     )
-
-
-def _listed(names: Sequence[str]) -> str:
-    return ", ".join(names[:-1]) + " and " + names[-1]
 
 
 def is_main_part(part: ClipPart, parts: Sequence[ClipPart], entries: Mapping[str, Entry]) -> bool:

@@ -121,7 +121,8 @@ def resolve(
         entries: key -> (shape, dtype), in any order.
         config: the model's transformers configuration where there is one; tells the head counts of fused
             attention and that the model is a transformers one.
-        part: prefix of the CLIP model that is meant, without its last dot; ``.`` for none. Needed where there are two.
+        part: prefix of the model that is meant, without its last dot; ``.`` for none. Needed where there are two CLIP
+            models; with another model, all keys under it.
         same: whether two tensors, named by their keys, hold the same values.
 
     Raises:
@@ -135,8 +136,14 @@ def resolve(
     beside: dict[str, str] = {}
     if chosen is not None:
         beside = {stored_keys[key]: _beside_reason(key, parts) for key in plain if key not in chosen.keys}
-    prefix = _wrapper(plain) if chosen is None else chosen.prefix
-    relative = {key[len(prefix) :]: entry for key, entry in plain.items() if stored_keys[key] not in beside}
+    elif part is not None:
+        beside = {stored_keys[key]: _BESIDE for key in plain if not key.startswith(part + ".")}
+    mine = {key: entry for key, entry in plain.items() if stored_keys[key] not in beside}
+    if chosen is not None:
+        prefix = chosen.prefix
+    else:
+        prefix = _wrapper(mine, "" if part is None else part + ".")
+    relative = {key[len(prefix) :]: entry for key, entry in mine.items()}
     clip = _clip_layout(relative) if chosen is None else chosen.layout
     layout = clip or (layouts.TRANSFORMERS if config else layouts.STATE_DICT)
     table = _clip_table(clip, _bare(relative, clip)) if clip else {}
@@ -187,21 +194,26 @@ def _chosen_clip(
 
     if part is None and parts and not is_main_part(max(parts, key=lambda p: len(p.keys)), parts, entries):
         return None
+    clip_is_meant = part is None or any(part == found.name for found in parts)
+    if not clip_is_meant and any(key.startswith(f"{part}.") for key in entries):
+        return None  # another model, under that prefix
     return choose_clip(parts, part, copies)
+
+
+_BESIDE = "beside the model, left out"
 
 
 def _beside_reason(key: str, parts: Sequence[ClipPart]) -> str:
     owner = next((part for part in parts if key in part.keys), None)
     if owner is None:
-        return "beside the CLIP model, left out"
+        return _BESIDE
     return (
         f"{'averaged copy' if owner.averaged else 'CLIP model'} under {owner.name}, left out (#{owner.name} takes it)"
     )
 
 
-def _wrapper(entries: Mapping[str, Entry]) -> str:
-    """The wrappers' prefix that all keys share ('' when there is none)."""
-    prefix = ""
+def _wrapper(entries: Mapping[str, Entry], prefix: str = "") -> str:
+    """`prefix`, which all keys share, and the wrappers' prefixes after it."""
     while entries:
         found = next((w for w in layouts.WRAPPERS if all(key.startswith(prefix + w) for key in entries)), None)
         # A model whose one root module is called `model` (a bare `{"model.weight": ...}`) keeps its name.

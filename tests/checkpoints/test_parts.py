@@ -205,6 +205,27 @@ class TestLargerModels:
         assert any(key.startswith("language_model.") for key in result.left_out["expert 1"])
 
 
+class TestOtherModels:
+    """Language models are found under a prefix by the keys of their base."""
+
+    @pytest.mark.parametrize("kind", ["llama", "gpt2", "bert"])
+    @pytest.mark.parametrize("prefix", ["policy.", "module.llm.base.", "net."])
+    def test_any_prefix_is_taken_off(self, kind: str, prefix: str) -> None:
+        base = dict(models.language_model(kind).state_dict())
+        expert = models.perturbed(base, 1)
+        assert_same(merged(base, under(prefix, expert)), merged(base, expert))
+        result = merge(base, {**under(prefix, expert), "value_head.weight": torch.ones(1, 16)})
+        assert_same(dict(result.state_dict), merged(base, expert))
+        assert set(result.left_out["expert 1"]) == {"value_head.weight"}
+
+    def test_one_of_two(self) -> None:
+        base = dict(models.language_model("llama").state_dict())
+        both = {**under("policy.", models.perturbed(base, 1)), **under("reference.", models.perturbed(base, 2))}
+        with pytest.raises(CheckpointError, match=r"policy and reference.*#policy or #reference"):
+            merge(base, both)
+        assert_same(merged(base, load_checkpoint(both, part="reference")), merged(base, models.perturbed(base, 2)))
+
+
 def test_unknown_keys_show_both_sides(ours: State) -> None:
     with pytest.raises(AlignmentError) as caught:
         merge(ours, {"features.0.weight": torch.ones(3, 3), "features.0.bias": torch.ones(3)})
