@@ -161,8 +161,7 @@ class Controls:
         if value == AUTO:
             return {}
         if isinstance(control.widget, gr.Slider):
-            shown: dict[str, Any] = slider_showing(control.spec, float(value))
-            return {control.widget: gr.update(**shown)}
+            return {control.widget: gr.update(**slider_showing(control.spec, float(value)))}
         return {control.widget: gr.update(value=value)}
 
 
