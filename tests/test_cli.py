@@ -118,6 +118,8 @@ BAD = {
     "evaluate nothing": ["evaluate", "nowhere.safetensors"],
     "bundled nothing": ["evaluate", "bundled:nothing"],
     "bad images": ["evaluate", "x", "--images", "mnist"],
+    "images twice": ["evaluate", "bundled:pictoclip", "--images", "digits=a", "--images", "digits=b"],
+    "images of another task": ["evaluate", "bundled:pictoclip", "--tasks", "digits", "--images", "didgits=a"],
     "port": ["app", "--port", "99999"],
     "hub address": ["convert", "hub:nothing", "--out", "o"],
 }

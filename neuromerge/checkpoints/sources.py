@@ -290,7 +290,8 @@ def _weights_in(folder: Path) -> tuple[Path, ...]:
     Several only where they are all the shards of one model, without an index.
     """
     try:
-        present = {entry.name for entry in folder.iterdir()}
+        # What hides is no model: macOS leaves a ._model.safetensors beside each file that it copies.
+        present = {entry.name for entry in folder.iterdir() if not entry.name.startswith(".")}
     except OSError as error:
         raise CheckpointError(f"{folder} cannot be read: {error.strerror}.") from None
     found = [(name, config in present) for name, config in _WEIGHTS if name in present]

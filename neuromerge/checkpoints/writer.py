@@ -30,8 +30,10 @@ from neuromerge.checkpoints.sources import expanded
 from neuromerge.checkpoints.storage import PICKLE_SUFFIXES
 from neuromerge.checkpoints.text import shown
 from neuromerge.errors import CheckpointError, StorageError
+from neuromerge.json_files import read_json
 
 RECORD = "neuromerge.json"
+_MOST_RECORD_BYTES = 256 * 1024 * 1024  # it lists what came from the base, key by key
 SHARD_BYTES = 5_000_000_000
 # Endings of files that people may expect; a folder of such a name would surprise them.
 _OTHER_ENDINGS = (*PICKLE_SUFFIXES, ".h5", ".gguf", ".onnx", ".npz", ".zip", ".tar", ".msgpack", ".json")
@@ -412,10 +414,11 @@ def _write_json(path: Path, content: Mapping[str, Any]) -> None:
 def _recorded_files(folder: Path) -> set[str]:
     """Names of the files that an earlier merge wrote into a folder (plain names only)."""
     try:
-        names = json.loads((folder / RECORD).read_text(encoding="utf-8"))["files"]
-        return {name for name in names if isinstance(name, str) and Path(name).name == name}
-    except (OSError, ValueError, KeyError, TypeError):
+        names = read_json(folder / RECORD, _MOST_RECORD_BYTES).get("files")
+    except CheckpointError:
         return set()
+    listed = names if isinstance(names, list) else []
+    return {name for name in listed if isinstance(name, str) and Path(name).name == name}
 
 
 def _remove_stale(out: Path) -> None:

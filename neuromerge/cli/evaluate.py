@@ -6,6 +6,7 @@ import argparse
 
 from neuromerge.cli.options import SPLITS, as_names, as_pair, as_path, json_option, quiet_option
 from neuromerge.cli.printing import progress_bar
+from neuromerge.errors import SettingError
 
 SUMMARY = "measure accuracy on every task"
 EPILOG = """\
@@ -37,6 +38,9 @@ def run(options: argparse.Namespace) -> int:
     """Run the command. Returns the exit code."""
     import neuromerge
 
+    pictures = {task: as_path(folder) for task, folder in options.images}
+    if len(pictures) < len(options.images):
+        raise SettingError("--images names a task twice. Give one folder or archive for each task.")
     with progress_bar(options.quiet) as job:
         table = neuromerge.evaluate(
             options.checkpoint,
@@ -44,7 +48,7 @@ def run(options: argparse.Namespace) -> int:
             SPLITS[options.split],
             options.family,
             experts=options.experts,
-            samples={task: as_path(folder) for task, folder in options.images} or None,
+            samples=pictures or None,
             job=job,
         )
     print(table.to_json() if options.json else table.to_text())

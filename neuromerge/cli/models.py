@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 from typing import Any
 
 from neuromerge.cli.options import json_option
 from neuromerge.cli.printing import print_json
+from neuromerge.errors import CheckpointError
+from neuromerge.json_files import read_json
 
 SUMMARY = "list the known model families, their accuracy and their licences"
 EPILOG = ""
@@ -61,16 +62,15 @@ def run(options: argparse.Namespace) -> int:
 
 def _recorded_accuracy(folder: Path | None) -> dict[str, dict[str, float]]:
     """Test accuracies noted beside a bundled family, {task: {model: share}}; {} where none are."""
-    path = folder / "figures.json" if folder else None
-    if path is None or not path.is_file():
+    if folder is None:
         return {}
     try:
-        tasks = json.loads(path.read_text(encoding="utf-8"))["tasks"]
+        tasks = read_json(folder / "figures.json")["tasks"]
         return {
             task: {model: float(entry[model]["test"]["accuracy"]) for model in ("base", "expert")}
             for task, entry in tasks.items()
         }
-    except (OSError, ValueError, KeyError, TypeError):
+    except (CheckpointError, AttributeError, KeyError, TypeError, ValueError):
         return {}
 
 

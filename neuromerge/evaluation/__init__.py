@@ -26,12 +26,14 @@ _PUBLIC = {
     "TaskSpec": "families",
     "get_family": "families",
     "local_family": "families",
+    "prompt_notes": "heads",
     "zero_shot_head": "heads",
     "TextModel": "towers",
     "VisionModel": "towers",
     "SampleSet": "samples",
     "folder_samples": "samples",
     "load_samples": "samples",
+    "picture_classes": "samples",
 }
 
 __all__ = [
@@ -55,6 +57,8 @@ __all__ = [
     "load_samples",
     "local_family",
     "make_batch",
+    "picture_classes",
+    "prompt_notes",
     "samples_for",
     "top_k",
     "zero_shot_head",
@@ -77,8 +81,8 @@ if TYPE_CHECKING:
     )
     from neuromerge.evaluation.activations import layer_inputs
     from neuromerge.evaluation.families import Family, TaskSpec, get_family, local_family
-    from neuromerge.evaluation.heads import zero_shot_head
-    from neuromerge.evaluation.samples import SampleSet, folder_samples, load_samples
+    from neuromerge.evaluation.heads import prompt_notes, zero_shot_head
+    from neuromerge.evaluation.samples import SampleSet, folder_samples, load_samples, picture_classes
     from neuromerge.evaluation.towers import TextModel, VisionModel
 
 

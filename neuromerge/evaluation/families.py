@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 from neuromerge.deployment import deployment
 from neuromerge.errors import AssetError, LimitError, NeuroMergeError, SettingError
-from neuromerge.evaluation.folders import FolderTree, classes_in
+from neuromerge.evaluation.folders import FolderTree, classes_in, is_left_behind
 from neuromerge.json_files import parse_json
 
 REGISTRY = Path(__file__).with_name("families")
@@ -212,7 +212,7 @@ def local_family(folder: Path | str, *, allowed: bool | None = None) -> Family:
     experts = {
         path.stem if path.is_file() else path.name: path
         for path in sorted((folder / "experts").iterdir())
-        if path.is_dir() or path.suffix == ".safetensors"
+        if (path.is_dir() or path.suffix == ".safetensors") and not is_left_behind(path.name)
     }
     if not experts:
         raise SettingError(f"{folder / 'experts'} holds no expert: put one folder or .safetensors file a task there.")
@@ -282,7 +282,8 @@ def _family_folders() -> list[Path]:
 def _registry_files() -> dict[str, Path]:
     """Name of a family -> its registry file; the package's own come first."""
     folders = [REGISTRY, *(folder for folder in _own_folders() if not (folder / "experts").is_dir())]
-    return {path.stem: path for folder in reversed(folders) for path in sorted(folder.glob("*.yaml"))}
+    files = [path for folder in reversed(folders) for path in sorted(folder.glob("*.yaml"))]
+    return {path.stem: path for path in files if not is_left_behind(path.name)}
 
 
 def _registered(path: Path) -> Family:
@@ -449,8 +450,8 @@ def _parsed(path: Path, stamp: int) -> dict[str, Any]:
 
     try:
         data = yaml.load(path.read_text(encoding="utf-8"), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise AssetError(f"{path} is not readable YAML: {error}") from None
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
+        raise AssetError(f"{path} is not readable YAML: {str(error)[:500]}") from None
     if not isinstance(data, dict):
         raise AssetError(f"{path} must hold keys with values.")
     return data

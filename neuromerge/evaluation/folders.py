@@ -14,11 +14,18 @@ from pathlib import Path
 from typing import Protocol
 
 from neuromerge.errors import SettingError
-from neuromerge.evaluation.pictures import SUFFIXES
 
 Parts = tuple[str, ...]
 """A place below the top: the names of the folders on the way, and its own."""
 
+SUFFIXES = frozenset(
+    f".{suffix}"
+    for suffix in (
+        *("png", "apng", "jpg", "jpeg", "jpe", "jif", "jfif", "pjpeg", "pjp", "webp", "avif", "gif"),
+        *("bmp", "dib", "tif", "tiff", "ppm", "pgm", "pbm", "pnm"),
+    )
+)
+"""Endings of the names of pictures, in lower case."""
 MAX_DEPTH = 16
 SPLIT_OF = {
     **dict.fromkeys(("train", "training"), "train"),

@@ -8,7 +8,6 @@ from those on the original files.
 from __future__ import annotations
 
 import io
-import json
 import threading
 import urllib.error
 import urllib.parse
@@ -26,6 +25,7 @@ from neuromerge.atomic import replacing
 from neuromerge.deployment import deployment
 from neuromerge.errors import SourceUnavailableError, StorageError
 from neuromerge.evaluation.families import SampleSource
+from neuromerge.json_files import parse_json
 from neuromerge.progress import UNATTENDED, Job
 
 TEST_IMAGES = 300
@@ -81,7 +81,7 @@ def _fetch_and_keep(source: SampleSource, path: Path, fetch_command: str, job: J
         )
     try:
         packed = _fetch(source, job)
-    except (urllib.error.URLError, OSError, ValueError, KeyError, TypeError) as error:
+    except (SourceUnavailableError, urllib.error.URLError, OSError, ValueError, KeyError, TypeError) as error:
         raise SourceUnavailableError(
             f"The test pictures of {source.dataset} are not on this machine and could not be fetched from the Hugging "
             f"Face Hub ({_reason(error)}). Fetch them where there is a network with `{fetch_command}`, then try again."
@@ -144,7 +144,7 @@ def _rows(source: SampleSource, start: int, count: int) -> tuple[dict[str, Any],
         }
     )
     content, headers = _get(f"{server}/rows?{query}")
-    answer = json.loads(content)
+    answer = parse_json(content, "The answer of the Hub's dataset viewer", remedy="", error=SourceUnavailableError)
     if not isinstance(answer, dict) or not isinstance(answer.get("rows"), list):
         raise ValueError("the Hub's dataset viewer gave another answer than rows")
     return answer, headers.get("X-Revision", "")

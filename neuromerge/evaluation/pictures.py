@@ -27,13 +27,6 @@ FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "DIB", "GIF", "TIFF", "PPM", "AVIF")
 for _plugin in ("Avif", "Bmp", "Gif", "Jpeg", "Png", "Ppm", "Tiff", "WebP"):
     with suppress(ImportError):  # a Pillow without AVIF
         importlib.import_module(f"PIL.{_plugin}ImagePlugin")  # it loads no others where formats are named
-SUFFIXES = frozenset(
-    f".{suffix}"
-    for suffix in (
-        *("png", "apng", "jpg", "jpeg", "jpe", "jif", "jfif", "pjpeg", "pjp", "webp", "avif", "gif"),
-        *("bmp", "dib", "tif", "tiff", "ppm", "pgm", "pbm", "pnm"),
-    )
-)
 MAX_PIXELS = 50_000_000
 
 # Above this many pixels a JPEG is decoded at a half, a quarter or an eighth of its size, its shorter edge staying at

@@ -24,12 +24,21 @@ from PIL import Image
 from neuromerge.deployment import deployment
 from neuromerge.errors import AssetError, NeuroMergeError, SettingError
 from neuromerge.evaluation import hub, preprocessing
-from neuromerge.evaluation.archives import ZipTree
+from neuromerge.evaluation.archives import ArchiveLimits, ZipTree
 from neuromerge.evaluation.configuration import Preprocessing
 from neuromerge.evaluation.families import Family, TaskSpec, get_family
-from neuromerge.evaluation.folders import ClassNames, FolderTree, Parts, Skipped, find_pictures, part_of
+from neuromerge.evaluation.folders import (
+    SUFFIXES,
+    ClassNames,
+    FolderTree,
+    Parts,
+    Skipped,
+    classes_in,
+    find_pictures,
+    part_of,
+)
 from neuromerge.evaluation.hub import DAMAGE
-from neuromerge.evaluation.pictures import SUFFIXES, read_picture
+from neuromerge.evaluation.pictures import read_picture
 from neuromerge.threads import cores
 
 Split = Literal["quick", "validation", "test"]
@@ -164,7 +173,13 @@ def load_samples(family: Family | str, task: str, split: Split | str = "quick") 
     return _from_hub(chosen, spec, split)
 
 
-def folder_samples(folder: Path | str, classes: Sequence[str], task: str, split: Split | str = "test") -> SampleSet:
+def folder_samples(
+    folder: Path | str,
+    classes: Sequence[str],
+    task: str,
+    split: Split | str = "test",
+    limits: ArchiveLimits | None = None,
+) -> SampleSet:
     """The pictures in a folder, or in a zip archive of one, with one subfolder a class.
 
     Subfolders are matched with `classes` by name (case, underscores and Unicode's normal forms do not matter), at
@@ -178,9 +193,9 @@ def folder_samples(folder: Path | str, classes: Sequence[str], task: str, split:
     """
     root = Path(folder).expanduser()
     if split == "quick":
-        whole = folder_samples(root, classes, task, "validation")
+        whole = folder_samples(root, classes, task, "validation", limits)
         return whole.select(quick_indices(whole.labels, whole.ids), "quick")
-    tree = picture_tree(root)
+    tree = picture_tree(root, limits)
     names = ClassNames(classes)
     part = part_of(tree, split, names)
     found = [find_pictures(tree, top, names, task) for top in part.tops]
@@ -220,12 +235,20 @@ def folder_samples(folder: Path | str, classes: Sequence[str], task: str, split:
     )
 
 
-def picture_tree(path: Path) -> FolderTree | ZipTree:
+def picture_classes(folder: Path | str, limits: ArchiveLimits | None = None) -> tuple[str, ...]:
+    """The classes that a folder of pictures, or a zip archive of one, names by its subfolders, sorted.
+
+    Raises SettingError or LimitError as `folder_samples`.
+    """
+    return classes_in(picture_tree(Path(folder).expanduser(), limits))
+
+
+def picture_tree(path: Path, limits: ArchiveLimits | None = None) -> FolderTree | ZipTree:
     """The folders and files in a folder or a zip archive. Raises SettingError where there is neither."""
     if path.is_dir():
         return FolderTree(path)
     if path.is_file():
-        return ZipTree(path)
+        return ZipTree(path, limits)
     raise SettingError(f"There is no folder {path}. Put the pictures there, one subfolder a class.")
 
 

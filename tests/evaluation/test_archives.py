@@ -11,8 +11,7 @@ from PIL import Image
 
 from neuromerge.errors import LimitError, NeuroMergeError, SettingError
 from neuromerge.evaluation.archives import ArchiveLimits, ZipTree
-from neuromerge.evaluation.folders import classes_in
-from neuromerge.evaluation.samples import folder_samples
+from neuromerge.evaluation.samples import folder_samples, picture_classes
 
 CLASSES = ("cat", "dog")
 
@@ -50,7 +49,6 @@ def test_an_archive_gives_what_its_folder_gives(archive, tmp_path):
         assert sorted(from_zip.ids) == sorted(from_folder.ids)
         assert from_zip.skipped == ()
         assert from_zip.images[0].shape == (8, 8, 3)
-    assert classes_in(ZipTree(archive)) == CLASSES
 
 
 def test_split_folders_and_broken_pictures_in_an_archive(tmp_path):
@@ -105,6 +103,18 @@ def test_limits(tmp_path, limits, message):
     ZipTree(path)
     with pytest.raises(LimitError, match=message):
         ZipTree(path, limits)
+
+
+def test_limits_reach_the_readers_of_archives(archive):
+    assert picture_classes(archive) == picture_classes(str(archive)) == CLASSES
+    tight = ArchiveLimits(entries=3)
+    with pytest.raises(LimitError, match="at most 3"):
+        picture_classes(archive, tight)
+    for split in ("test", "quick"):
+        with pytest.raises(LimitError, match="at most 3"):
+            folder_samples(archive, CLASSES, "pets", split, tight)
+    with pytest.raises(SettingError, match="no folder"):
+        picture_classes(archive.with_name("nothing.zip"))
 
 
 def test_a_bomb_is_refused_before_it_is_read(tmp_path):

@@ -7,6 +7,7 @@ import shutil
 
 import pytest
 
+from neuromerge.checkpoints import load_checkpoint
 from neuromerge.checkpoints.sources import parse_hub
 from neuromerge.errors import AssetError, LimitError, SettingError
 from neuromerge.evaluation import families as registry
@@ -146,6 +147,20 @@ def test_local_family(family_folder):
     assert family.task("colours").samples.kind == "folder"
     with pytest.raises(SettingError, match="no expert"):
         family.source("cars")
+
+
+def test_what_hides_among_experts_is_none(family_folder, tmp_path):
+    shutil.copytree(family_folder, tmp_path / "own")
+    (tmp_path / "own" / "experts" / ".ipynb_checkpoints").mkdir()
+    for folder in ("base", "experts"):
+        for path in list((tmp_path / "own" / folder).glob("*.safetensors")):
+            path.with_name(f"._{path.name}").write_bytes(b"junk of a file system")
+    (tmp_path / "own" / "base" / "open_clip_model.safetensors").rename(
+        tmp_path / "own" / "base" / "weights.safetensors"
+    )
+    family = local_family(tmp_path / "own", allowed=True)
+    assert list(family.experts) == ["colours", "shades"]
+    assert len(load_checkpoint(family.base)) == len(load_checkpoint(family_folder / "base"))
 
 
 def test_local_family_may_name_a_registered_task(family_folder, tmp_path):

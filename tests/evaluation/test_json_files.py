@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from neuromerge.checkpoints import load_checkpoint, save_checkpoint
+from neuromerge.checkpoints.clip_config import configuration_of
+from neuromerge.cli import main
+from neuromerge.deployment import Deployment
 from neuromerge.errors import AssetError, CheckpointError
+from neuromerge.evaluation.families import get_family
 from neuromerge.json_files import MAX_DEPTH, parse_json, read_json
 
 
@@ -73,3 +79,28 @@ def test_any_bytes(content):
             parse_json(content, "here", remedy="Mend it.")
     else:
         assert json.dumps(parse_json(content, "here", remedy="Mend it.")) == json.dumps(expected)
+
+
+DEEP = '{"tasks": ' * 30_000 + "1" + "}" * 30_000
+
+
+@pytest.mark.parametrize("name", ["neuromerge.json", "open_clip_config.json", "config.json"])
+def test_deep_files_beside_the_weights(family_folder, tmp_path, name):
+    folder = tmp_path / "model"
+    shutil.copytree(family_folder / "base", folder)
+    (folder / name).write_text(DEEP)
+    if name == "neuromerge.json":  # the record of an earlier merge, which is written over
+        save_checkpoint(family_folder / "base", folder, force=True)
+    else:
+        with pytest.raises(CheckpointError, match="nested"):
+            configuration_of(load_checkpoint(folder))
+
+
+def test_deep_files_of_bundled_families(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("NEUROMERGE_ASSETS", str(tmp_path))
+    shutil.copytree(Deployment.assets / "pictoclip", tmp_path / "pictoclip")
+    (tmp_path / "pictoclip" / "figures.json").write_text(DEEP)
+    assert main(["models"]) == 0
+    (tmp_path / "pictoclip" / "tasks.json").write_text(DEEP)
+    with pytest.raises(AssetError, match="nested"):
+        get_family("pictoclip")
