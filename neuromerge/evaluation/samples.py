@@ -116,7 +116,8 @@ class SampleSet:
         if self.skipped:
             listed = "; ".join(f"{left.name} ({left.reason})" for left in self.skipped[:_NAMED])
             more = f"; and {len(self.skipped) - _NAMED:,} more" if len(self.skipped) > _NAMED else ""
-            notes.append(f"{len(self.skipped):,} files are left out: {listed}{more}")
+            count = "1 file is" if len(self.skipped) == 1 else f"{len(self.skipped):,} files are"
+            notes.append(f"{count} left out: {listed}{more}")
         if self.empty:
             more = f" and {len(self.empty) - _NAMED:,} more" if len(self.empty) > _NAMED else ""
             notes.append(f"there are no pictures of {', '.join(self.empty[:_NAMED])}{more}")

@@ -9,8 +9,8 @@ import numpy as np
 
 from neuromerge.engine.models import BASE, Contents, Models
 from neuromerge.errors import SettingError
+from neuromerge.evaluation import heads
 from neuromerge.evaluation.accuracy import confusion_counts
-from neuromerge.evaluation.heads import zero_shot_head
 from neuromerge.exploration.results import GALLERY_FILTERS, Confusion, GalleryItem, GalleryPage, Prediction
 from neuromerge.progress import Job
 from neuromerge.settings.choices import quoted
@@ -58,7 +58,7 @@ def gallery(
         )
         for row in rows[page * per_page : (page + 1) * per_page]
     )
-    return GalleryPage(items, len(rows), page, pages)
+    return GalleryPage(items, len(rows), page, pages, samples.notes)
 
 
 def confusion(models: Models, setting: Setting, task: str, split: str, job: Job) -> Confusion:
@@ -78,7 +78,7 @@ def classify(
 ) -> tuple[Prediction, ...]:
     """The most probable of the visitor's own classes: see `Workspace.classify`."""
     names = [" ".join(str(name).split()) for name in class_names]
-    head = zero_shot_head(models.text, names, (template,) if isinstance(template, str) else template)
+    head = heads.zero_shot_head(models.text, names, (template,) if isinstance(template, str) else template)
     picture = models.vision.crop(image)[:1]
     asked = [("Base", BASE), *((task, Contents(task=task)) for task in setting.tasks)]
     predictions = []
@@ -89,6 +89,11 @@ def classify(
             Prediction(title, tuple(names[i] for i in best), tuple(float(probabilities[i]) for i in best))
         )
     return tuple(predictions)
+
+
+def prompt_notes(models: Models, class_names: Sequence[str], template: str | Sequence[str]) -> tuple[str, ...]:
+    """What the text tower misses in a visitor's own classes: see `Workspace.prompt_notes`."""
+    return heads.prompt_notes(models.text, class_names, (template,) if isinstance(template, str) else template)
 
 
 def _expert(models: Models, task: str) -> Contents:

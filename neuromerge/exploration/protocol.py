@@ -89,6 +89,11 @@ class Explorer(Protocol):
     ) -> tuple[Prediction, ...]:
         """A picture named by base, experts and merge."""
 
+    def prompt_notes(
+        self, setting: Setting, class_names: Sequence[str], template: str | Sequence[str]
+    ) -> tuple[str, ...]:
+        """What the text tower misses in class names and prompt."""
+
     def landscape(
         self,
         setting: Setting,

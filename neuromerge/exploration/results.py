@@ -172,12 +172,16 @@ class GalleryItem:
 
 @dataclass(frozen=True)
 class GalleryPage:
-    """One page of a gallery; iterates over its items. `total` items pass the filter, on `pages` pages."""
+    """One page of a gallery; iterates over its items. `total` items pass the filter, on `pages` pages.
+
+    `notes` are sentences about pictures of the task that are not among them, such as unreadable ones.
+    """
 
     items: tuple[GalleryItem, ...]
     total: int
     page: int
     pages: int
+    notes: tuple[str, ...] = ()
 
     def __iter__(self) -> Iterator[GalleryItem]:
         return iter(self.items)

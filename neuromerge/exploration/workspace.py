@@ -193,6 +193,15 @@ class Workspace:
         """
         return pictures.classify(self.engine.of(setting.family).models, setting, image, class_names, template, job)
 
+    def prompt_notes(
+        self, setting: Setting, class_names: Sequence[str], template: str | Sequence[str]
+    ) -> tuple[str, ...]:
+        """Sentences about prompts that the text tower cuts, words it does not know, and classes alike to it.
+
+        Raises SettingError or LimitError as `classify`.
+        """
+        return pictures.prompt_notes(self.engine.of(setting.family).models, class_names, template)
+
     # ------------------------------------------------------------------------------------ tune and export
 
     def landscape(

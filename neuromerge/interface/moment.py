@@ -91,6 +91,10 @@ class BoundWorkspace:
         """A picture named by base, experts and merge."""
         return self._explorer.classify(self._setting, image, class_names, template, job=self._job)
 
+    def prompt_notes(self, class_names: Sequence[str], template: str) -> tuple[str, ...]:
+        """What the text tower misses in class names and prompt."""
+        return self._explorer.prompt_notes(self._setting, class_names, template)
+
     def landscape(self, x_name: str, y_name: str) -> Iterator[Landscape]:
         """Accuracy over two coefficients, growing."""
         return self._explorer.landscape(self._setting, x_name, y_name, job=self._job)

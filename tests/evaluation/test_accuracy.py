@@ -149,9 +149,9 @@ def test_what_was_left_out_is_told(family, family_folder, tmp_path):
         family.base, ["colours"], family=family, split="quick", experts=False, samples={"colours": pictures}
     )
     told = "\n".join(table.notes)
-    assert "colours: 1 files are left out: red/broken.jpg" in told
+    assert "colours: 1 file is left out: red/broken.jpg" in told
     assert "colours: there are no pictures of green." in told
-    assert "note: colours: 1 files" in table.to_text()
+    assert "note: colours: 1 file" in table.to_text()
     assert json.loads(table.to_json())["notes"] == list(table.notes)
 
 

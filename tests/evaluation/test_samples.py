@@ -166,7 +166,7 @@ def test_one_broken_picture_of_a_hub_set_does_not_end_the_run(viewer):
     left = load_samples("clip-vit-base-patch32", "mnist", "test")
     assert len(left) == whole - 1 == len(list(left.pictures()))
     assert [skipped.name for skipped in left.skipped] == [packed.ids[place]]
-    assert any("1 files are left out" in note for note in left.notes)
+    assert any("1 file is left out" in note for note in left.notes)
 
 
 class Viewer(BaseHTTPRequestHandler):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -21,6 +22,7 @@ from neuromerge.engine.models import Contents
 from neuromerge.engine.stages import tasks_of
 from neuromerge.errors import Cancelled, SettingError
 from neuromerge.evaluation.accuracy import evaluate
+from neuromerge.evaluation.families import local_family
 from neuromerge.evaluation.towers import VisionModel
 from neuromerge.exploration.workspace import Workspace
 from neuromerge.merging import registry
@@ -389,6 +391,27 @@ def test_gallery_pages(workspace, setting):
         workspace.gallery(setting, "animals", filter="best")
     with pytest.raises(SettingError, match="no task"):
         workspace.gallery(setting, "cooking")
+
+
+def test_what_the_text_tower_misses_is_told(workspace, setting):
+    assert workspace.prompt_notes(setting, ["dog", "cat"], "a photo of the {}") == ()
+    (note, *_) = workspace.prompt_notes(setting, ["dog", "🦄"], "a photo of the {}")
+    assert "does not know all of “🦄”" in note
+    with pytest.raises(SettingError):
+        workspace.prompt_notes(setting, ["dog"], "no place")
+
+
+def test_the_gallery_tells_what_it_leaves_out(tiny, tmp_path):
+    shutil.copytree(tiny.folder, tmp_path / "own")
+    (tmp_path / "own" / "samples" / "animals" / "validation" / "dog" / "broken.png").write_bytes(b"no picture")
+    own = local_family(tmp_path / "own", allowed=True)
+    workspace = Workspace({own.name: own}, cache=BoundedCache(2**24), executor=Executor(1))
+    page = workspace.gallery(make_setting(own), "animals", per_page=1000)
+    assert page.total == 24
+    assert page.notes == (
+        "animals: 1 file is left out: dog/broken.png (could not be read as a picture: it is none of PNG, JPEG, WEBP, "
+        "BMP, DIB, GIF, TIFF, PPM, AVIF).",
+    )
 
 
 def test_classify_own_picture(workspace, setting):

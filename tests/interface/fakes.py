@@ -258,6 +258,11 @@ class FakeWorkspace:
         share = 1 / len(shown)
         return tuple(Prediction(model, shown, (share,) * len(shown)) for model in models)
 
+    def prompt_notes(
+        self, setting: Setting, class_names: Sequence[str], template: str | Sequence[str]
+    ) -> tuple[str, ...]:
+        return tuple(f"The text tower does not know all of “{name}”." for name in class_names if not name.isascii())
+
     def landscape(
         self,
         setting: Setting,

@@ -13,7 +13,7 @@ from PIL import Image
 from neuromerge.deployment import Limits
 from neuromerge.errors import LimitError, SettingError
 from neuromerge.exploration.results import GalleryItem, Prediction
-from neuromerge.interface.components.pictures import gallery_cards, prediction_columns, read_picture
+from neuromerge.interface.components.pictures import gallery_cards, notes_below, prediction_columns, read_picture
 
 LIMITS = Limits(max_upload_bytes=50_000, max_pixels=10_000)
 
@@ -41,6 +41,19 @@ def test_a_turned_photograph_is_set_upright(tmp_path: Path) -> None:
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "I;16"])
 def test_every_mode_is_read(tmp_path: Path, mode: Any) -> None:
     assert read_picture(save(tmp_path / "a.png", Image.new(mode, (4, 4))), LIMITS).mode == "RGB"
+
+
+def test_sixteen_bits_are_not_white(tmp_path: Path) -> None:
+    ramp = np.tile(np.linspace(0, 255, 64).astype(np.uint16) * 257, (8, 1))
+    picture = read_picture(save(tmp_path / "a.png", Image.fromarray(ramp)), LIMITS)
+    assert np.array_equal(np.asarray(picture)[..., 0], ramp // 257)
+
+
+def test_notes_are_sentences_and_never_markup() -> None:
+    assert notes_below(()) == ""
+    assert (
+        notes_below(("A <b> & “x”.", "B.")) == "<p class='nm-note'>A &lt;b&gt; &amp; “x”.</p><p class='nm-note'>B.</p>"
+    )
 
 
 def broken_files() -> Iterator[tuple[str, bytes]]:

@@ -94,6 +94,11 @@ def gallery_cards(items: Sequence[GalleryItem], models: Sequence[str] = ("base",
     return f"<div class='nm-cards'>{''.join(cards)}</div>"
 
 
+def notes_below(notes: Sequence[str]) -> str:
+    """HTML of sentences under pictures or answers, empty where there are none."""
+    return "".join(f"<p class='nm-note'>{html.escape(note)}</p>" for note in notes)
+
+
 def _verdict(model: str, said: str, truth: str) -> str:
     right = said == truth
     mark, word, kind = ("✓", "right", "good") if right else ("✗", "wrong", "bad")

@@ -13,6 +13,7 @@ from neuromerge.interface.components.pictures import (
     PictureGrid,
     PictureInput,
     gallery_cards,
+    notes_below,
     prediction_columns,
     read_picture,
 )
@@ -128,7 +129,7 @@ class ZeroShotTab(Tab[ZeroShotState]):
         return {
             **self.hold(replace(state, at=page.page)),
             self.task: gr.update(choices=[(title, name) for name, title in titles.items()], value=state.task),
-            self.grid: gallery_cards(page.items),
+            self.grid: gallery_cards(page.items) + notes_below(page.notes),
             self.confusion: confusion_matrix(confusion),
             self.items: page.items,
             self.earlier: gr.update(interactive=page.page > 0),
@@ -203,4 +204,5 @@ class ZeroShotTab(Tab[ZeroShotState]):
         names = check_class_names(moment.value(self.classes), limits)
         prompt = check_template(moment.value(self.template), limits)
         picture = read_picture(moment.value(self.picture), limits)
-        return {self.answer: prediction_columns(moment.workspace.classify(picture, names, prompt))}
+        answers = prediction_columns(moment.workspace.classify(picture, names, prompt))
+        return {self.answer: answers + notes_below(moment.workspace.prompt_notes(names, prompt))}
