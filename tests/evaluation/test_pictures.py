@@ -197,3 +197,24 @@ def test_a_pipe_and_a_missing_file_are_no_pictures(tmp_path):
         read_picture(tmp_path / "b.png")
     with pytest.raises(NeuroMergeError):
         read_picture(tmp_path / "b\x00.png")
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "AVIF"])
+def test_damaged_bytes_give_a_picture_or_an_error_of_ours(kind):
+    exif = Image.Exif()
+    exif[0x0112] = 3
+    options = {"exif": exif} if kind in ("PNG", "JPEG", "WEBP", "TIFF", "AVIF") else {}
+    whole = encoded(Image.fromarray(COLOURS), kind, **options)
+    numbers = np.random.default_rng(7)
+    readable = 0
+    for _ in range(150):
+        damaged = bytearray(whole)
+        for place in numbers.integers(0, min(len(whole), 400), 3):
+            damaged[place] = numbers.integers(0, 256)
+        try:
+            picture = read_picture(bytes(damaged), most_pixels=1_000_000)
+        except NeuroMergeError:
+            continue
+        readable += 1
+        assert picture.mode == "RGB"
+    assert readable < 150
