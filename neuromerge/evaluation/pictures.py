@@ -38,6 +38,7 @@ _one_large_at_a_time = threading.Lock()
 # What Pillow's decoders raise for files that are damaged or made to be.
 _DAMAGE = (
     OSError,
+    RuntimeError,
     ValueError,
     SyntaxError,
     EOFError,
