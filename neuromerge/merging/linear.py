@@ -73,17 +73,19 @@ class Coefficients:
 
     def at(self, place: Place) -> Mapping[str, float]:
         """What the components of one parameter are multiplied by, by the components' names."""
-        values = {UNIT: 1.0, **self.values}
-        here = self.factors.get((place.layer, place.matrix))
-        return values if here is None else {name: value * here.get(name, 1.0) for name, value in values.items()}
+        return {name: self._at(place, name) for name in self.values or (UNIT,)}
 
     def of(self, part: Part, place: Place) -> float:
         """The coefficient of one part of the change at a place; the whole change's own where parts are not apart."""
-        return self.at(place)[self.name_of(part)]
+        return self._at(place, self.name_of(part))
 
     def name_of(self, part: Part) -> str:
         """Which coefficient multiplies a part of the change."""
         return next((name for name in (LAMBDAS[part], SCALE) if name in self.values), UNIT)
+
+    def _at(self, place: Place, name: str) -> float:
+        here = self.factors.get((place.layer, place.matrix), {})
+        return self.values.get(name, 1.0) * here.get(name, 1.0)
 
 
 def combine(
