@@ -82,6 +82,8 @@ class Deployment:
     """Threads of the arithmetic; 0: the cores, at most 8."""
     workers: int = 0
     """Heavy steps at the same time; 0: one for every four cores."""
+    kernels: bool = True
+    """Passes over weights are compiled for this machine's processor where that pays; off: torch alone."""
     limits: Limits = Limits()
     """What one visitor may send and how many may wait."""
 
@@ -107,6 +109,7 @@ class Deployment:
             "allow_local": boolean(environment, "NEUROMERGE_ALLOW_LOCAL", not public),
             "safetensors_only": boolean(environment, "NEUROMERGE_SAFETENSORS_ONLY", False),
             "offline": boolean(environment, "HF_HUB_OFFLINE", False),
+            "kernels": boolean(environment, "NEUROMERGE_KERNELS", True),
             "families": _paths(environment.get("NEUROMERGE_FAMILIES", "")),
             "cache": _cache_folder(environment),
             "limits": Limits.from_environment(environment),

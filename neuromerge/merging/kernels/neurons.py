@@ -1,0 +1,188 @@
+"""The whole path of a neuron in one reading: trim, decompose, vote, and write what is merged.
+
+The mathematics is that of `subspaces.decompose`, `subspaces.orthogonal_vote` and `staged.merge_neurons`.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+
+from neuromerge.merging.kernels import votes
+from neuromerge.merging.kernels.products import COLUMNS, padded, products
+from neuromerge.merging.kernels.rows import EXACT, SUMS, change, widen
+from neuromerge.merging.subspaces import SAFE_ORTHOGONAL_SHARE
+
+
+@njit(**SUMS)
+def _split(base, kept, wide, total, shares, parallel, gram):  # type: ignore[no-untyped-def]
+    """One neuron's |w_0|^2 (returned), c (T,) and Gram matrix (T, T) of its orthogonal parts, in float64.
+
+    `total` and `wide` are scratch, see `products`.
+    """
+    tasks = len(kept)
+    shares[:] = 0.0
+    products(base, kept, shares, wide, total)
+    square = total[tasks, tasks]
+    whole = remains = 0.0
+    for t in range(tasks):
+        parallel[t] = total[tasks, t] / square if square > 0.0 else 0.0
+    for s in range(tasks):
+        for t in range(s + 1):
+            gram[s, t] = total[s, t] - square * parallel[s] * parallel[t]
+        whole, remains = max(whole, total[s, s]), max(remains, gram[s, s])
+    if remains < SAFE_ORTHOGONAL_SHARE * whole:
+        # The difference has cancelled: form the orthogonal parts themselves.
+        shares[:] = parallel
+        products(base, kept, shares, wide, total)
+        gram[:, :] = total[:tasks, :tasks]
+    for s in range(tasks):
+        for t in range(s):
+            gram[t, s] = gram[s, t]
+    return square
+
+
+@njit(**SUMS)
+def _conflict(base, kept, parallel, high, low, present):  # type: ignore[no-untyped-def]
+    """(entries whose orthogonal parts have both signs, entries with at least two tasks) of one neuron."""
+    tasks, width = kept.shape
+    zero, one = base.dtype.type(0), base.dtype.type(1)
+    high[:] = zero
+    low[:] = zero
+    present[:] = zero
+    for t in range(tasks):
+        own, share = kept[t], base.dtype.type(parallel[t])
+        for j in range(width):
+            there = one if own[j] != zero else zero
+            part = (own[j] - share * base[j]) * there
+            high[j] = max(high[j], part)
+            low[j] = min(low[j], part)
+            present[j] += there
+    both = several = 0
+    for j in range(width):
+        both += (high[j] > zero) & (low[j] < zero)
+        several += present[j] > one
+    return both, several
+
+
+@njit(**SUMS)
+def _write(base, kept, factor, weights, out):  # type: ignore[no-untyped-def]
+    """out = factor base + sum_t weights_t kept_t."""
+    tasks, width = kept.shape
+    kind = base.dtype.type
+    own = kind(factor)
+    for j in range(width):
+        out[j] = own * base[j]
+    whole = tasks // 4 * 4
+    for t in range(0, whole, 4):
+        a, b, c, d = kind(weights[t]), kind(weights[t + 1]), kind(weights[t + 2]), kind(weights[t + 3])
+        p, q, r, s = kept[t], kept[t + 1], kept[t + 2], kept[t + 3]
+        for j in range(width):
+            out[j] += a * p[j] + b * q[j] + c * r[j] + d * s[j]
+    for t in range(whole, tasks):
+        a, p = kind(weights[t]), kept[t]
+        for j in range(width):
+            out[j] += a * p[j]
+
+
+@njit(**EXACT)
+def _elected(parallel):  # type: ignore[no-untyped-def]
+    """(elected sign, mean of the c_t that carry it) of one neuron; a tie gives 0."""
+    total = 0.0
+    for value in parallel:
+        total += value
+    if total == 0.0:
+        return 0.0, 0.0
+    agreeing, voters = 0.0, 0
+    for value in parallel:
+        if value != 0.0 and (value > 0.0) == (total > 0.0):
+            agreeing += value
+            voters += 1
+    return (1.0 if total > 0.0 else -1.0), agreeing / max(voters, 1)
+
+
+@njit(**EXACT)
+def merge_rows(  # type: ignore[no-untyped-def]
+    table, width, bounds, subtract, ridge, count_conflict, own, scale_parallel, scale_orthogonal,
+    square, parallel, gram, alpha, margin, weight, ill, sign, conflict, out,
+):  # fmt: skip
+    """Every row of a chunk: statistics and, unless `out` is empty, own w_0 + scales times the merged parts.
+
+    Args:
+        table, width, bounds, subtract: where the rows are, their length, thresholds (T,) in the working dtype, and
+            whether the sources hold experts (True) or task vectors.
+        ridge: of the balanced vote; below 0 the published vote.
+        count_conflict: also count sign conflicts of the orthogonal parts.
+        own, scale_parallel, scale_orthogonal: coefficients of w_0, P and O in what is written.
+        square (k,), parallel (k, T), gram (k, T, T), alpha (k, T), margin (k,), weight (k,), ill (k,), sign (k,):
+            filled, as in `staged.NeuronStatistics`; sign is that of the parallel vote, 0 where tied.
+        conflict: (2,) int64, added to.
+        out: (k, n) in the working dtype, or (0, 0).
+    """
+    tasks = len(bounds)
+    base, kept = np.empty(width, bounds.dtype), np.empty((tasks, width), bounds.dtype)
+    spare = np.empty((3, width if count_conflict else 0), bounds.dtype)
+    size = padded(tasks + 1)
+    wide, total = np.zeros((size, COLUMNS)), np.empty((size, size))
+    shares, space, weights = np.empty(tasks), votes.scratch(tasks), np.empty(tasks)
+    for i in range(len(square)):
+        widen(table, tasks, i, 0, base)
+        for t in range(tasks):
+            change(table, t, i, 0, base, bounds[t], subtract, kept[t])
+        square[i] = _split(base, kept, wide, total, shares, parallel[i], gram[i])
+        if ridge < 0.0:
+            margin[i], weight[i], ill[i] = votes.published(gram[i], space, alpha[i])
+        else:
+            votes.balanced(gram[i], ridge, space, alpha[i])
+            margin[i], weight[i], ill[i] = 0.0, 0.0, False
+        sign[i], mean = _elected(parallel[i])
+        if count_conflict:
+            both, several = _conflict(base, kept, parallel[i], spare[0], spare[1], spare[2])
+            conflict[0] += both
+            conflict[1] += several
+        if len(out):
+            along = 0.0
+            for t in range(tasks):
+                along += alpha[i, t] * parallel[i, t]
+                weights[t] = scale_orthogonal * alpha[i, t]
+            _write(base, kept, own + scale_parallel * mean - scale_orthogonal * along, weights, out[i])
+
+
+@njit(**EXACT)
+def write_rows(table, width, bounds, subtract, factor, weights, out):  # type: ignore[no-untyped-def]
+    """out (k, n) = factor_i w_0 + sum_t weights_it tau_t, coefficients known: factor (k,), weights (k, T)."""
+    tasks = len(bounds)
+    base, kept = np.empty(width, bounds.dtype), np.empty((tasks, width), bounds.dtype)
+    for i in range(len(out)):
+        widen(table, tasks, i, 0, base)
+        for t in range(tasks):
+            change(table, t, i, 0, base, bounds[t], subtract, kept[t])
+        _write(base, kept, factor[i], weights[i], out[i])
+
+
+@njit(**SUMS)
+def inner_products(table, width, bounds, subtract, merged, dots, norms, along, own):  # type: ignore[no-untyped-def]
+    """What a change Delta shares with the task vectors, row by row, in float64.
+
+    merged: (k, n) Delta. Filled: dots (k, T) <Delta, tau_t>, norms (k, T) |tau_t|^2, along (k,) <Delta, w_0> and
+    own (k,) |Delta|^2.
+    """
+    base, kept = np.empty(width, bounds.dtype), np.empty(width, bounds.dtype)
+    tasks = len(bounds)
+    for i in range(len(merged)):
+        widen(table, tasks, i, 0, base)
+        row = merged[i]
+        square = shared = 0.0
+        for j in range(width):
+            value = np.float64(row[j])
+            square += value * value
+            shared += value * np.float64(base[j])
+        own[i], along[i] = square, shared
+        for t in range(tasks):
+            change(table, t, i, 0, base, bounds[t], subtract, kept)
+            square = shared = 0.0
+            for j in range(width):
+                value = np.float64(kept[j])
+                square += value * value
+                shared += value * np.float64(row[j])
+            dots[i, t], norms[i, t] = shared, square

@@ -1,0 +1,104 @@
+"""Rows of stored weights, read where they lie: widened, subtracted and trimmed in one go.
+
+A table says where the rows are, so that one compiled kernel serves any number of experts in any mixture of
+dtypes: (T + 1, 3) int64, the base last, each line the address of the first row, the bytes from one row to the
+next, and the dtype's code. `neuromerge.merging.kernels.table` makes it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numba import carray, njit, types
+from numba.extending import intrinsic
+
+from neuromerge.merging.kernels.codes import ABSENT, BFLOAT16, FLOAT16, FLOAT32, FLOAT64
+
+EXACT = {"nogil": True, "cache": True, "error_model": "numpy"}
+"""Options of kernels that must not change a bit."""
+SUMS: dict[str, Any] = {**EXACT, "fastmath": {"reassoc", "contract"}}
+"""Options of kernels that add up: the order of a sum is free (it must be, to use vectors); NaN stays NaN."""
+
+_HALF_SCALE = np.float32(2.0**112)  # between the exponents of float16 and float32
+
+
+def _pointer_to(kind: types.Type) -> Any:
+    """An intrinsic that takes an address for a pointer to `kind`."""
+
+    @intrinsic
+    def pointer(typing_context: Any, address: Any) -> Any:
+        signature = types.CPointer(kind)(types.intp)
+
+        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            return builder.inttoptr(arguments[0], context.get_value_type(signature.return_type))
+
+        return signature, generate
+
+    return pointer
+
+
+_float32_at, _float64_at, _bits_at = (_pointer_to(kind) for kind in (types.float32, types.float64, types.uint16))
+
+
+@intrinsic
+def float_of_bits(typing_context: Any, bits: Any) -> Any:
+    """The float32 of a 32-bit pattern."""
+    signature = types.float32(types.uint32)
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.bitcast(arguments[0], context.get_value_type(types.float32))
+
+    return signature, generate
+
+
+@njit(**EXACT)
+def widen(table, source, row, start, out):  # type: ignore[no-untyped-def]
+    """Entries start, start + 1, ... of a row of a source, in the dtype of `out` (width,)."""
+    width = len(out)
+    address, code = table[source, 0] + row * table[source, 1], table[source, 2]
+    if code == FLOAT32:
+        singles = carray(_float32_at(address + 4 * start), (width,))
+        for j in range(width):
+            out[j] = singles[j]
+    elif code == FLOAT64:
+        doubles = carray(_float64_at(address + 8 * start), (width,))
+        for j in range(width):
+            out[j] = doubles[j]
+    elif code == BFLOAT16:
+        uppers = carray(_bits_at(address + 2 * start), (width,))
+        for j in range(width):
+            out[j] = float_of_bits(np.uint32(uppers[j]) << np.uint32(16))
+    elif code == FLOAT16:
+        halves = carray(_bits_at(address + 2 * start), (width,))
+        for j in range(width):
+            bits = np.uint32(halves[j])
+            # Exponent and fraction move to their places in float32; one exact product mends the exponent, also
+            # of subnormal numbers. What is stored is finite: checkpoints refuse the rest.
+            size = float_of_bits(np.uint32((bits & np.uint32(0x7FFF)) << np.uint32(13))) * _HALF_SCALE
+            out[j] = -size if bits & np.uint32(0x8000) else size
+    else:
+        out[:] = 0
+
+
+@njit(**EXACT)
+def change(table, source, row, start, base, bound, subtract, out):  # type: ignore[no-untyped-def]
+    """Entries of a trimmed task vector: what a source holds, less `base` if `subtract`, 0 below `bound`."""
+    width = len(out)
+    code = table[source, 2]
+    if code == ABSENT:
+        out[:] = 0
+        return
+    if code == FLOAT32 and subtract:  # what most checkpoints are: all in one loop
+        singles = carray(_float32_at(table[source, 0] + row * table[source, 1] + 4 * start), (width,))
+        for j in range(width):
+            value = out.dtype.type(singles[j]) - base[j]
+            out[j] = value if abs(value) >= bound else out.dtype.type(0)
+        return
+    widen(table, source, row, start, out)
+    if subtract:
+        for j in range(width):
+            out[j] -= base[j]
+    if bound > 0:
+        for j in range(width):
+            out[j] = out[j] if abs(out[j]) >= bound else out.dtype.type(0)
