@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
+from typing import TypeVar
 
 import torch
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
 def cores() -> int:
@@ -36,3 +41,9 @@ def pool(threads: int) -> ThreadPoolExecutor:
     # The number is a thread's own, but also what threads made later start from: that must not become 1.
     torch.set_num_threads(before)
     return workers
+
+
+def in_threads(work: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]:
+    """`work` of every item, in order, as many at a time as there are cores."""
+    threads = cores()
+    return [work(item) for item in items] if threads < 2 else list(pool(threads).map(work, items))

@@ -12,17 +12,21 @@ import statistics
 import time
 import warnings
 from collections.abc import Callable
+from functools import partial
 
 import torch
 
 from neuromerge.benchmarks.memory import PeakMemory
-from neuromerge.merging import staged
+from neuromerge.merging import kernels, staged
 from neuromerge.merging.linear import combine
 from neuromerge.merging.registry import check_values, get_method
 from neuromerge.merging.streaming import aligned_sources, merge_aligned
+from neuromerge.merging.subspaces import orthogonal_vote
 from neuromerge.merging.trim import MagnitudeSample
 from neuromerge.merging.vectors import AlignedVectors
+from neuromerge.threads import in_threads
 
+METHODS = ("neuromerging", "average", "task_arithmetic", "ties", "dare", "pcb", "consensus")
 WIDTH, LAYERS, PATCH, TOKENS, OUTPUT = 768, 12, 32, 50, 512
 
 
@@ -106,9 +110,21 @@ def stages(
         "first pass": lambda: staged.first_pass(vectors, thresholds, count_conflict=False),
         "first pass with sign conflict": lambda: staged.first_pass(vectors, thresholds),
         "trim change": lambda: staged.first_pass(vectors, sample.thresholds(ratio), count_conflict=False),
-        "whole merge: neuromerging": lambda: whole("neuromerging"),
-        "whole merge: task_arithmetic": lambda: whole("task_arithmetic"),
-        "whole merge: ties": lambda: whole("ties"),
+        **votes(torch.cat([s.gram for s in first.statistics.values() if isinstance(s, staged.NeuronStatistics)])),
+        **{f"whole merge: {method}": partial(whole, method) for method in METHODS},
+    }
+
+
+def votes(gram: torch.Tensor) -> dict[str, Callable[[], object]]:
+    """The votes of all neurons by themselves, from their Gram matrices (k, T, T); nothing without compiled kernels."""
+    if not kernels.in_use():
+        return {"vote: published": lambda: orthogonal_vote(gram)}
+    from neuromerge.merging.kernels import calls
+
+    pieces = gram.split(1024)
+    return {
+        "vote: published": lambda: in_threads(calls.published_votes, pieces),
+        "vote: balanced": lambda: in_threads(partial(calls.balanced_votes, ridge=0.1), pieces),
     }
 
 
@@ -120,8 +136,12 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--rounds", type=int, default=3, help="rounds over all stages; medians are printed")
     parser.add_argument("--trim-ratio", type=float, default=0.8)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--torch", action="store_true", help="without compiled kernels")
+    parser.add_argument("--only", help="stages whose name holds this word (default: all)")
     options = parser.parse_args(argv)
     torch.set_num_threads(options.threads)
+    if not options.torch:
+        kernels.load()
     generator = torch.Generator().manual_seed(0)
     base = vision_tower(options.layers, generator)
     entries = sum(w.numel() for w in base.values())
@@ -132,18 +152,27 @@ def main(argv: list[str]) -> int:
         with PeakMemory() as memory, warnings.catch_warnings():
             warnings.simplefilter("ignore")
             timed = stages(base, experts[:count], options.trim_ratio)
-            times: dict[str, list[float]] = {name: [] for name in timed}
+            floor, one = timed.pop("floor"), timed.pop("one pass over a lambda change's bytes")
+            wanted = {name: run for name, run in timed.items() if (options.only or "") in name}
+            times: dict[str, list[tuple[float, float, float]]] = {name: [] for name in wanted}
             for _ in range(options.rounds):
-                for name, run in timed.items():
-                    start = time.perf_counter()
-                    run()
-                    times[name].append(time.perf_counter() - start)
-        floor = statistics.median(times["floor"])
-        one = statistics.median(times["one pass over a lambda change's bytes"])
+                for name, run in wanted.items():
+                    times[name].append((seconds(floor), seconds(one), seconds(run)))
         inputs, peak = memory.start >> 20, memory.peak >> 20
         print(f"\nT = {count}: peak anonymous memory {peak} MiB, of which the inputs {inputs} MiB")
         print(f"{'stage':40s} {'median ms':>10s} {'/ floor':>8s} {'/ one pass':>11s}")
-        for name, seconds in times.items():
-            median = statistics.median(seconds)
-            print(f"{name:40s} {median * 1e3:10.1f} {median / floor:8.2f} {median / one:11.2f}")
+        for name, taken in times.items():
+            # Neighbours on the machine come and go: each time is set beside a floor of the same moment.
+            median, by_floor, by_one = (
+                statistics.median(column)
+                for column in zip(*((own, own / least, own / single) for least, single, own in taken), strict=True)
+            )
+            print(f"{name:40s} {median * 1e3:10.1f} {by_floor:8.2f} {by_one:11.2f}", flush=True)
     return 0
+
+
+def seconds(run: Callable[[], object]) -> float:
+    """How long `run` takes."""
+    start = time.perf_counter()
+    run()
+    return time.perf_counter() - start

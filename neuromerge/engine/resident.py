@@ -16,6 +16,7 @@ import numpy as np
 import torch
 
 from neuromerge.checkpoints.roles import Parameter
+from neuromerge.merging.kernels.table import Rows
 from neuromerge.merging.profile import TaskWeights
 from neuromerge.merging.trim import Thresholds, keep_everything
 from neuromerge.merging.vectors import AlignedVectors
@@ -106,6 +107,13 @@ class ResidentVectors(AlignedVectors):
         tau = self._scratch.take((len(self._tau), *base.shape), self.dtype, self.device)
         torch.stack([task[parameter.name][start:stop] for task in self._tau], out=tau)
         return base, self.weighted(tau)
+
+    def stored(self, parameter: Parameter, start: int = 0, stop: int | None = None) -> Rows:
+        """Rows start..stop where they lie, unless tasks are weighted."""
+        if self.are_weighted:
+            return self.as_read(parameter, start, stop)
+        tau = tuple(task[parameter.name][start:stop] for task in self._tau)
+        return Rows(self.base(parameter, start, stop), tau, False, self.dtype)
 
 
 @dataclass(frozen=True)

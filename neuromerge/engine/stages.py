@@ -14,7 +14,7 @@ already.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -23,6 +23,7 @@ import numpy as np
 import torch
 
 from neuromerge.checkpoints import Checkpoint, align, load_checkpoint
+from neuromerge.checkpoints.roles import Parameter
 from neuromerge.engine import regions
 from neuromerge.engine.cache import BoundedCache
 from neuromerge.engine.executor import Executor
@@ -37,7 +38,8 @@ from neuromerge.engine.resident import (
 )
 from neuromerge.errors import SettingError
 from neuromerge.merging import passes, registry
-from neuromerge.merging.chunks import merge_units
+from neuromerge.merging.chunks import as_they_are, map_chunks, merge_units
+from neuromerge.merging.kernels.table import served
 from neuromerge.merging.linear import Coefficients, Components, combine
 from neuromerge.merging.measures import Cell, cells
 from neuromerge.merging.measures.projection import with_merged
@@ -335,13 +337,19 @@ def _merge_again(
     job: Job,
 ) -> None:
     """Merge from the experts with the statistics of the first pass, whose parts were too large to keep."""
-    for name, statistics in first.statistics.items():
-        if name in weights:
-            job.check()
-            parameter = statistics.parameter
-            for start, stop in merge_units(parameter, len(vectors.task_names)):
-                chunk, out = read_chunk(vectors, parameter, start, stop), weights[name][start:stop]
-                hook.merge_chunk(chunk, first.thresholds, statistics, used.at(parameter), out)
+    fused = served(vectors)
+
+    def work(parameter: Parameter, start: int, stop: int) -> None:
+        job.check()
+        chunk, out = read_chunk(vectors, parameter, start, stop, fused=fused), weights[parameter.name][start:stop]
+        hook.merge_chunk(chunk, first.thresholds, first.statistics[parameter.name], used.at(parameter), out)
+
+    def split(parameter: Parameter) -> Iterator[tuple[int, int]]:
+        return merge_units(parameter, len(vectors.task_names))
+
+    wanted = [parameter for parameter in vectors.parameters if parameter.name in weights]
+    for _ in map_chunks(work, wanted, split, as_they_are):
+        pass
 
 
 def _stream(begin: Callable[[], _Begun], used: Coefficients, weights: Mapping[str, torch.Tensor]) -> None:

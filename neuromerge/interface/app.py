@@ -25,6 +25,7 @@ from neuromerge.interface.sidebar import Sidebar
 from neuromerge.interface.signals import build_signals
 from neuromerge.interface.tab import Tab
 from neuromerge.interface.tabs import TABS
+from neuromerge.merging import kernels
 from neuromerge.settings.choices import first_setting, make_setting
 
 TITLE = "NeuroMerge"
@@ -106,7 +107,11 @@ def lay_out(
 
 
 def warm_up(loader: WorkspaceLoader, families: Mapping[str, Family]) -> None:
-    """Make, in the background, the merge that every fresh page opens with, and what it is compared with."""
+    """Make, in the background, the merge that every fresh page opens with, and what it is compared with.
+
+    Compiled kernels are made or loaded beside it, and serve as soon as they are there.
+    """
+    kernels.load_in_background()
     setting = first_setting(families)
 
     def work(workspace: Explorer) -> None:

@@ -29,6 +29,7 @@ import torch
 from neuromerge.checkpoints.roles import Parameter
 from neuromerge.errors import SettingError
 from neuromerge.merging.hyperparameters import AUTO, Hyperparameter
+from neuromerge.merging.kernels.rules import Rule
 from neuromerge.merging.linear import LAMBDAS, SCALE, UNIT, Coefficients, Components, combine
 from neuromerge.merging.profile import Factors
 from neuromerge.merging.retention import Products, retention_target
@@ -263,6 +264,15 @@ class MergeMethod(ABC):
         `by_rows` is set: then linear maps come in chunks of neurons, in any order, in several threads at once.
         """
 
+    def rule(self, chunk: Chunk, run: Run[Any]) -> Rule | None:
+        """How a compiled kernel makes the only component of a chunk, entry by entry; None where only torch can."""
+        return None
+
+    @property
+    def component(self) -> str:
+        """Name of the component of a method that has one."""
+        return self.component_names[0]
+
     def break_ties(self, parameter: Parameter, run: Run[Any]) -> BrokenTies | None:
         """After the last chunk of a parameter: what only the whole layer decides. None where there is nothing."""
         return None
@@ -312,12 +322,34 @@ class MergeMethod(ABC):
 
         A method may override this by a fused pass that forms no components.
         """
+        rule = self.rule(chunk, run) if chunk.rows is not None else None
+        if rule is not None:
+            return merged_rows(chunk, rule, coefficients[self.component], out)
         return combine(chunk.base, self.components(chunk, run), coefficients, out)
 
     def report(self, run: Run[Any], coefficients: Coefficients) -> MergeReport:
         """What the result shall say of the merge."""
         report = MergeReport(dict(coefficients.values), warnings=coefficients.warnings)
         return report if self.trims is None else report.trimmed(run.task_names, run.thresholds)
+
+
+def merged_rows(chunk: Chunk, rule: Rule, coefficient: float, out: torch.Tensor | None = None) -> torch.Tensor:
+    """The merged weights of a chunk by a compiled kernel, as `MergeMethod.merge_chunk`."""
+    from neuromerge.merging.kernels import calls
+
+    rows = chunk.rows
+    assert rows is not None
+    if out is not None and out.dtype != rows.dtype:
+        return out.copy_(calls.combine(rows, rule, own=1.0, factor=coefficient))
+    return calls.combine(rows, rule, own=1.0, factor=coefficient, out=out)
+
+
+def component_rows(chunk: Chunk, rule: Rule) -> torch.Tensor:
+    """The only component of a chunk by a compiled kernel."""
+    from neuromerge.merging.kernels import calls
+
+    assert chunk.rows is not None
+    return calls.combine(chunk.rows, rule)
 
 
 def check_contract(method: MergeMethod) -> None:

@@ -31,9 +31,19 @@ from neuromerge.merging.method import (
 )
 from neuromerge.merging.registry import register
 from neuromerge.merging.staged import PointwiseStatistics, Statistics, merge_neurons, rules_of
+from neuromerge.merging.subspaces import Voted
 from neuromerge.merging.trim import Thresholds, apply_trim
 from neuromerge.merging.vectors import Chunk, TaskVectors
-from neuromerge.merging.votes import DEFAULT_RIDGE, LEVELS, RIDGE_RANGE, Balanced, Published, Vote
+from neuromerge.merging.votes import (
+    DEFAULT_RIDGE,
+    LEVELS,
+    RIDGE_RANGE,
+    Balanced,
+    Published,
+    Vote,
+    is_per_neuron,
+    ridge_of,
+)
 
 AUTO_WARNING = 10.0
 """The automatic lambda_2 above which a user is warned: the trim ratio is close to 1."""
@@ -111,18 +121,57 @@ class _FromFirstPass:
         out: torch.Tensor,
     ) -> None:
         """w = (1 + lambda_1 c_bar - lambda_2 <alpha, c>) w_0 + lambda_2 sum_t alpha_t tau_t (METHOD, section 4)."""
-        base, tau = chunk.base, apply_trim(chunk.tau, thresholds)
         if isinstance(statistics, PointwiseStatistics):
-            combine(base, {POINTWISE: election.psi(tau)}, coefficients, out)
+            combine(chunk.base, {POINTWISE: election.psi(apply_trim(chunk.tau, thresholds))}, coefficients, out)
             return
-        rows = slice(chunk.start, chunk.start + len(base))
+        rows = slice(chunk.start, chunk.start + len(out))
         alpha, orthogonal = statistics.alpha[rows], coefficients[ORTHOGONAL]
         along = (alpha * statistics.parallel[rows]).sum(1)
         scale = 1.0 + coefficients[PARALLEL] * statistics.parallel_merged[rows] - orthogonal * along
+        if chunk.rows is not None and out.dtype == chunk.rows.dtype:
+            from neuromerge.merging.kernels import calls
+
+            calls.write_neurons(chunk.rows, thresholds.value, scale, alpha * orthogonal, out)
+            return
+        base, tau = chunk.base, apply_trim(chunk.tau, thresholds)
         torch.mul(base, scale.to(base).unsqueeze(1), out=out)
         weights = (alpha * orthogonal).to(base)
         for task, vector in enumerate(tau):
             out.addcmul_(vector, weights[:, task].unsqueeze(1))
+
+
+def _count(chunk: Chunk, run: Run[_Tally], parallel: torch.Tensor, sign: torch.Tensor, vote: Voted) -> None:
+    """Keep what the layer needs to know of a chunk of neurons when it has voted."""
+    tied = torch.nonzero((sign == 0) & (parallel != 0).any(1)).squeeze(1)
+    ill_conditioned = int(vote.ill_conditioned.sum())
+    votes = _Votes(len(parallel), ill_conditioned, float(sign.sum()), tied + chunk.start, parallel[tied])
+    run.prepared.votes.setdefault(chunk.parameter.name, []).append(votes)
+
+
+def _has_kernel(chunk: Chunk, rule: Vote) -> bool:
+    return chunk.rows is not None and chunk.parameter.kind == "neurons" and is_per_neuron(rule)
+
+
+def _fused(
+    chunk: Chunk,
+    run: Run[_Tally],
+    rule: Vote,
+    out: torch.Tensor,
+    *,
+    own: float,
+    parallel: float,
+    orthogonal: float,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Write own w_0 + parallel P + orthogonal O of neurons by a compiled kernel; gives c (k, T) and its signs (k,)."""
+    from neuromerge.merging.kernels import calls
+
+    assert chunk.rows is not None
+    bounds, ridge = run.thresholds.value, ridge_of(rule)
+    found = calls.merge_neurons(
+        chunk.rows, bounds, ridge=ridge, own=own, parallel=parallel, orthogonal=orthogonal, out=out
+    )
+    _count(chunk, run, found.decomposition.parallel, found.sign, found.vote)
+    return found.decomposition.parallel, found.sign
 
 
 @register
@@ -264,19 +313,36 @@ class NeuroMerging(MergeMethod):
 
     def components(self, chunk: Chunk, run: Run[_Tally]) -> Components:
         """P as a multiple of the base weights, and O, of a chunk of neurons; psi(tau) of a pointwise parameter."""
-        tau = apply_trim(chunk.tau, run.thresholds)
-        if chunk.parameter.kind == "pointwise":
-            return {POINTWISE: election.psi(tau)}
-        merged, orthogonal = merge_neurons(
-            chunk.base, tau, by=run.prepared.rules.get(chunk.parameter.name, run.prepared.rule)
-        )
-        parallel = merged.decomposition.parallel
-        sign = election.elected_sign(parallel.T)
-        tied = torch.nonzero((sign == 0) & (parallel != 0).any(1)).squeeze(1)
-        ill_conditioned = int(merged.vote.ill_conditioned.sum())
-        votes = _Votes(len(chunk.base), ill_conditioned, float(sign.sum()), tied + chunk.start, parallel[tied])
-        run.prepared.votes.setdefault(chunk.parameter.name, []).append(votes)
+        rule = run.prepared.rules.get(chunk.parameter.name, run.prepared.rule)
+        if _has_kernel(chunk, rule):
+            orthogonal = torch.empty(chunk.rows.base.shape, dtype=chunk.rows.dtype)
+            parallel, sign = _fused(chunk, run, rule, orthogonal, own=0.0, parallel=0.0, orthogonal=1.0)
+        else:
+            tau = apply_trim(chunk.tau, run.thresholds)
+            if chunk.parameter.kind == "pointwise":
+                return {POINTWISE: election.psi(tau)}
+            merged, orthogonal = merge_neurons(chunk.base, tau, by=rule)
+            parallel = merged.decomposition.parallel
+            sign = election.elected_sign(parallel.T)
+            _count(chunk, run, parallel, sign, merged.vote)
         return {PARALLEL: AlongBase(election.mean_of_elected(parallel.T, sign)), ORTHOGONAL: orthogonal}
+
+    def merge_chunk(
+        self,
+        chunk: Chunk,
+        run: Run[_Tally],
+        coefficients: Mapping[str, float],
+        out: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """In one reading where a compiled kernel has the rows."""
+        rule = run.prepared.rules.get(chunk.parameter.name, run.prepared.rule)
+        if not _has_kernel(chunk, rule):
+            return super().merge_chunk(chunk, run, coefficients, out)
+        assert chunk.rows is not None
+        fits = out is not None and out.dtype == chunk.rows.dtype
+        target = out if out is not None and fits else torch.empty(chunk.rows.base.shape, dtype=chunk.rows.dtype)
+        _fused(chunk, run, rule, target, own=1.0, parallel=coefficients[PARALLEL], orthogonal=coefficients[ORTHOGONAL])
+        return target if out is None or fits else out.copy_(target)
 
     def break_ties(self, parameter: Parameter, run: Run[_Tally]) -> BrokenTies | None:
         """Neurons whose parallel vote was tied take the sign of their layer's majority, or -1."""

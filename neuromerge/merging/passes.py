@@ -12,8 +12,9 @@ import torch
 from neuromerge.checkpoints.roles import Parameter
 from neuromerge.merging import linear
 from neuromerge.merging.chunks import as_they_are, map_chunks, merge_units
+from neuromerge.merging.kernels.table import served
 from neuromerge.merging.linear import AlongBase, Coefficients, Components, change, joined
-from neuromerge.merging.method import BrokenTies, Findings, MergeMethod, Run
+from neuromerge.merging.method import BrokenTies, Findings, MergeMethod, Run, component_rows
 from neuromerge.merging.profile import Factors
 from neuromerge.merging.retention import Products, Tally, component_products, squares
 from neuromerge.merging.spectra import calibrated, is_matrix
@@ -27,8 +28,10 @@ def components(vectors: TaskVectors, method: MergeMethod, run: Run[Any]) -> Iter
     With them any coefficients are merged by `linear.combine`; they hold about as much as the model each.
     """
 
+    fused = served(vectors)
+
     def work(parameter: Parameter, start: int, stop: int) -> Components:
-        return method.components(read_chunk(vectors, parameter, start, stop), run)
+        return chunk_components(method, read_chunk(vectors, parameter, start, stop, fused=fused), run)
 
     def finish(parameter: Parameter, pieces: list[Components]) -> Components:
         return joined(pieces)
@@ -36,6 +39,12 @@ def components(vectors: TaskVectors, method: MergeMethod, run: Run[Any]) -> Iter
     for parameter, found in map_chunks(work, vectors.parameters, _split(vectors, method), finish):
         ties = method.break_ties(parameter, run)
         yield parameter, found if ties is None else _with_ties(found, ties)
+
+
+def chunk_components(method: MergeMethod, chunk: Chunk, run: Run[Any]) -> Components:
+    """The components of a chunk: by a compiled kernel where it has the rows and the method a rule for it."""
+    rule = method.rule(chunk, run) if chunk.rows is not None else None
+    return method.components(chunk, run) if rule is None else {method.component: component_rows(chunk, rule)}
 
 
 def findings(vectors: TaskVectors, method: MergeMethod, run: Run[Any], factors: Factors | None = None) -> Findings:
@@ -101,6 +110,7 @@ def merged_weights(
         tally: adds up what the tasks find of themselves in the change.
     """
     begun: dict[str, torch.Tensor] = {}
+    fused = served(vectors)
     split = _split(vectors, method)
 
     def opened(parameter: Parameter) -> Iterator[tuple[int, int]]:
@@ -110,7 +120,7 @@ def merged_weights(
         return split(parameter)
 
     def work(parameter: Parameter, start: int, stop: int) -> None:
-        chunk = read_chunk(vectors, parameter, start, stop)
+        chunk = read_chunk(vectors, parameter, start, stop, fused=fused)
         out, here = begun[parameter.name][start:stop], coefficients.at(parameter)
         if svc is not None and is_matrix(parameter):
             _calibrate(vectors, method, run, chunk, here, svc, out)

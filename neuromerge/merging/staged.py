@@ -11,7 +11,7 @@ of interference needs no weights at all.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 import torch
@@ -19,10 +19,11 @@ import torch
 from neuromerge.checkpoints.roles import Parameter
 from neuromerge.merging import election
 from neuromerge.merging.chunks import map_chunks, merge_units
+from neuromerge.merging.kernels.table import StoredVectors, served
 from neuromerge.merging.subspaces import Decomposition, Voted, decompose
 from neuromerge.merging.trim import Thresholds, apply_trim
 from neuromerge.merging.vectors import TaskVectors
-from neuromerge.merging.votes import PUBLISHED, Vote, shared_votes
+from neuromerge.merging.votes import PUBLISHED, Vote, is_per_neuron, ridge_of, shared_votes
 from neuromerge.progress import UNATTENDED, Job
 
 
@@ -176,37 +177,55 @@ def first_pass(
 
     rules = rules_of(vectors, thresholds, by)
 
-    def work(
-        parameter: Parameter, start: int, stop: int
-    ) -> tuple[MergedChunk | PointwiseStatistics, torch.Tensor | None]:
+    fused = _fused(vectors, thresholds, by, count_conflict) if served(vectors) and is_per_neuron(by) else None
+
+    def work(parameter: Parameter, start: int, stop: int) -> MergedChunk | PointwiseStatistics:
+        part = parts[parameter.name][start:stop] if keep_parts else None
+        if fused is not None and parameter.kind == "neurons":
+            return fused(parameter, start, stop, part)
         base, tau = vectors.read(parameter, start, stop)
         apply_trim(tau, thresholds)
+        found: MergedChunk | PointwiseStatistics
         if parameter.kind == "pointwise":
             found, merged = _pointwise_pass(parameter, base, tau)
-            return found, merged if keep_parts else None
-        chunk, merged = merge_neurons(base, tau, count_conflict, rules.get(parameter.name, by))
-        return chunk, merged if keep_parts else None
+        else:
+            found, merged = merge_neurons(base, tau, count_conflict, rules.get(parameter.name, by))
+        if part is not None:
+            part.copy_(merged)
+        return found
 
     def split(parameter: Parameter) -> Iterator[tuple[int, int]]:
+        if keep_parts:
+            parts[parameter.name] = vectors.read(parameter, 0, 0)[0].new_empty(parameter.shape)
         return merge_units(parameter, len(vectors.task_names))
 
-    def finish(
-        parameter: Parameter, results: list[tuple[MergedChunk | PointwiseStatistics, torch.Tensor | None]]
-    ) -> tuple[Statistics, torch.Tensor | None]:
-        pieces = [merged for _, merged in results if merged is not None]
-        joined = (pieces[0] if len(pieces) == 1 else torch.cat(pieces)) if pieces else None
-        if isinstance(results[0][0], PointwiseStatistics):
-            return results[0][0], joined
-        return _collect(parameter, [chunk for chunk, _ in results if isinstance(chunk, MergedChunk)]), joined
+    def finish(parameter: Parameter, results: list[MergedChunk | PointwiseStatistics]) -> Statistics:
+        if isinstance(results[0], PointwiseStatistics):
+            return results[0]
+        return _collect(parameter, [chunk for chunk in results if isinstance(chunk, MergedChunk)])
 
     done = 0
-    for parameter, (of_parameter, merged) in map_chunks(work, vectors.parameters, split, finish):
+    for parameter, of_parameter in map_chunks(work, vectors.parameters, split, finish):
         statistics[parameter.name] = of_parameter
-        if merged is not None:
-            parts[parameter.name] = merged
         done += parameter.numel
         job.report(done, total, "decomposing neurons")
     return FirstPass(tuple(vectors.task_names), thresholds, statistics, parts)
+
+
+def _fused(
+    vectors: StoredVectors, thresholds: Thresholds, by: Vote, count_conflict: bool
+) -> Callable[[Parameter, int, int, torch.Tensor | None], MergedChunk]:
+    """`merge_neurons` of rows start..stop by a compiled kernel; the merged part is written into the last argument."""
+    from neuromerge.merging.kernels import calls
+
+    bounds, ridge = thresholds.value, ridge_of(by)
+
+    def work(parameter: Parameter, start: int, stop: int, part: torch.Tensor | None) -> MergedChunk:
+        rows = vectors.stored(parameter, start, stop)
+        found = calls.merge_neurons(rows, bounds, ridge=ridge, count_conflict=count_conflict, out=part)
+        return MergedChunk(found.decomposition, found.vote, found.conflict)
+
+    return work
 
 
 def rules_of(vectors: TaskVectors, thresholds: Thresholds, by: Vote) -> Mapping[str, Vote]:

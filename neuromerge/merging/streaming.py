@@ -31,6 +31,7 @@ from neuromerge.checkpoints.notices import weights_left_out
 from neuromerge.checkpoints.roles import Parameter
 from neuromerge.checkpoints.sources import expanded
 from neuromerge.errors import SettingError
+from neuromerge.merging import kernels
 from neuromerge.merging.linear import LAMBDAS, SCALE
 from neuromerge.merging.method import MergeMethod, MergeReport
 from neuromerge.merging.passes import findings, merged_weights
@@ -304,7 +305,9 @@ def merge_aligned(
     steps: Steps = NO_STEPS,
 ) -> MergeReport:
     """Merge parameter by parameter; `write(name, merged)` gets each in the base's dtype."""
-    vectors = _reporting(AlignedVectors(aligned, device, task_weights), job)
+    aligned_vectors = AlignedVectors(aligned, device, task_weights)
+    kernels.prepare(aligned_vectors.entries * len(aligned_vectors.task_names), aligned_vectors.dtype, device)
+    vectors = _reporting(aligned_vectors, job)
     shape = factors(profile, vectors.parameters, method.component_names)
     if steps.lines is not None:
         shape = with_lines(shape, vectors.parameters, method.component_names, *steps.lines)

@@ -18,7 +18,7 @@ Cost: step 2 reads every weight once; ``python -m neuromerge.benchmarks merge`` 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,13 +26,17 @@ import torch
 
 from neuromerge.checkpoints.roles import Parameter
 from neuromerge.merging.chunks import as_they_are, map_chunks, row_chunks
+from neuromerge.merging.kernels.table import StoredVectors, served
 from neuromerge.merging.vectors import TaskVectors
 from neuromerge.progress import UNATTENDED, Job
+from neuromerge.threads import in_threads
 
 _SAMPLE_POINTS = 2048  # places of the model where a sample is drawn
 _SAMPLE_RUN = 64  # entries per place
+_KERNEL_POINTS, _KERNEL_RUN = 1 << 14, 16  # the same for compiled kernels, to which a place costs next to nothing
 _WHOLE_ENTRIES = 1 << 21  # entries over all tasks up to which a parameter is read whole for its sample
 _BRACKET_MARGINS = (0.01, 0.05)  # half-width of the bracket in ranks: first try, second try
+_KERNEL_MARGINS = (0.005, 0.05)  # with more places in the sample
 
 
 @dataclass(frozen=True)
@@ -109,7 +113,7 @@ class MagnitudeSample:
         if rank == 0:
             return keep_everything(tasks)
         found: dict[int, _Kept] = {}
-        for margin in _BRACKET_MARGINS:
+        for margin in _KERNEL_MARGINS if served(self._vectors) else _BRACKET_MARGINS:
             missed = [task for task in range(tasks) if task not in found]
             if missed:
                 found |= self._bracketed(rank, missed, margin, job)
@@ -123,11 +127,13 @@ class MagnitudeSample:
         samples = self._samples()
         limit = max(1 << 16, int(4 * margin * self._entries))
         tallies = {t: _Tally(*_bracket(samples[t], rank / self._entries, margin), limit) for t in tasks}
+        vectors = self._vectors
 
-        def count(parameter: Parameter, start: int, stop: int) -> list[_Count]:
-            magnitudes = _magnitudes(self._vectors, parameter, start, stop)
+        def plain(parameter: Parameter, start: int, stop: int) -> list[_Count]:
+            magnitudes = _magnitudes(vectors, parameter, start, stop)
             return [tally.count(magnitudes[task]) for task, tally in tallies.items()]
 
+        count = _counting(vectors, tallies) if served(vectors) else plain
         done = 0
         for parameter, counted in map_chunks(count, self._vectors.parameters, self._split, as_they_are):
             for of_block in counted:
@@ -135,8 +141,9 @@ class MagnitudeSample:
                     tally.add(of_task)
             done += parameter.numel
             job.report(done, self._entries, "threshold of the global trim")
-        values = {task: tally.select(rank) for task, tally in tallies.items()}
-        return {task: tallies[task].kept(value) for task, value in values.items() if value is not None}
+        # Sorting out a few hundred thousand entries takes as long as reading some million.
+        kept = in_threads(lambda tally: tally.select(rank), tallies.values())
+        return {task: found for task, found in zip(tallies, kept, strict=True) if found is not None}
 
     def _split(self, parameter: Parameter) -> Iterator[tuple[int, int]]:
         return row_chunks(parameter, len(self._vectors.task_names))
@@ -219,6 +226,11 @@ class _Tally:
         self.l1_above = self.l1 = 0.0
         self._found: list[np.ndarray] = []
 
+    @property
+    def collects(self) -> bool:
+        """Whether entries inside are wanted: not where all are equal, nor beyond the limit, when the pass is lost."""
+        return self.low < self.high and self.inside <= self._limit
+
     def count(self, magnitudes: torch.Tensor) -> _Count:
         """What one chunk (entries,) holds; safe in any thread. The chunk is used up."""
         values = magnitudes.numpy()
@@ -245,27 +257,41 @@ class _Tally:
         if count.found is not None and self.inside <= self._limit:
             self._found.append(count.found)
 
-    def select(self, rank: int) -> float | None:
-        """The rank-th smallest magnitude (1-based), or None where the bracket does not hold it."""
+    def select(self, rank: int) -> _Kept | None:
+        """The rank-th smallest magnitude (1-based) and what it keeps; None where the bracket does not hold it."""
+        above = self.entries - self.below - self.inside
         held = self.below < rank <= self.below + self.inside
         if self.low == self.high:
-            return self.low if held else None
+            l1 = self.l1_above + self.inside * self.low
+            return _Kept(self.low, above + self.inside, l1, self.l1) if held else None
         if not held or self.inside > self._limit:
             self._found = []
             return None
         entries = np.concatenate(self._found)
-        entries.sort()
-        self._found = [entries]
-        return float(entries[rank - self.below - 1])
+        self._found = []
+        index = rank - self.below - 1
+        entries.partition(index)
+        value, stays = float(entries[index]), entries[index:]
+        equal = int(np.count_nonzero(entries[:index] == entries[index]))  # they stay, too
+        l1 = self.l1_above + float(stays.sum(dtype=np.float64)) + equal * value
+        return _Kept(value, above + stays.size + equal, l1, self.l1)
 
-    def kept(self, value: float) -> _Kept:
-        """What the threshold `value`, which `select` found, keeps."""
-        above = self.entries - self.below - self.inside
-        if self.low == self.high:
-            return _Kept(value, above + self.inside, self.l1_above + self.inside * self.low, self.l1)
-        entries = self._found[0]
-        stays = entries[int(np.searchsorted(entries, entries.dtype.type(value), side="left")) :]
-        return _Kept(value, above + stays.size, self.l1_above + float(stays.sum(dtype=np.float64)), self.l1)
+
+def _counting(vectors: StoredVectors, tallies: Mapping[int, _Tally]) -> Callable[[Parameter, int, int], list[_Count]]:
+    """`_Tally.count` of every task by one compiled kernel, in one reading of the rows."""
+    from neuromerge.merging.kernels import calls
+
+    tasks, brackets = list(tallies), [(tally.low, tally.high) for tally in tallies.values()]
+
+    def count(parameter: Parameter, start: int, stop: int) -> list[_Count]:
+        collects = [tally.collects for tally in tallies.values()]
+        found = calls.count_magnitudes(vectors.stored(parameter, start, stop), tasks, brackets, collects)
+        return [
+            _Count(c.entries, c.entries - c.reached, c.reached - c.above, c.found if wanted else None, c.l1, c.l1_above)
+            for c, wanted in zip(found, collects, strict=True)
+        ]
+
+    return count
 
 
 def _thresholds(kept: list[_Kept], entries: int, ratio: float) -> Thresholds:
@@ -309,6 +335,8 @@ def _draw_sample(vectors: TaskVectors, entries: int) -> list[np.ndarray]:
     if entries <= _SAMPLE_POINTS * _SAMPLE_RUN:
         for parameter in vectors.parameters:
             take(vectors.read(parameter)[1], None)
+    elif served(vectors):
+        return in_threads(np.sort, np.abs(sampled(vectors, entries)))
     else:
         # Many rows, a few entries of each: neurons differ in scale more than the entries of one neuron do.
         stride = entries / _SAMPLE_POINTS
@@ -326,6 +354,26 @@ def _draw_sample(vectors: TaskVectors, entries: int) -> list[np.ndarray]:
                 point += stride
             before += parameter.numel
     return [np.sort(np.concatenate(task)) if task else np.zeros(1, dtype=np.float32) for task in drawn]
+
+
+def sampled(vectors: StoredVectors, entries: int) -> np.ndarray:
+    """Entries (T, m) of all task vectors at the same places: short runs of neighbours, spread evenly."""
+    from neuromerge.merging.kernels import calls
+
+    points = (np.arange(_KERNEL_POINTS) + 0.5) * (entries / _KERNEL_POINTS)
+    drawn: list[np.ndarray] = []
+    before = 0
+    for parameter in vectors.parameters:
+        inside = points[(points >= before) & (points < before + parameter.numel)].astype(np.int64) - before
+        before += parameter.numel
+        if not len(inside):
+            continue
+        width = parameter.shape[-1]
+        run = min(_KERNEL_RUN, width)
+        places = np.stack([inside // width, np.minimum(inside % width, width - run)], axis=1)
+        found = calls.sample(vectors.stored(parameter), places, run)
+        drawn.append(found.reshape(len(found), -1))
+    return np.concatenate(drawn, axis=1)
 
 
 def _bracket(sample: np.ndarray, share: float, margin: float) -> tuple[float, float]:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 import torch
 
 from neuromerge.checkpoints.roles import Parameter
 from neuromerge.merging.chunks import Scratch
+from neuromerge.merging.kernels.table import Rows, StoredVectors
 from neuromerge.merging.profile import TaskWeights
 
 
@@ -35,26 +36,48 @@ class TaskVectors(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
 class Chunk:
     """What is merged at a time: some rows of a parameter, and what every task changed there.
 
     Attributes:
         parameter: whose rows these are.
-        base: (rows, ...) base weights; not to be written to.
-        tau: (T, rows, ...) task vectors, scratch that the method may trim (or change, if it says so: `alters_tau`).
         start: the first of the rows, counted in the whole parameter.
+        rows: the same as it is stored, for a compiled kernel; None where torch does the work. Who takes it leaves
+            `base` and `tau` alone, which are read when they are first asked for.
     """
 
-    parameter: Parameter
-    base: torch.Tensor
-    tau: torch.Tensor
-    start: int = 0
+    def __init__(self, vectors: TaskVectors, parameter: Parameter, start: int, stop: int | None, fused: bool):
+        self.parameter, self.start = parameter, start
+        self.rows: Rows | None = None
+        if fused and isinstance(vectors, StoredVectors):
+            self.rows = vectors.stored(parameter, start, stop)
+        self._read = partial(vectors.read, parameter, start, stop)
+        self._found: tuple[torch.Tensor, torch.Tensor] | None = None
+
+    @property
+    def base(self) -> torch.Tensor:
+        """(rows, ...) base weights; not to be written to."""
+        return self._both()[0]
+
+    @property
+    def tau(self) -> torch.Tensor:
+        """(T, rows, ...) task vectors, scratch that the method may trim (or change, if it says so: `alters_tau`)."""
+        return self._both()[1]
+
+    def _both(self) -> tuple[torch.Tensor, torch.Tensor]:
+        if self._found is None:
+            self._found = self._read()
+        return self._found
 
 
-def read_chunk(vectors: TaskVectors, parameter: Parameter, start: int = 0, stop: int | None = None) -> Chunk:
-    """The chunk of rows `start` to `stop` of a parameter; the whole of it by default."""
-    return Chunk(parameter, *vectors.read(parameter, start, stop), start)
+def read_chunk(
+    vectors: TaskVectors, parameter: Parameter, start: int = 0, stop: int | None = None, *, fused: bool = False
+) -> Chunk:
+    """The chunk of rows `start` to `stop` of a parameter; the whole of it by default.
+
+    `fused` lets compiled kernels have it as it is stored (`kernels.table.served`, asked once a pass).
+    """
+    return Chunk(vectors, parameter, start, stop, fused)
 
 
 class AlignedWeights(Protocol):
@@ -100,6 +123,7 @@ class AlignedVectors:
         wide = any(aligned.base_tensor(p).dtype == torch.float64 for p in self.parameters)
         self.dtype = torch.float64 if wide else torch.float32
         self._scratch = Scratch()
+        self._views: dict[str, tuple[torch.Tensor, tuple[torch.Tensor | None, ...]]] = {}
 
     @property
     def entries(self) -> int:
@@ -134,6 +158,30 @@ class AlignedVectors:
                 vector.mul_(weight)
         return tau
 
+    def stored(self, parameter: Parameter, start: int = 0, stop: int | None = None) -> Rows:
+        """Rows start..stop where they lie: what `read` reads, before anything is widened or subtracted.
+
+        Raises CheckpointError as `read` does.
+        """
+        if self.are_weighted:
+            return self.as_read(parameter, start, stop)
+        found = self._views.get(parameter.name)
+        if found is None:  # views of what is mapped: they cost nothing but the time to make them
+            experts = (self.aligned.expert_tensor(task, parameter) for task in range(len(self.task_names)))
+            found = self._views[parameter.name] = (self.aligned.base_tensor(parameter), tuple(experts))
+        base, tasks = found
+        return Rows(base[start:stop], tuple(t if t is None else t[start:stop] for t in tasks), True, self.dtype)
+
+    @property
+    def are_weighted(self) -> bool:
+        """Whether any task vector is multiplied by something."""
+        return any(weight != 1.0 for weight in self.weights)
+
+    def as_read(self, parameter: Parameter, start: int = 0, stop: int | None = None) -> Rows:
+        """Rows start..stop as `read` gives them; good until this thread's next reading."""
+        base, tau = self.read(parameter, start, stop)
+        return Rows(base, tuple(tau), False, self.dtype)
+
 
 class WatchedVectors:
     """Task vectors that tell of every reading before it is made, from whichever thread reads: for progress and stops.
@@ -146,6 +194,7 @@ class WatchedVectors:
     def __init__(self, vectors: AlignedVectors, before: Callable[[int], None]):
         self._vectors, self._before = vectors, before
         self.parameters, self.task_names = vectors.parameters, vectors.task_names
+        self.dtype, self.device = vectors.dtype, vectors.device
 
     def base(self, parameter: Parameter, start: int = 0, stop: int | None = None) -> torch.Tensor:
         """See `AlignedVectors.base`."""
@@ -153,6 +202,14 @@ class WatchedVectors:
 
     def read(self, parameter: Parameter, start: int = 0, stop: int | None = None) -> tuple[torch.Tensor, torch.Tensor]:
         """See `TaskVectors.read`."""
+        self._tell(parameter, start, stop)
+        return self._vectors.read(parameter, start, stop)
+
+    def stored(self, parameter: Parameter, start: int = 0, stop: int | None = None) -> Rows:
+        """See `AlignedVectors.stored`."""
+        self._tell(parameter, start, stop)
+        return self._vectors.stored(parameter, start, stop)
+
+    def _tell(self, parameter: Parameter, start: int, stop: int | None) -> None:
         rows = len(range(*slice(start, stop).indices(parameter.shape[0])))
         self._before(rows * (parameter.numel // max(1, parameter.shape[0])))
-        return self._vectors.read(parameter, start, stop)

@@ -107,6 +107,16 @@ def shared_votes(rule: Vote, grams: Iterable[tuple[str, torch.Tensor]]) -> Mappi
     return {name: Shared(rule(gram.unsqueeze(0)), rule.level) for name, gram in sums.items()}
 
 
+def is_per_neuron(rule: Vote) -> bool:
+    """Whether every neuron votes by itself, so that a compiled kernel does it on its way past the weights."""
+    return isinstance(rule, Published | Balanced) and rule.level == "neuron"
+
+
+def ridge_of(rule: Vote) -> float | None:
+    """The ridge of a balanced vote; None of the published one."""
+    return rule.ridge if isinstance(rule, Balanced) else None
+
+
 def balanced_vote(gram: torch.Tensor, ridge: float = DEFAULT_RIDGE) -> torch.Tensor:
     """The coefficients alpha (..., T) of the parts whose Gram matrices are `gram` (..., T, T).
 

@@ -6,6 +6,8 @@ from typing import Any, ClassVar
 
 from neuromerge.merging.baselines.scaled import scale_spec
 from neuromerge.merging.hyperparameters import Hyperparameter
+from neuromerge.merging.kernels import codes
+from neuromerge.merging.kernels.rules import Rule
 from neuromerge.merging.linear import SCALE, UNIT, Components
 from neuromerge.merging.method import MergeMethod, Run
 from neuromerge.merging.registry import register
@@ -27,6 +29,10 @@ class Average(MergeMethod):
     def components(self, chunk: Chunk, run: Run[Any]) -> Components:
         """Mean over tasks."""
         return {UNIT: chunk.tau.mean(0)}
+
+    def rule(self, chunk: Chunk, run: Run[Any]) -> Rule:
+        """The same mean."""
+        return Rule(codes.MEAN)
 
 
 @register
@@ -50,3 +56,7 @@ class TaskArithmetic(MergeMethod):
     def components(self, chunk: Chunk, run: Run[Any]) -> Components:
         """Sum over tasks."""
         return {SCALE: chunk.tau.sum(0)}
+
+    def rule(self, chunk: Chunk, run: Run[Any]) -> Rule:
+        """The same sum."""
+        return Rule(codes.SUM)

@@ -8,6 +8,8 @@ import torch
 
 from neuromerge.merging.baselines.scaled import scale_spec
 from neuromerge.merging.hyperparameters import Hyperparameter
+from neuromerge.merging.kernels import codes
+from neuromerge.merging.kernels.rules import Rule
 from neuromerge.merging.linear import SCALE, Components
 from neuromerge.merging.method import MergeMethod, Run
 from neuromerge.merging.registry import register
@@ -78,3 +80,8 @@ class Consensus(MergeMethod):
             distance = torch.sub(task, total, alpha=values["reference_scale"]).abs_()
             needed += task.abs() > distance.mul_(values["threshold"])
         return {SCALE: total.mul_(needed >= min(values["min_tasks"], len(tau)))}
+
+    def rule(self, chunk: Chunk, run: Run[Any]) -> Rule:
+        """The same."""
+        least = min(run.values["min_tasks"], len(run.task_names))
+        return Rule(codes.CONSENSUS, numbers=(least, run.values["reference_scale"], run.values["threshold"]))

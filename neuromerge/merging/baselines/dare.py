@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 
 from neuromerge.checkpoints.roles import Parameter
+from neuromerge.merging import kernels
 from neuromerge.merging.baselines.scaled import scale_spec, trim_ratio_spec
 from neuromerge.merging.baselines.ties import Election, disjoint_mean, hold_election
 from neuromerge.merging.hyperparameters import AUTO, Hyperparameter
+from neuromerge.merging.kernels import codes
+from neuromerge.merging.kernels.rules import Rule
 from neuromerge.merging.linear import SCALE, Coefficients, Components
 from neuromerge.merging.method import Automatic, Findings, MergeMethod, MergeReport, Run
 from neuromerge.merging.registry import register
@@ -31,6 +34,11 @@ def kept(parameter: Parameter, task: str, drop_rate: float, seed: int) -> torch.
     digest = hashlib.sha256(f"dare\0{seed}\0{task}\0{parameter.name}".encode()).digest()
     generator = torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)
     survives = torch.empty(parameter.numel, dtype=torch.bool)
+    if kernels.in_use():
+        from neuromerge.merging.kernels import calls
+
+        calls.random_at_least(generator.initial_seed(), drop_rate, survives)
+        return survives.view(parameter.shape)
     for start in range(0, parameter.numel, _DRAW):
         part = survives[start : start + _DRAW]
         torch.ge(torch.rand(len(part), generator=generator), drop_rate, out=part)
@@ -165,6 +173,16 @@ class Dare(MergeMethod):
             return {SCALE: thinned.sum(0)}
         trimmed = apply_trim(thinned, plan.election.thresholds)
         return {SCALE: disjoint_mean(trimmed, plan.election.majority)}
+
+    def rule(self, chunk: Chunk, run: Run[_Plan]) -> Rule:
+        """The same."""
+        rate, plan = run.values["drop_rate"], run.prepared
+        survives = all_kept(chunk.parameter, plan.tasks, rate, run.seed)
+        summed = Rule(codes.SUM, drops=survives, enlarged=1.0 / (1.0 - rate))
+        if plan.election is None:
+            return summed
+        code, majority = codes.MEAN_OF_ELECTED, plan.election.majority
+        return replace(summed, code=code, bounds=plan.election.thresholds.value, numbers=(majority,))
 
     def report(self, run: Run[_Plan], coefficients: Coefficients) -> MergeReport:
         """For TIES with what the trim removed of the thinned changes."""

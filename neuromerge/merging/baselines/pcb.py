@@ -8,23 +8,30 @@ tasks of the normalised changes. Quantiles are entries at int(share * d) of the 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 
-from neuromerge.merging.baselines.quantiles import order_statistics
+from neuromerge.checkpoints.roles import Parameter
+from neuromerge.merging.baselines.quantiles import Inside, bracketed, order_statistics
 from neuromerge.merging.baselines.scaled import scale_spec, task_vector_chunks
+from neuromerge.merging.chunks import as_they_are, map_chunks, row_chunks
 from neuromerge.merging.hyperparameters import Hyperparameter
+from neuromerge.merging.kernels import codes
+from neuromerge.merging.kernels.rules import Rule
+from neuromerge.merging.kernels.table import Counted, Rows, StoredVectors, served
 from neuromerge.merging.linear import SCALE, Components
 from neuromerge.merging.method import MergeMethod, Run
 from neuromerge.merging.registry import register
-from neuromerge.merging.trim import Thresholds
+from neuromerge.merging.trim import Thresholds, sampled
 from neuromerge.merging.vectors import Chunk, TaskVectors
+from neuromerge.threads import in_threads
 
 _CLAMPED_SHARE = 0.01
+_SAMPLED_FROM = 1 << 20  # entries of a task vector from which compiled kernels and a sample find the quantiles
 
 
 @dataclass(frozen=True)
@@ -34,12 +41,15 @@ class Competition:
     Attributes:
         low, high: the 1 % and 99 % quantiles of |tau|, to which it is clamped.
         score_low, score_high: the score from which an entry gets weight, and the score of weight 1.
+        by_kernel: whether a compiled kernel computed the scores. An entry just at the limit has weight 0, so whoever
+            computes the scores again must come to the same last bit.
     """
 
     low: torch.Tensor
     high: torch.Tensor
     score_low: torch.Tensor
     score_high: torch.Tensor
+    by_kernel: bool = False
 
 
 def magnitude_ranks(entries: int) -> tuple[int, int]:
@@ -81,6 +91,10 @@ def compete(vectors: TaskVectors, ratio: float) -> Competition:
     """Find the quantiles: exactly, in two passes for |tau| and two for the scores (four each in float64)."""
     tasks = len(vectors.task_names)
     entries = sum(parameter.numel for parameter in vectors.parameters)
+    if served(vectors) and entries >= _SAMPLED_FROM:
+        found = _compete_fused(vectors, entries, ratio)
+        if found is not None:
+            return found
 
     def magnitudes() -> Iterator[Sequence[np.ndarray]]:
         for tau in task_vector_chunks(vectors):
@@ -96,6 +110,85 @@ def compete(vectors: TaskVectors, ratio: float) -> Competition:
 
     score_low, score_high = torch.from_numpy(order_statistics(all_scores, tasks, score_ranks(entries, ratio))).unbind(1)
     return Competition(low, high, score_low, score_high)
+
+
+def _compete_fused(vectors: StoredVectors, entries: int, ratio: float) -> Competition | None:
+    """The same by compiled kernels, in one pass for |tau| and one for the scores; None where a sample misled."""
+    from neuromerge.merging.kernels import calls
+
+    tasks = len(vectors.task_names)
+    sample = sampled(vectors, entries)
+    limit = max(1 << 16, entries // 50)  # collected per task: more means equal values, and another way
+
+    def passed(count: Callable[[Rows, Sequence[bool]], list[Counted]], queries: int) -> list[_Sum]:
+        sums = [_Sum(limit) for _ in range(queries)]
+
+        def work(parameter: Parameter, start: int, stop: int) -> list[Counted]:
+            return count(vectors.stored(parameter, start, stop), [of.collects for of in sums])
+
+        def split(parameter: Parameter) -> Iterator[tuple[int, int]]:
+            return row_chunks(parameter, tasks)
+
+        for _, pieces in map_chunks(work, vectors.parameters, split, as_they_are):
+            for piece in pieces:
+                for of, counted in zip(sums, piece, strict=True):
+                    of.add(counted)
+        return sums
+
+    def magnitudes(brackets: Sequence[tuple[float, float]]) -> list[Inside]:
+        lines = [*range(tasks)] * 2
+        sums = passed(lambda rows, wanted: calls.count_magnitudes(rows, lines, brackets, wanted), 2 * tasks)
+        return [of.inside() for of in sums]
+
+    lower, upper = magnitude_ranks(entries)
+    sizes = in_threads(np.sort, np.abs(sample))
+    found = bracketed(sizes * 2, [lower] * tasks + [upper] * tasks, entries, magnitudes)
+    if found is None:
+        return None
+    low, high = torch.tensor(found, dtype=vectors.dtype).view(2, tasks)
+    low = torch.minimum(low, high)
+    most = torch.full((tasks,), -math.inf, dtype=vectors.dtype)
+    limits = torch.stack([low, high])
+
+    def all_scores(brackets: Sequence[tuple[float, float]]) -> list[Inside]:
+        sums = passed(lambda rows, wanted: calls.count_scores(rows, limits, brackets, wanted), tasks)
+        most.copy_(torch.tensor([of.most for of in sums]))
+        return [of.inside() for of in sums]
+
+    winners, _ = score_ranks(entries, ratio)
+    values = in_threads(np.sort, scores(torch.from_numpy(sample), low, high).numpy())
+    found = bracketed(values, [winners] * tasks, entries, all_scores)
+    if found is None:
+        return None
+    return Competition(low, high, torch.tensor(found, dtype=vectors.dtype), most, by_kernel=True)
+
+
+class _Sum:
+    """The chunks of one stream, added up: see `Inside`."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._entries = self._reached = self._above = 0
+        self._found: list[np.ndarray] = []
+        self.most = -math.inf
+
+    @property
+    def collects(self) -> bool:
+        """Whether what lies inside is still wanted."""
+        return self._reached - self._above <= self._limit
+
+    def add(self, counted: Counted) -> None:
+        """Take a chunk into account."""
+        self._entries += counted.entries
+        self._reached += counted.reached
+        self._above += counted.above
+        self.most = max(self.most, counted.most)
+        self._found = [*self._found, counted.found] if self.collects else []
+
+    def inside(self) -> Inside:
+        """What the pass saw."""
+        found = np.concatenate(self._found) if self.collects and self._found else None
+        return Inside(self._entries - self._reached, self._reached - self._above, found)
 
 
 def _rows(values: torch.Tensor) -> list[np.ndarray]:
@@ -144,3 +237,10 @@ class Pcb(MergeMethod):
         total = weight.sum(0)
         merged = weight.mul_(clamped(tau, found.low, found.high)).mul_(tau.sign()).sum(0)
         return {SCALE: merged.div_(torch.where(total > 0, total, torch.ones_like(total)))}
+
+    def rule(self, chunk: Chunk, run: Run[Competition]) -> Rule | None:
+        """The same."""
+        found = run.prepared
+        if not found.by_kernel:
+            return None
+        return Rule(codes.PCB, limits=torch.stack([found.low, found.high, found.score_low, found.score_high]))

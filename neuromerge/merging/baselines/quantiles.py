@@ -3,18 +3,22 @@
 The bit patterns of floats, with the sign bit flipped (and all bits flipped where negative), sort as the
 numbers do. One pass counts the values by their upper 16 bits; the next counts, by the next 16 bits, those
 that share the upper bits of the value sought: 2 passes for float32, 4 for float64, 65,536 counters each.
-Streams short enough to be held are simply sorted.
+Streams short enough to be held are simply sorted. Where a sample of the stream is at hand, one pass may do
+(`bracketed`).
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from itertools import islice
 
 import numpy as np
 
 _DIGIT = 16
 _BATCH = 1 << 18  # values counted at a time: far more than there are counters
+_MARGINS = (0.0125, 0.125)  # half-width of a bracket in standard deviations of one draw: first try, second try
 
 
 def order_statistics(
@@ -58,6 +62,62 @@ def order_statistics(
         level += 1
         if level * _DIGIT >= dtype.itemsize * 8:
             return _floats(found, dtype)
+
+
+@dataclass(frozen=True)
+class Inside:
+    """What one pass saw around a bracket [low, high]: values below it, inside it, and these themselves.
+
+    `found` is None where they were not collected.
+    """
+
+    below: int
+    inside: int
+    found: np.ndarray | None
+
+
+def bracketed(
+    samples: Sequence[np.ndarray],
+    ranks: Sequence[int],
+    count: int,
+    look: Callable[[Sequence[tuple[float, float]]], Sequence[Inside]],
+) -> list[float] | None:
+    """The value of one rank in each of several streams, by a bracket that a sample gives and one pass around it.
+
+    Args:
+        samples: sorted, one per stream.
+        ranks: 0 the smallest, one per stream.
+        count: values in a stream.
+        look: a pass, given a bracket for each stream.
+
+    Returns None where even a wide bracket held not all of them: then `order_statistics` is needed.
+    """
+    for margin in _MARGINS:
+        shares = [rank / count for rank in ranks]
+        widths = [margin * math.sqrt(share * (1.0 - share)) for share in shares]
+        brackets = [_bracket(*of) for of in zip(samples, shares, widths, strict=True)]
+        seen = look(brackets)
+        values = [_value(*of) for of in zip(seen, brackets, ranks, strict=True)]
+        found = [value for value in values if value is not None]
+        if len(found) == len(values):
+            return found
+    return None
+
+
+def _bracket(sample: np.ndarray, share: float, width: float) -> tuple[float, float]:
+    last = len(sample) - 1
+    low, high = math.floor((share - width) * last) - 8, math.ceil((share + width) * last) + 8
+    return (float(sample[low]) if low > 0 else -math.inf), (float(sample[high]) if high < last else math.inf)
+
+
+def _value(seen: Inside, bracket: tuple[float, float], rank: int) -> float | None:
+    if not seen.below <= rank < seen.below + seen.inside:
+        return None
+    if bracket[0] == bracket[1]:
+        return bracket[0]
+    if seen.found is None:
+        return None
+    return float(np.partition(seen.found, rank - seen.below)[rank - seen.below])
 
 
 def _batches(chunks: Iterable[Sequence[np.ndarray]]) -> Iterator[Sequence[np.ndarray]]:

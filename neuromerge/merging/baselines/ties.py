@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
-from neuromerge.merging.baselines.scaled import scale_spec, task_vector_chunks, trim_ratio_spec
+from neuromerge.checkpoints.roles import Parameter
+from neuromerge.merging.baselines.scaled import scale_spec, trim_ratio_spec
+from neuromerge.merging.chunks import as_they_are, map_chunks, row_chunks
 from neuromerge.merging.election import elected_sign, mean_of_elected
 from neuromerge.merging.hyperparameters import AUTO, Hyperparameter
+from neuromerge.merging.kernels import codes
+from neuromerge.merging.kernels.rules import Rule
+from neuromerge.merging.kernels.table import StoredVectors, served
 from neuromerge.merging.linear import SCALE, Components
 from neuromerge.merging.method import Automatic, Findings, MergeMethod, Run
 from neuromerge.merging.registry import register
@@ -36,10 +41,26 @@ def hold_election(vectors: TaskVectors, thresholds: Thresholds) -> Election:
 
     Where that is tied too, the sign is -1, as in the authors' code.
     """
-    balance = 0
-    for tau in task_vector_chunks(vectors):
-        balance += int(elected_sign(apply_trim(tau, thresholds)).sum(dtype=torch.float64))
+    fused = _balance(vectors, thresholds) if served(vectors) else None
+
+    def balance_of(parameter: Parameter, start: int, stop: int) -> int:
+        if fused is not None:
+            return fused(parameter, start, stop)
+        _, tau = vectors.read(parameter, start, stop)
+        return int(elected_sign(apply_trim(tau, thresholds)).sum(dtype=torch.float64))
+
+    def split(parameter: Parameter) -> Iterator[tuple[int, int]]:
+        return row_chunks(parameter, len(vectors.task_names))
+
+    balance = sum(sum(found) for _, found in map_chunks(balance_of, vectors.parameters, split, as_they_are))
     return Election(thresholds, 1 if balance > 0 else -1)
+
+
+def _balance(vectors: StoredVectors, thresholds: Thresholds) -> Callable[[Parameter, int, int], int]:
+    """The same of rows start..stop by a compiled kernel."""
+    from neuromerge.merging.kernels import calls
+
+    return lambda parameter, start, stop: calls.balance(vectors.stored(parameter, start, stop), thresholds.value)
 
 
 def disjoint_mean(tau: torch.Tensor, majority: int) -> torch.Tensor:
@@ -101,3 +122,8 @@ class Ties(MergeMethod):
         trimmed = apply_trim(chunk.tau, run.prepared.thresholds)
         combine = disjoint_mean if run.values["combine"] == "mean" else disjoint_sum
         return {SCALE: combine(trimmed, run.prepared.majority)}
+
+    def rule(self, chunk: Chunk, run: Run[Election]) -> Rule:
+        """The same."""
+        code = codes.MEAN_OF_ELECTED if run.values["combine"] == "mean" else codes.SUM_OF_ELECTED
+        return Rule(code, run.prepared.thresholds.value, (run.prepared.majority,))
