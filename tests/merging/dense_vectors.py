@@ -8,7 +8,9 @@ from typing import Any, Literal
 import torch
 
 from neuromerge.checkpoints.roles import Parameter
+from neuromerge.merging.kernels.table import Rows, served
 from neuromerge.merging.linear import Component
+from neuromerge.merging.passes import chunk_components
 from neuromerge.merging.registry import check_values, get_method
 from neuromerge.merging.vectors import read_chunk
 
@@ -28,6 +30,18 @@ class DenseVectors:
 
     def read(self, parameter: Parameter, start: int = 0, stop: int | None = None) -> tuple[torch.Tensor, torch.Tensor]:
         return self.base[parameter.name][start:stop], self.tau[parameter.name][:, start:stop].clone()
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return next(iter(self.tau.values())).dtype
+
+    @property
+    def device(self) -> torch.device:
+        return torch.device("cpu")
+
+    def stored(self, parameter: Parameter, start: int = 0, stop: int | None = None) -> Rows:
+        base, tau = self.read(parameter, start, stop)
+        return Rows(base, tuple(tau), False, self.dtype)
 
     def permuted(self, order: Sequence[int], parameters: Sequence[int] | None = None) -> DenseVectors:
         """The same vectors with tasks, and perhaps parameters, in another order."""
@@ -115,8 +129,8 @@ def run_by_rows(
         step = rows if rows is not None and chosen.by_rows and p.kind == "neurons" else p.shape[0]
         changes = []
         for start in range(0, p.shape[0], step):
-            chunk = read_chunk(vectors, p, start, start + step)
-            components = chosen.components(chunk, begun).items()
+            chunk = read_chunk(vectors, p, start, start + step, fused=served(vectors))
+            components = chunk_components(chosen, chunk, begun).items()
             changes.append(sum(used.at(p)[name] * _dense(component, chunk.base) for name, component in components))
         merged[p.name] = torch.cat(changes)
     return merged

@@ -12,6 +12,7 @@ import torch
 from neuromerge.merging.baselines.ties import disjoint_mean
 from tests.merging.dense_vectors import DenseVectors, parameter, run
 
+pytestmark = pytest.mark.usefixtures("path")
 GOLDEN = np.load(Path(__file__).parent.parent / "data" / "baselines_golden.npz")
 MODELS = ("three", "eight")
 

@@ -17,6 +17,7 @@ from neuromerge.merging import election
 from neuromerge.merging.subspaces import decompose, orthogonal_parts, orthogonal_vote
 from tests.merging import reference
 
+pytestmark = pytest.mark.usefixtures("path")
 GOLDEN = np.load(Path(__file__).parents[1] / "data" / "neuromerging_kernel.npz")
 PLAIN = {"trim_ratio": 0.0, "lambda_parallel": 1.0, "lambda_orthogonal": 1.0}
 TOLERANCE = {torch.float64: 1e-10, torch.float32: 2e-5, torch.float16: 4e-3, torch.bfloat16: 3e-2}

@@ -12,6 +12,9 @@ from hypothesis import strategies as st
 
 from neuromerge.checkpoints.roles import Parameter
 from neuromerge.merging import trim
+from neuromerge.merging.kernels.table import Rows
+
+pytestmark = pytest.mark.usefixtures("path")
 
 
 class FakeVectors:
@@ -28,6 +31,16 @@ class FakeVectors:
     def read(self, parameter, start=0, stop=None):
         tau = self._taus[parameter.name][:, start:stop].clone()
         return torch.zeros_like(tau[0]), tau
+
+    device = torch.device("cpu")
+
+    @property
+    def dtype(self):
+        return next(iter(self._taus.values())).dtype
+
+    def stored(self, parameter, start=0, stop=None):
+        base, tau = self.read(parameter, start, stop)
+        return Rows(base, tuple(tau), False, self.dtype)
 
 
 def expected(vectors: FakeVectors, ratio: float):
@@ -78,9 +91,11 @@ def test_a_misleading_sample_falls_back_to_the_exact_radix_selection(ratio, dtyp
 
 def test_a_missed_bracket_is_widened_before_the_radix_selection(monkeypatch):
     monkeypatch.setattr(trim.MagnitudeSample, "_radix", lambda *_: pytest.fail("not needed"))
-    monkeypatch.setattr(trim, "_BRACKET_MARGINS", (0.0, 0.3))
-    monkeypatch.setattr(trim, "_SAMPLE_POINTS", 50)
-    monkeypatch.setattr(trim, "_SAMPLE_RUN", 4)
+    for path in ("_BRACKET", "_KERNEL"):
+        monkeypatch.setattr(trim, f"{path}_MARGINS", (0.0, 0.3))
+    for path in ("_SAMPLE", "_KERNEL"):
+        monkeypatch.setattr(trim, f"{path}_POINTS", 50)
+        monkeypatch.setattr(trim, f"{path}_RUN", 4)
     generator = torch.Generator().manual_seed(2)
     check(FakeVectors(*(torch.randn(3, 90, 80, generator=generator) for _ in range(2))), 0.6)
 
@@ -88,6 +103,8 @@ def test_a_missed_bracket_is_widened_before_the_radix_selection(monkeypatch):
 def test_the_sample_is_spread_over_rows_and_parameters(monkeypatch):
     monkeypatch.setattr(trim, "_SAMPLE_POINTS", 100)
     monkeypatch.setattr(trim, "_SAMPLE_RUN", 8)
+    monkeypatch.setattr(trim, "_KERNEL_POINTS", 100)
+    monkeypatch.setattr(trim, "_KERNEL_RUN", 8)
     rows = torch.arange(1.0, 501.0)[None, :, None].expand(1, 500, 40)
     sample = trim._draw_sample(FakeVectors(rows, rows + 1000), 40000)[0]
     assert len(sample) == 800

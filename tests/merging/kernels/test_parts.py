@@ -1,0 +1,118 @@
+"""The kernels one by one: votes against LAPACK and the formula, masks against torch's generator."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from neuromerge.merging.kernels.table import Rows
+from neuromerge.merging.subspaces import orthogonal_vote
+
+pytestmark = pytest.mark.usefixtures("compiled")
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    seed=st.integers(0, 10**6),
+    tasks=st.integers(1, 20),
+    overlap=st.sampled_from([0.0, 0.3, 3.0]),
+    exponent=st.sampled_from([-100, -12, 0, 60]),
+    rank=st.integers(1, 24),
+)
+def test_published_votes(seed, tasks, overlap, exponent, rank):
+    from neuromerge.merging.kernels import calls
+
+    generator = torch.Generator().manual_seed(seed)
+    parts = torch.randn(12, tasks, rank, generator=generator, dtype=torch.float64)
+    parts += overlap * torch.randn(12, 1, rank, generator=generator, dtype=torch.float64)
+    parts[0] = 0
+    parts[1, 0] = 0
+    parts[2, -1] = parts[2, 0]
+    gram = (parts * 10.0**exponent) @ (parts * 10.0**exponent).transpose(1, 2)
+    expected = orthogonal_vote(gram)
+    alpha, margin, weight, ill = calls.published_votes(gram)
+    well = ~(expected.ill_conditioned | ill)
+    largest = float(expected.weight.max())
+    torch.testing.assert_close(alpha[well], expected.alpha[well], rtol=1e-8, atol=1e-8)
+    torch.testing.assert_close(margin[well] / largest, expected.margin[well] / largest, rtol=1e-8, atol=1e-8)
+    torch.testing.assert_close(weight[well] / largest, expected.weight[well] / largest, rtol=1e-9, atol=1e-9)
+
+
+@settings(max_examples=60, deadline=None)
+@given(seed=st.integers(0, 10**6), tasks=st.integers(1, 20), ridge=st.sampled_from([0.001, 0.1, 10.0]))
+def test_balanced_votes(seed, tasks, ridge):
+    from neuromerge.merging.kernels import calls
+
+    generator = torch.Generator().manual_seed(seed)
+    parts = torch.randn(7, tasks, 30, generator=generator, dtype=torch.float64)
+    parts[0] = 0
+    parts[1] = parts[1, 0]
+    gram = parts @ parts.transpose(1, 2)
+    alpha = calls.balanced_votes(gram, ridge)
+    assert (alpha[0] == 0).all()
+    energy = torch.diagonal(gram, dim1=1, dim2=2)
+    system = gram + ridge * energy.mean(1).view(-1, 1, 1) * torch.eye(tasks, dtype=torch.float64)
+    torch.testing.assert_close((system @ alpha.unsqueeze(2)).squeeze(2)[1:], energy[1:], rtol=1e-9, atol=1e-9)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    seed=st.integers(0, 2**63 - 1),
+    count=st.sampled_from([0, 1, 623, 624, 625, 5000]),
+    bound=st.one_of(st.floats(0.0, 0.999), st.sampled_from([0.0, 0.5, 0.9])),
+)
+def test_masks_are_those_of_torch(seed, count, bound):
+    from neuromerge.merging.kernels import calls
+
+    found = torch.empty(count, dtype=torch.bool)
+    calls.random_at_least(seed, bound, found)
+    generator = torch.Generator().manual_seed(seed)
+    assert torch.equal(found, torch.rand(count, generator=generator) >= bound)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_every_half_precision_number_is_widened_exactly(dtype):
+    from neuromerge.merging.kernels import calls, codes
+    from neuromerge.merging.kernels.rules import Rule
+
+    every = torch.arange(-(2**15), 2**15, dtype=torch.int32).to(torch.int16).view(dtype)
+    every = every[torch.isfinite(every)]
+    rows = Rows(torch.zeros_like(every), (every, None), True, torch.float32)
+    assert torch.equal(calls.combine(rows, Rule(codes.SUM)), every.float())
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_inner_products(dtype):
+    from neuromerge.merging.kernels import calls
+
+    generator = torch.Generator().manual_seed(0)
+    base, *tasks = torch.randn(4, 5, 33, generator=generator, dtype=dtype)
+    change = torch.randn(5, 33, generator=generator, dtype=dtype)
+    bounds = torch.tensor([0.0, 0.4, 1.0], dtype=torch.float64)
+    found = calls.inner_products(Rows(base, tuple(tasks), True, dtype), bounds, change)
+    tau = torch.stack(tasks) - base
+    tau = torch.where(tau.abs() >= bounds.to(dtype).view(3, 1, 1), tau, 0).double()
+    wide = change.double()
+    torch.testing.assert_close(found.dots, (tau * wide).sum(2).T)
+    torch.testing.assert_close(found.norms, tau.square().sum(2).T)
+    torch.testing.assert_close(found.along, (wide * base.double()).sum(1))
+    torch.testing.assert_close(found.square, wide.square().sum(1))
+
+
+def test_counts_are_those_of_numpy():
+    from neuromerge.merging.kernels import calls
+
+    generator = torch.Generator().manual_seed(2)
+    base, expert = torch.randn(2, 40, 1500, generator=generator)
+    rows = Rows(base, (expert,), True, torch.float32)
+    size = (expert - base).abs().numpy()
+    low, high = (float(np.float32(value)) for value in (0.5, 1.5))
+    (counted,) = calls.count_magnitudes(rows, [0], [(low, high)], [True])
+    inside = size[(size >= low) & (size <= high)]
+    assert (counted.entries, counted.reached, counted.above) == (size.size, (size >= low).sum(), (size > high).sum())
+    assert np.array_equal(np.sort(counted.found), np.sort(inside))
+    assert counted.l1 == pytest.approx(size.sum(dtype=np.float64), rel=1e-6)
+    assert counted.l1_above == pytest.approx(size[size > high].sum(dtype=np.float64), rel=1e-6)
