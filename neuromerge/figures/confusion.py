@@ -78,7 +78,7 @@ def _trace(found: Mixed) -> Trace:
         "xgap": 1,
         "ygap": 1,
         "hoverongaps": False,
-        "hovertemplate": "%{text}<extra></extra>",
+        "hovertemplate": "%{hovertext}<extra></extra>",
         "meta": {
             "source": "confusion",
             "rows": [f"is {name}" for name in found.names],

@@ -39,6 +39,8 @@ class Figure:
             the wide ones key by key (None removes a key).
         columns: names of the CSV columns for ``x``, ``y``, ``z``, ``label`` (the hover text of a point),
             ``error above`` and ``error below``; an empty name leaves a column out.
+        held: dotted names of parts of the layout that stay as they are while a slider moves, so that what moves is the
+            numbers and not their scale.
     """
 
     data: list[Trace]
@@ -48,6 +50,7 @@ class Figure:
     narrow_data: list[Trace] = field(default_factory=list)
     narrow_layout: Layout = field(default_factory=dict)
     columns: dict[str, str] = field(default_factory=dict)
+    held: list[str] = field(default_factory=list)
 
     def to_json(self) -> str:
         """The figure as compact JSON, which the browser draws. NaN must have been replaced (`numbers.numbers`)."""
@@ -57,6 +60,7 @@ class Figure:
             "layout": self.layout,
             "alt": self.description,
             "narrow": {"data": self.narrow_data, "layout": self.narrow_layout},
+            "held": self.held,
             "columns": self.columns,
         }
         return json.dumps(sent, separators=(",", ":"), ensure_ascii=False, allow_nan=False)

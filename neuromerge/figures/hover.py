@@ -51,4 +51,4 @@ def cell_texts(trace: Trace) -> list[list[str]]:
 
 def with_hover(trace: Trace) -> Trace:
     """`trace` with its hover texts, where it says how to write them."""
-    return {**trace, "text": cell_texts(trace)} if trace.get("meta", {}).get("hover") else trace
+    return {**trace, "hovertext": cell_texts(trace)} if trace.get("meta", {}).get("hover") else trace

@@ -48,14 +48,47 @@ def nice_ceiling(value: float) -> float:
     return 10 * power
 
 
+def robust_range(values: np.ndarray, low: float = -math.inf, high: float = math.inf) -> tuple[float, float]:
+    """Round ends of a colour scale on which `values` can be told apart, within [low, high].
+
+    The outermost hundredth of the values is left out: one extreme cell must not wash out the others. The scale
+    starts at 0 unless all values lie far from it.
+    """
+    known = np.asarray(values)[np.isfinite(values)]
+    if not known.size:
+        return max(low, 0.0), min(high, 1.0)
+    bottom, top = (float(q) for q in np.quantile(known, (0.01, 0.99)))
+    if 0 <= bottom < 0.35 * top or bottom == top == 0:
+        return max(low, 0.0), min(high, nice_ceiling(top))
+    step = nice_ceiling(max(top - bottom, 0.01 * abs(top)) / 4)
+    return max(low, rounded(math.floor(bottom / step) * step, 6)), min(high, rounded(math.ceil(top / step) * step, 6))
+
+
+def robust_bound(values: np.ndarray, high: float = math.inf) -> float:
+    """Where a scale symmetric about 0 ends: a round number that 98 % of the values do not exceed, up to `high`."""
+    known = np.abs(np.asarray(values)[np.isfinite(values)])
+    return min(high, nice_ceiling(float(np.quantile(known, 0.98)) if known.size else 0.0))
+
+
+def round_frame(values: Iterable[float], room: float = 1.05) -> tuple[float, float]:
+    """Round ends of an axis that holds `values` (times `room`) and 0, which is never at its edge."""
+    listed = [float(value) for value in values if math.isfinite(value)]
+    low, high = min([0.0, *listed]), max([0.0, *listed])
+    if low == high:
+        return -1.0, 1.0
+    bottom = nice_ceiling(-room * low) if low < 0 else 0.2 * nice_ceiling(room * high)
+    top = nice_ceiling(room * high) if high > 0 else 0.2 * nice_ceiling(-room * low)
+    return -rounded(bottom), rounded(top)
+
+
 def minus(text: str) -> str:
     """`text` with a true minus in place of every hyphen."""
     return text.replace("-", "−")
 
 
 def signed(value: float, digits: int = 2) -> str:
-    """A number with its sign and `digits` decimals, with a true minus."""
-    return minus(f"{value:+.{digits}f}")
+    """A number with its sign and `digits` decimals, with a true minus; what rounds to zero has no sign."""
+    return minus(f"{value:+.{digits}f}") if round(value, digits) else f"{0:.{digits}f}"
 
 
 def written(value: float) -> str:

@@ -168,7 +168,50 @@ def tokens(mode: Mode) -> dict[str, Any]:
     return {**COLOURS[mode], **SCALES[mode]}
 
 
+# ------------------------------------------------------------------------------------------------ text on colours
+def ink_on(scale: str, share: float) -> str:
+    """Token of the text colour that can be read on the colour at `share` (0..1) of a scale, in either mode."""
+    return f"{TOKEN}on-{token(scale)[len(TOKEN) :]}-{round(1000 * min(1.0, max(0.0, share)))}"
+
+
+def colour_at(scale: Scale, share: float) -> tuple[float, float, float]:
+    """The colour (red, green, blue in 0..255) at `share` (0..1) of a scale, interpolated as Plotly does."""
+    above = next((i for i, (at, _) in enumerate(scale) if at >= share), len(scale) - 1)
+    (low, start), (high, end) = scale[max(above - 1, 0)], scale[above]
+    part = (share - low) / (high - low) if high > low else 0.0
+    red, green, blue = (a + (b - a) * part for a, b in zip(_rgb(start), _rgb(end), strict=True))
+    return red, green, blue
+
+
+def luminance(colour: tuple[float, float, float]) -> float:
+    """Relative luminance of a colour (red, green, blue in 0..255), 0 to 1 (WCAG 2.2)."""
+    linear = [c / 255 / 12.92 if c / 255 <= 0.04045 else ((c / 255 + 0.055) / 1.055) ** 2.4 for c in colour]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def readable_on(colour: tuple[float, float, float]) -> str:
+    """Black or white, whichever stands out more: at least 4.58 : 1 on every colour."""
+    return "#000000" if luminance(colour) > BLACK_ABOVE else "#ffffff"
+
+
+def _rgb(colour: str) -> tuple[int, int, int]:
+    red, green, blue = (int(colour[i : i + 2], 16) for i in (1, 3, 5))
+    return red, green, blue
+
+
+BLACK_ABOVE = 0.05 * (21**0.5 - 1)
+"""Luminance above which black is read better than white: where both have the same contrast."""
+
+_ON_SCALE = re.compile(r"on-([a-z]+)-(\d+)")
 _IN_TEXT = re.compile(rf"color:{TOKEN}([a-z0-9-]+)")
+
+
+def _value(name: str, mode: Mode) -> Any:
+    """What a token stands for in `mode`; None where the design has none of that name."""
+    found = _ON_SCALE.fullmatch(name)
+    if found and found[1] in SCALES[mode]:
+        return readable_on(colour_at(SCALES[mode][found[1]], int(found[2]) / 1000))
+    return tokens(mode).get(name)
 
 
 def resolve(value: Any, mode: Mode = "light") -> Any:
@@ -176,13 +219,12 @@ def resolve(value: Any, mode: Mode = "light") -> Any:
 
     Inside a text, tokens count only as the colour of a span (``<span style='color:token:merge'>``).
     """
-    known = tokens(mode)
 
     def walk(item: Any) -> Any:
         if isinstance(item, str):
             if item.startswith(TOKEN):
-                return known.get(item[len(TOKEN) :], item)
-            return _IN_TEXT.sub(lambda found: f"color:{known.get(found[1], 'inherit')}", item)
+                return _value(item[len(TOKEN) :], mode) or item
+            return _IN_TEXT.sub(lambda found: f"color:{_value(found[1], mode) or 'inherit'}", item)
         if isinstance(item, Mapping):
             return {key: walk(child) for key, child in item.items()}
         if isinstance(item, (list, tuple)):

@@ -62,6 +62,9 @@ class TraceMeta(TypedDict, total=False):
     columns: list[str]
     """Heatmaps: names of the columns, as `rows`."""
 
+    places: list[int]
+    """Heatmaps: the column sent to Python for each column drawn, where they are only some of those Python knows."""
+
     hover: CellHover
     """Heatmaps: their hover texts are written by the browser, from this."""
 
@@ -86,6 +89,9 @@ class Sent(TypedDict):
     """What the picture shows, for screen readers."""
 
     narrow: Narrow
+
+    held: list[str]
+    """Parts of the layout ("xaxis.range") that stay as they are while a slider moves, and follow when it rests."""
 
     columns: dict[str, str]
     """Names of the CSV columns for x, y, z, label and the ends of error bars; "" leaves a column out."""

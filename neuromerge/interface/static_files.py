@@ -20,7 +20,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from neuromerge.figures.figure import NARROW_BELOW
-from neuromerge.figures.theme import css_variables, template, tokens
+from neuromerge.figures.theme import BLACK_ABOVE, css_variables, template, tokens
 
 URL = "neuromerge-static"
 """Where everything is served, relative to the page."""
@@ -81,6 +81,7 @@ def _design() -> str:
     constants = {
         "TOKENS": {"light": tokens("light"), "dark": tokens("dark")},
         "TEMPLATE": template(),
+        "BLACK_ABOVE": BLACK_ABOVE,
         "NARROW_BELOW": NARROW_BELOW,
         "PLOTLY_URL": f"../{plotly_name()}",
     }

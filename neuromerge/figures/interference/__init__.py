@@ -1,6 +1,7 @@
-"""The interference map: its two heatmaps, and the same numbers as a table."""
+"""The interference map: its heatmaps, what they say in a sentence, and the same numbers as a table."""
 
 from neuromerge.figures.interference.heatmaps import interference_heatmaps
+from neuromerge.figures.interference.sentence import CellLink, Sentence, headline
 from neuromerge.figures.interference.table import as_rows, as_table
 
-__all__ = ["as_rows", "as_table", "interference_heatmaps"]
+__all__ = ["CellLink", "Sentence", "as_rows", "as_table", "headline", "interference_heatmaps"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,174 +10,178 @@ import numpy as np
 from neuromerge.exploration.results import Heatmap
 from neuromerge.figures.figure import Figure
 from neuromerge.figures.hover import cell_hover
-from neuromerge.figures.numbers import minus, nice_ceiling, number, numbers
-from neuromerge.figures.text import coloured, plain, wrapped
-from neuromerge.figures.theme import token
-from neuromerge.figures.wire import Layout, Phrases, Trace
+from neuromerge.figures.interference.columns import Panel, limits, panels
+from neuromerge.figures.numbers import minus, number, numbers, short
+from neuromerge.figures.text import coloured, note, plain, wrapped
+from neuromerge.figures.theme import SMALL, token
+from neuromerge.figures.wire import Layout, Trace
 from neuromerge.merging.measures import Measure
 
 MAIN = ("q", "k", "v", "out", "fc1", "fc2")
 """The matrices every block has; a gap sets them apart from what only some layers have."""
 
-_SHORT = {"embedding": "emb.", "projection": "proj."}
+SHORT = {"embedding": "emb.", "projection": "proj."}
 
 NO_MATRIX = "this layer has no such matrix"
-NO_PARALLEL = "not applicable: norms, biases and embeddings have no parallel part"
+NOT_APPLICABLE = "not applicable: the measure has no value for this part"
 
+SAYS = {
+    "parallel": "how strongly a neuron answers",
+    "orthogonal": "what a neuron answers to",
+    "single numbers": "",
+}
 
-def limits(heatmap: Heatmap) -> tuple[float, float]:
-    """Ends of the shared colour scale. Measures without a bound of their own end at a round number, so that the
-    scale stays put while a slider moves; diverging ones are symmetric about 0."""
-    values = np.concatenate([heatmap.parallel.ravel(), heatmap.orthogonal.ravel()])
-    values = values[np.isfinite(values)]
-    low, high = heatmap.measure.low, heatmap.measure.high
-    # One extreme layer must not wash out the others: beyond the 99th percentile the colour saturates.
-    largest = float(np.quantile(np.abs(values), 0.99)) if values.size else 1.0
-    if heatmap.measure.signed:
-        bound = max(abs(low), abs(high)) if high is not None and math.isfinite(low) else nice_ceiling(largest)
-        return -bound, bound
-    return (low if math.isfinite(low) else 0.0), (high if high is not None else nice_ceiling(largest))
+GAPS = (0.0, 0.03, 0.03)
+"""Before each panel, as shares of the width."""
+
+STACKED_GAPS = (0.0, 0.13)
+"""The same where two share the width of a phone: what is written around them needs room."""
 
 
 @dataclass(frozen=True)
-class Panel:
-    """One subspace: its numbers, and what stands around them. `axis` is the suffix of Plotly's axes."""
+class Place:
+    """Where a panel is drawn: the suffix of its axes and of its colour scale, and its share of the width."""
 
-    name: str
-    axis: str
-    says: str
-    values: np.ndarray  # (rows, columns), NaN: no value
-    reason: str  # why the whole panel is flat
+    suffix: str
+    left: float
+    right: float
 
     @property
     def domain(self) -> dict[str, str]:
         """The panel's own area as the reference of a note."""
-        return {"xref": f"x{self.axis} domain", "yref": f"y{self.axis} domain"}
+        return {"xref": f"x{self.suffix} domain", "yref": f"y{self.suffix} domain"}
 
     @property
     def axes(self) -> dict[str, str]:
         """The panel's axes as the reference of a shape."""
-        return {"xref": f"x{self.axis}", "yref": f"y{self.axis}"}
-
-
-def panels(heatmap: Heatmap) -> tuple[Panel, Panel]:
-    """The two panels of a heatmap."""
-    return (
-        Panel("parallel", "", "how strongly a neuron answers", heatmap.parallel, heatmap.note_parallel),
-        Panel("orthogonal", "2", "what a neuron answers to", heatmap.orthogonal, heatmap.note_orthogonal),
-    )
+        return {"xref": f"x{self.suffix}", "yref": f"y{self.suffix}"}
 
 
 def interference_heatmaps(
     heatmap: Heatmap, *, tasks: int | None = None, selected: tuple[int, int] | None = None
 ) -> Figure:
-    """Two panels, parallel and orthogonal, on one colour scale; side by side, or stacked when narrow.
+    """Two panels over the matrices made of neurons, parallel and orthogonal, and a strip of single numbers.
 
-    Clicks answer as ``parallel`` and ``orthogonal`` with row and column.
+    Each has its own colour scale around its own values. Side by side, or stacked when narrow. Clicks answer as
+    ``parallel`` and ``orthogonal`` with row and column; single numbers count as orthogonal.
 
     Args:
         heatmap: values (rows, columns) per subspace, NaN where there is no such part.
         tasks: number of merged tasks T, for the words about the values.
-        selected: (row, column) of the cell that is open, outlined in both panels.
+        selected: (row, column) of the cell that is open, outlined wherever it is drawn.
     """
-    measure = heatmap.measure
-    meaning = list(measure.words(tasks or 0))
-    absent = ~np.isfinite(heatmap.parallel) & ~np.isfinite(heatmap.orthogonal)
-    data: list[Trace] = []
-    shapes: list[dict[str, Any]] = []
-    notes: list[dict[str, Any]] = []
-    for panel in panels(heatmap):
-        data += [_ground(panel, absent), _cells(panel, heatmap, meaning, absent)]
-        shapes += _marks(panel, heatmap, selected)
-        notes += _captions(panel)
-    layout, narrow = _layouts(heatmap, _colour_axis(measure, limits(heatmap), tasks), shapes, notes)
+    shown = panels(heatmap)
+    places = arranged([len(panel.places) for panel in shown])
+    data = [
+        trace for panel, place in zip(shown, places, strict=True) for trace in _traces(panel, place, heatmap, tasks)
+    ]
+    layout, narrow = _layouts(heatmap, shown, places, tasks, selected)
     return Figure(
         data=data,
         layout=layout,
         description=describe(heatmap),
         narrow_layout=narrow,
-        columns={"x": "matrix", "y": "layer", "z": measure.key},
-        name=f"interference-{measure.key}",
+        columns={"x": "matrix", "y": "layer", "z": heatmap.measure.key},
+        held=[f"coloraxis{place.suffix}" for place in places],
+        name=f"interference-{heatmap.measure.key}",
     )
 
 
+def arranged(counts: list[int], gaps: tuple[float, ...] = GAPS) -> list[Place]:
+    """Places side by side of panels with these numbers of columns, all equally wide."""
+    width = (1 - sum(gaps[: len(counts)])) / sum(counts)
+    places, at = [], 0.0
+    for i, (count, gap) in enumerate(zip(counts, gaps, strict=False), start=1):
+        left = at + gap
+        at = left + count * width
+        places.append(Place("" if i == 1 else str(i), round(left, 4), round(min(at, 1.0), 4)))
+    return places
+
+
+def stacked(counts: list[int]) -> list[Place]:
+    """Places for narrow boxes: the first panel has a row of its own."""
+    below = arranged(counts[1:], STACKED_GAPS)
+    return [Place("", 0.0, 1.0), *(Place(str(i), place.left, place.right) for i, place in enumerate(below, start=2))]
+
+
 # ------------------------------------------------------------------------------------------------ traces
-def _ground(panel: Panel, absent: np.ndarray) -> Trace:
-    """Grey under the cells that have no value: darker where a matrix exists but has no such part."""
-    missing = ~np.isfinite(panel.values)
-    grey = [
-        [(0 if gone else 1) if hole else None for hole, gone in zip(*pair, strict=True)]
-        for pair in zip(missing, absent, strict=True)
-    ]
-    return {
-        "type": "heatmap",
-        "z": grey,
-        "xaxis": f"x{panel.axis}",
-        "yaxis": f"y{panel.axis}",
+def _traces(panel: Panel, place: Place, heatmap: Heatmap, tasks: int | None) -> list[Trace]:
+    """The values of one panel with all that the hover needs, over grey where a matrix has no value."""
+    axes = {"type": "heatmap", "xaxis": f"x{place.suffix}", "yaxis": f"y{place.suffix}"}
+    grey: Trace = {
+        **axes,
+        "z": [[1 if hole else None for hole in line] for line in panel.not_applicable.tolist()],
         "zmin": 0,
         "zmax": 1,
-        "colorscale": [[0, token("raised")], [1, token("not-applicable")]],
+        "colorscale": [[0, token("not-applicable")], [1, token("not-applicable")]],
+        "texttemplate": "–",
+        "textfont": {"size": SMALL, "color": token("muted")},
         "showscale": False,
         "hoverinfo": "skip",
         "meta": {"csv": False},
     }
-
-
-def _cells(panel: Panel, heatmap: Heatmap, meaning: Phrases, absent: np.ndarray) -> Trace:
-    """The values of one panel, with all the hover needs to explain them."""
-    return {
-        "type": "heatmap",
+    values: Trace = {
+        **axes,
         "name": panel.name,
         "z": numbers(panel.values, 3),
-        "xaxis": f"x{panel.axis}",
-        "yaxis": f"y{panel.axis}",
-        "coloraxis": "coloraxis",
+        "coloraxis": f"coloraxis{place.suffix}",
         "hoverongaps": True,
-        "hovertemplate": "%{text}<extra></extra>",
+        "hovertemplate": "%{hovertext}<extra></extra>",
         "meta": {
-            "source": panel.name,
+            "source": panel.source,
+            "csv": panel.source,
+            "places": list(panel.places),
             "rows": [plain(row, 24) for row in heatmap.rows],
-            "columns": [plain(column, 24) for column in heatmap.columns],
+            "columns": [plain(heatmap.columns[place], 24) for place in panel.places],
             "hover": cell_hover(
                 f"{plain(heatmap.measure.title)}, {panel.name}",
-                meaning,
+                list(heatmap.measure.words(tasks or 0)),
                 blank=NO_MATRIX,
-                cells=np.flatnonzero(~np.isfinite(panel.values) & ~absent).tolist(),
-                reason=NO_PARALLEL,
+                cells=np.flatnonzero(panel.not_applicable).tolist(),
+                reason=NOT_APPLICABLE,
             ),
         },
     }
+    return [grey, values] if panel.not_applicable.any() else [values]
 
 
 # ------------------------------------------------------------------------------------------------ layout
-def _marks(panel: Panel, heatmap: Heatmap, selected: tuple[int, int] | None) -> list[dict[str, Any]]:
+def _marks(panel: Panel, place: Place, heatmap: Heatmap, selected: tuple[int, int] | None) -> list[dict[str, Any]]:
     """A strip of background before what only some layers have, and a frame around the cell that is open."""
-    rows, width = len(heatmap.rows), len(heatmap.columns)
-    main = sum(column in MAIN for column in heatmap.columns)
+    rows = len(heatmap.rows)
+    is_main = [heatmap.columns[at] in MAIN for at in panel.places]
+    main = sum(is_main)
     marks: list[dict[str, Any]] = []
-    if 0 < main < width and all(column in MAIN for column in heatmap.columns[:main]):
+    if 0 < main < len(is_main) and all(is_main[:main]):
         line = {"color": token("surface"), "width": 7}
         ends = {"x0": main - 0.5, "x1": main - 0.5, "y0": -0.5, "y1": rows - 0.5}
-        marks.append({"type": "line", **panel.axes, **ends, "line": line})
-    if selected is not None and 0 <= selected[0] < rows and 0 <= selected[1] < width:
-        row, column = selected
+        marks.append({"type": "line", **place.axes, **ends, "line": line})
+    if selected is not None and 0 <= selected[0] < rows and selected[1] in panel.places:
+        row, column = selected[0], panel.places.index(selected[1])
         box = {"x0": column - 0.5, "x1": column + 0.5, "y0": row - 0.5, "y1": row + 0.5}
-        marks.append({"type": "rect", **panel.axes, **box, "line": {"color": token("ink"), "width": 2}})
+        marks.append({"type": "rect", **place.axes, **box, "line": {"color": token("ink"), "width": 2}})
     return marks
 
 
-def _captions(panel: Panel) -> list[dict[str, Any]]:
-    """The panel's title, and why it is flat where it is."""
-    title = f"{coloured(f'<b>{panel.name}</b>', panel.name)}  <span style='font-size:12px'>{panel.says}</span>"
-    place = {"x": 0, "y": 1, "xanchor": "left", "yanchor": "bottom", "xshift": 0, "yshift": 26}
-    captions: list[dict[str, Any]] = [
-        {"text": title, **panel.domain, **place, "font": {"size": 14}, "showarrow": False}
-    ]
+def _captions(panel: Panel, place: Place, *, narrow: bool = False) -> list[dict[str, Any]]:
+    """The panel's title, its mean, and why it is flat where it is."""
+    bold = f"<b>{panel.name}</b>"
+    title = coloured(bold, panel.name) if panel.name == panel.source else bold
+    says = f"  <span style='font-size:12px'>{SAYS[panel.name]}</span>" if SAYS[panel.name] else ""
+    above = {**place.domain, "y": 1, "yanchor": "bottom", "yshift": 38 if narrow else 26, "showarrow": False}
+    captions: list[dict[str, Any]] = [{"text": title + says, **above, "x": 0, "xanchor": "left", "font": {"size": 14}}]
+    if narrow and panel.name == panel.source:
+        captions[0]["xshift"] = -52
+    elif narrow:
+        captions[0] |= {"text": "<b>single</b>"}
+    if says and panel.mean is not None and not narrow:
+        mean = f"mean {minus(short(panel.mean, 2))}"
+        captions.append({"text": mean, **above, "x": 1, "xanchor": "right", "font": {"size": SMALL}})
     if panel.reason:
         captions.append(
             {
                 "text": wrapped(panel.reason, 36, 5),
-                **panel.domain,
+                **place.domain,
                 "x": 0.5,
                 "y": 0.5,
                 "showarrow": False,
@@ -191,78 +194,144 @@ def _captions(panel: Panel) -> list[dict[str, Any]]:
     return captions
 
 
-def _colour_axis(measure: Measure, ends: tuple[float, float], tasks: int | None) -> dict[str, Any]:
-    """The shared colour scale; values that have a name are named on its bar."""
+def colour_ticks(ends: tuple[float, float], named: dict[float, str]) -> list[tuple[float, str]]:
+    """Ticks of a colour bar: both ends and the values that have a name; an end says what lies further out."""
     low, high = ends
-    named = measure.ends(tasks or 0)
-    ticks = sorted({low, high, (low + high) / 2, *(value for value in named if low <= value <= high)})
-    # A named tick replaces a bare one that would stand too near.
-    ticks = [t for t in ticks if t in named or all(abs(t - n) > 0.2 * (high - low) for n in named)]
-    texts = [minus(f"{number(t, 2):g} {named.get(t, '')}").strip() for t in ticks]
-    place = {"x": 1.01, "xanchor": "left", "len": 1, "y": 0.5, "title": {"text": ""}}
-    return {
-        "cmin": low,
-        "cmax": high,
-        "colorscale": token("diverging" if measure.signed else "sequential"),
-        "colorbar": {**place, "tickvals": ticks, "ticktext": texts},
+    below = [name for value, name in sorted(named.items()) if value < low]
+    above = [name for value, name in sorted(named.items()) if value > high]
+    words = {
+        low: f"← {below[-1]}" if below else "",
+        high: f"{above[0]} →" if above else "",
+        **{value: name for value, name in named.items() if low <= value <= high},
     }
+    # A named tick replaces an end that would stand too near.
+    inner = [value for value in words if value in named]
+    kept = [v for v in words if v in named or all(abs(v - n) > 0.24 * (high - low) for n in inner)]
+    return [
+        (value, minus(f"{number(value, 2):g}") + (f"<br>{words[value]}" if words[value] else ""))
+        for value in sorted(kept)
+    ]
+
+
+def _colour_axis(
+    panel: Panel, place: Place, measure: Measure, tasks: int | None, *, stacked: bool = False
+) -> dict[str, Any]:
+    """A panel's own colour scale, with its bar under it."""
+    ends = limits(panel, measure)
+    strip = panel.name != panel.source
+    ticks = colour_ticks(ends, {} if strip else dict(measure.ends(tasks or 0)))
+    if stacked and place.suffix:  # no room for words between the ends
+        ticks = [ticks[0], *((value, text.split("<br>")[0]) for value, text in ticks[1:-1]), ticks[-1]]
+    return {
+        "cmin": ends[0],
+        "cmax": ends[1],
+        "colorscale": token("diverging" if measure.signed else "sequential"),
+        "colorbar": {
+            "orientation": "h",
+            "x": round((place.left + place.right) / 2, 4),
+            "xanchor": "center",
+            "xpad": 0,
+            "y": 0,
+            "yanchor": "top",
+            "ypad": 8,
+            "len": round((place.right - place.left) * (1 if strip else 0.86), 4),
+            "thickness": 8,
+            "tickangle": 0,
+            "title": {"text": ""},
+            "tickvals": [value for value, _ in ticks],
+            "ticktext": [text for _, text in ticks],
+        },
+    }
+
+
+def _legend(shown: tuple[Panel, ...]) -> str:
+    """What cells without a colour are."""
+    absent = any((~panel.exists).any() for panel in shown)
+    grey = any(panel.not_applicable.any() for panel in shown)
+    parts = ["no cell: the layer has no such matrix"] if absent else []
+    parts += [f"{coloured('■', 'not-applicable')} –: not applicable"] if grey else []
+    return "    ".join(parts)
 
 
 def _layouts(
-    heatmap: Heatmap, colours: dict[str, Any], shapes: list[dict[str, Any]], notes: list[dict[str, Any]]
+    heatmap: Heatmap,
+    shown: tuple[Panel, ...],
+    places: list[Place],
+    tasks: int | None,
+    selected: tuple[int, int] | None,
 ) -> tuple[Layout, Layout]:
     """The panels side by side, and the changes that stack them."""
-    rows, width = len(heatmap.rows), len(heatmap.columns)
-    bare = {"showgrid": False, "zeroline": False}
-    across = {
+    rows = len(heatmap.rows)
+    row = min(34, max(22, 310 // max(rows, 1)))
+    legend = _legend(shown)
+    small = {"size": SMALL}
+    layout: Layout = {
+        "height": 62 + row * rows + (72 if legend else 54),
+        "margin": {"l": 60, "r": 12, "t": 52, "b": 82 if legend else 64},
+        "uirevision": f"interference {rows} {len(heatmap.columns)}",
+        "shapes": [],
+        "annotations": [],
+    }
+    below = min(row, 26)
+    narrow: Layout = {
+        "height": 300 + 2 * below * rows,
+        "margin": {"l": 56, "r": 8, "t": 66, "b": 84},
+        "annotations": [],
+    }
+    stack = 2 * below * rows + 150
+    lower = stacked([len(panel.places) for panel in shown])
+    for panel, place, low in zip(shown, places, lower, strict=True):
+        first = not place.suffix
+        layout[f"xaxis{place.suffix}"] = {**_across(panel, heatmap), "domain": [place.left, place.right]}
+        layout[f"yaxis{place.suffix}"] = {**_down(heatmap), "showticklabels": first}
+        layout[f"coloraxis{place.suffix}"] = _colour_axis(panel, place, heatmap.measure, tasks)
+        layout["shapes"] += _marks(panel, place, heatmap, selected)
+        layout["annotations"] += _captions(panel, place)
+        if not first:
+            layout[f"xaxis{place.suffix}"]["anchor"] = f"y{place.suffix}"
+            layout[f"yaxis{place.suffix}"] |= {"anchor": f"x{place.suffix}", "matches": "y"}
+        share = below * rows / stack
+        bar = _colour_axis(panel, low, heatmap.measure, tasks, stacked=True)["colorbar"]
+        narrow[f"xaxis{place.suffix}"] = {"domain": [low.left, low.right]}
+        narrow[f"yaxis{place.suffix}"] = {
+            "domain": [round(1 - share, 4), 1] if first else [0, round(share, 4)],
+            "showticklabels": first or place.suffix == "2",
+        }
+        narrow[f"coloraxis{place.suffix}"] = {"colorbar": {**bar, "y": round(1 - share, 4) if first else 0}}
+        narrow["annotations"] += _captions(panel, place, narrow=True)
+    if len(shown) > 1:  # zooming one panel zooms its twin
+        layout["xaxis2"]["matches"] = "x"
+    if legend:
+        under = {"xanchor": "left", "yanchor": "top", "font": small}
+        layout["annotations"].append(note(legend, 0, 0, yshift=-58, **under))
+        narrow["annotations"].append(note(legend, 0, 0, yshift=-60, xshift=-52, **under))
+    return layout, narrow
+
+
+def _across(panel: Panel, heatmap: Heatmap) -> dict[str, Any]:
+    """The axis of matrices."""
+    width = len(panel.places)
+    return {
         "tickvals": list(range(width)),
-        "ticktext": [_SHORT.get(name, plain(name, 12)) for name in heatmap.columns],
+        "ticktext": [SHORT.get(name, plain(name, 12)) for name in (heatmap.columns[place] for place in panel.places)],
         "range": [-0.5, width - 0.5],
         "side": "top",
         "autotickangles": [0, -45],
-        **bare,
+        "showgrid": False,
+        "zeroline": False,
     }
-    down = {
+
+
+def _down(heatmap: Heatmap) -> dict[str, Any]:
+    """The axis of layers, the first on top."""
+    rows = len(heatmap.rows)
+    return {
         "tickvals": list(range(rows)),
         "ticktext": [plain(name, 16) for name in heatmap.rows],
         "range": [rows - 0.5, -0.5],
-        **bare,
+        "showgrid": False,
+        "zeroline": False,
     }
-    row = min(34, max(22, 310 // max(rows, 1)))
-    layout = {
-        "height": 62 + row * rows,
-        "margin": {"l": 60, "r": 100, "t": 52, "b": 10},
-        "xaxis": {**across, "domain": [0, 0.485]},
-        "yaxis": down,
-        "xaxis2": {**across, "domain": [0.515, 1], "anchor": "y2", "matches": "x"},
-        "yaxis2": {**down, "anchor": "x2", "matches": "y", "showticklabels": False},
-        "coloraxis": colours,
-        "shapes": shapes,
-        "annotations": notes,
-        "uirevision": f"interference {rows} {width}",
-    }
-    lying = {
-        # What a value means stands below it, where there is no room beside it.
-        "ticktext": [text.replace(" ", "<br>", 1) for text in colours["colorbar"]["ticktext"]],
-        "orientation": "h",
-        "x": 0.5,
-        "xanchor": "center",
-        "y": -0.02,
-        "yanchor": "top",
-        "tickangle": 0,
-        "len": 0.78,
-    }
-    narrow = {
-        "height": 224 + 2 * min(row, 26) * rows,
-        "margin": {"l": 56, "r": 6, "t": 66, "b": 62},
-        "xaxis": {"domain": [0, 1]},
-        "xaxis2": {"domain": [0, 1]},
-        "yaxis": {"domain": [0.56, 1]},
-        "yaxis2": {"domain": [0, 0.44], "showticklabels": True},
-        "coloraxis": {"colorbar": lying},
-        "annotations": [{**text, "xshift": -52, "yshift": 40} if "xshift" in text else text for text in notes],
-    }
-    return layout, narrow
 
 
 # ------------------------------------------------------------------------------------------------ words

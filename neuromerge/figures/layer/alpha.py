@@ -12,8 +12,9 @@ import numpy as np
 from neuromerge.exploration.results import LayerDetail
 from neuromerge.figures.figure import Figure
 from neuromerge.figures.numbers import number, numbers
-from neuromerge.figures.text import note, task_names
-from neuromerge.figures.theme import SMALL, task_colour, token
+from neuromerge.figures.tasks import TaskLook, task_looks
+from neuromerge.figures.text import note
+from neuromerge.figures.theme import SMALL, token
 from neuromerge.figures.wire import Layout, Trace
 
 
@@ -24,7 +25,7 @@ class Ridges:
     The last task lies at the bottom, on floor 0.
     """
 
-    tasks: list[str]
+    tasks: list[TaskLook]
     centres: np.ndarray
     share: np.ndarray
     height: float
@@ -42,7 +43,7 @@ def alpha_histogram(detail: LayerDetail, titles: Mapping[str, str] | None = None
     """
     found = ridges(detail, titles)
     means = zip(found.tasks, found.means, strict=True)
-    listed = ", ".join(f"{name} {mean:.2f}" for name, mean in means if math.isfinite(mean))
+    listed = ", ".join(f"{task.name} {mean:.2f}" for task, mean in means if math.isfinite(mean))
     described = f"Distribution of the merge weight alpha per task in {detail.layer}, {detail.matrix}; means: {listed}."
     return Figure(
         data=_traces(found) if detail.kind == "neurons" else [],
@@ -59,14 +60,14 @@ def ridges(detail: LayerDetail, titles: Mapping[str, str] | None) -> Ridges:
     # The rarest bins set the scale of nothing: one tall bin would flatten every other ridge.
     height = float(np.quantile(share.max(1), 0.9)) * 0.78 if share.size and share.max() > 0 else 1.0
     centres = (detail.alpha_edges[:-1] + detail.alpha_edges[1:]) / 2
-    return Ridges(task_names(detail.tasks, titles), centres, share, height)
+    return Ridges(task_looks(detail.tasks, titles), centres, share, height)
 
 
 def _traces(found: Ridges) -> list[Trace]:
     """Each task's ridge, above an invisible line that its filling reaches down to."""
     x = numbers(found.centres, 3)
     data: list[Trace] = []
-    for i, name in enumerate(found.tasks):
+    for i, task in enumerate(found.tasks):
         floor = len(found.tasks) - 1 - i
         base = {"type": "scatter", "mode": "lines", "hoverinfo": "skip", "line": {"width": 0}, "meta": {"csv": False}}
         data.append({**base, "x": [x[0], x[-1]] if x else [], "y": [floor, floor]})
@@ -74,15 +75,15 @@ def _traces(found: Ridges) -> list[Trace]:
             {
                 "type": "scatter",
                 "mode": "lines",
-                "name": name,
+                "name": task.name,
                 "x": x,
                 "y": numbers(np.minimum(floor + found.share[i] / found.height, floor + 1.25), 4),
-                "line": {"color": task_colour(i), "width": 1.5, "shape": "spline", "smoothing": 0.6},
+                "line": {"color": task.colour, "width": 1.5, "shape": "spline", "smoothing": 0.6},
                 "fill": "tonexty",
                 "fillcolor": token("raised"),
                 "customdata": numbers(100 * found.share[i], 2),
                 "hovertemplate": (
-                    f"<b>{name}</b>: alpha near %{{x:.2f}} in %{{customdata:.1f}} % of the neurons<extra></extra>"
+                    f"<b>{task.name}</b>: alpha near %{{x:.2f}} in %{{customdata:.1f}} % of the neurons<extra></extra>"
                 ),
             }
         )
@@ -124,7 +125,7 @@ def _layout(detail: LayerDetail, found: Ridges) -> Layout:
         },
         "yaxis": {
             "tickvals": list(range(count)),
-            "ticktext": found.tasks[::-1],
+            "ticktext": [task.name for task in reversed(found.tasks)],
             "range": [-0.1, count + 0.3],
             "zeroline": False,
             "fixedrange": True,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -13,7 +14,7 @@ from neuromerge.figures.figure import Figure
 from neuromerge.figures.hover import cell_hover
 from neuromerge.figures.numbers import minus, nice_ceiling, numbers, signed
 from neuromerge.figures.text import coloured, task_names
-from neuromerge.figures.theme import token
+from neuromerge.figures.theme import ink_on, token
 from neuromerge.figures.wire import Layout, Phrases, Trace
 
 PHRASES: Phrases = [
@@ -56,7 +57,7 @@ def task_cosines(detail: LayerDetail, titles: Mapping[str, str] | None = None) -
     )
     layout, narrow = _layouts(tasks, panels)
     return Figure(
-        data=[_trace(panel, tasks) for panel in panels],
+        data=[_trace(panel, tasks, bound(panels)) for panel in panels],
         layout=layout,
         description=f"Cosine between every two tasks in {detail.layer}, {detail.matrix}, for both subspaces.",
         narrow_layout=narrow,
@@ -76,8 +77,9 @@ def bound(panels: tuple[Pairs, ...]) -> float:
     return min(1.0, nice_ceiling(max(0.05, float(seen[np.isfinite(seen)].max(initial=0.0)))))
 
 
-def _trace(panel: Pairs, tasks: list[str]) -> Trace:
-    """The cells of one panel."""
+def _trace(panel: Pairs, tasks: list[str], end: float) -> Trace:
+    """The cells of one panel; colours run from -end to end."""
+    written = len(tasks) <= NUMBERED
     return {
         "type": "heatmap",
         "name": panel.name,
@@ -86,11 +88,19 @@ def _trace(panel: Pairs, tasks: list[str]) -> Trace:
         "yaxis": f"y{panel.axis}",
         "coloraxis": "coloraxis",
         "hoverongaps": False,
-        "texttemplate": "%{z:.2f}" if len(tasks) <= NUMBERED else "",
+        "text": [[_text(value, end) for value in line] for line in panel.cosines.tolist()] if written else [],
+        "texttemplate": "%{text}" if written else "",
         "textfont": {"size": 10},
-        "hovertemplate": "%{text}<extra></extra>",
+        "hovertemplate": "%{hovertext}<extra></extra>",
         "meta": {"rows": tasks[1:], "columns": tasks[:-1], "hover": cell_hover(f"cosine, {panel.name}", PHRASES)},
     }
+
+
+def _text(value: float, end: float) -> str:
+    """A cosine as its cell writes it, legible on the cell's colour."""
+    if not math.isfinite(value):
+        return ""
+    return coloured(minus(f"{value:.2f}"), ink_on("diverging", (value / end + 1) / 2))
 
 
 def _captions(panel: Pairs, tasks: int) -> list[dict[str, Any]]:

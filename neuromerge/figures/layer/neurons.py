@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -12,7 +11,7 @@ from neuromerge.exploration.results import LayerDetail
 from neuromerge.figures.figure import Figure
 from neuromerge.figures.hover import cell_hover
 from neuromerge.figures.layer.units import unit, units
-from neuromerge.figures.numbers import nice_ceiling, numbers, rounded
+from neuromerge.figures.numbers import numbers, robust_range
 from neuromerge.figures.text import note, task_names
 from neuromerge.figures.theme import token
 from neuromerge.figures.wire import Layout, Trace
@@ -66,19 +65,9 @@ def strengths(detail: LayerDetail, titles: Mapping[str, str] | None) -> Strength
     ]
     percent = 100 * detail.strength.T
     axis = f"{detail.neurons} {units(detail)}"
-    return Strengths(task_names(detail.tasks, titles), spans, percent, detail.margin, stretched(percent), axis)
-
-
-def stretched(percent: np.ndarray) -> tuple[float, float]:
-    """Ends of the colour scale for norms: from 0, or from a round number when all of them lie far above it."""
-    if not np.isfinite(percent).any():
-        return 0.0, 1.0
-    low, high = (float(q) for q in np.nanquantile(percent, (0.01, 0.99)))
-    top = nice_ceiling(high)
-    if low < 0.35 * top:
-        return 0.0, top
-    step = nice_ceiling(top / 12)
-    return rounded(math.floor(low / step) * step, 6), rounded(math.ceil(high / step) * step, 6)
+    return Strengths(
+        task_names(detail.tasks, titles), spans, percent, detail.margin, robust_range(percent, low=0.0), axis
+    )
 
 
 def _traces(found: Strengths) -> list[Trace]:
@@ -91,7 +80,7 @@ def _traces(found: Strengths) -> list[Trace]:
             "coloraxis": "coloraxis",
             "xgap": 0,
             "ygap": 2,
-            "hovertemplate": "%{text}<extra></extra>",
+            "hovertemplate": "%{hovertext}<extra></extra>",
             "meta": {"rows": found.tasks, "columns": found.spans, "hover": cell_hover("change as % of the base")},
         },
         {

@@ -11,10 +11,22 @@ import numpy as np
 from neuromerge.exploration.results import NeuronDetail
 from neuromerge.figures.figure import Figure
 from neuromerge.figures.neuron.coordinates import merged_change
-from neuromerge.figures.numbers import numbers, signed
+from neuromerge.figures.numbers import numbers, round_frame, signed
 from neuromerge.figures.text import coloured, note, plain
-from neuromerge.figures.theme import SMALL, TASK_COLOURS, task_colour, task_symbol, token
+from neuromerge.figures.theme import SMALL, token
 from neuromerge.figures.wire import Layout, Trace
+
+SHAPES = {
+    "circle": "●",
+    "square": "■",
+    "diamond": "◆",
+    "triangle-up": "▲",
+    "triangle-down": "▼",
+    "star": "★",
+    "cross": "✚",
+    "x": "✖",
+}
+"""Markers of what the inputs show, and their marks in the legend: colours are the tasks'."""
 
 
 @dataclass(frozen=True)
@@ -53,15 +65,20 @@ class Answers:
         return low - room, high + room
 
     @property
+    def heights(self) -> tuple[float, float]:
+        """The axis of changes: round ends, so that it stays put as long as the points fit; no change lies inside."""
+        return round_frame(self.change.tolist())
+
+    @property
     def off(self) -> float:
         """How far the orthogonal part typically moves a point (root mean square)."""
         return float(np.sqrt(np.mean(self.moved**2)))
 
     @property
     def kinds(self) -> list[str]:
-        """What the inputs show, each once; [] where colours cannot tell them apart."""
+        """What the inputs show, each once; [] where shapes cannot tell them apart."""
         kinds = list(dict.fromkeys(self.labels))
-        return kinds if 1 < len(kinds) <= TASK_COLOURS else []
+        return kinds if 1 < len(kinds) <= len(SHAPES) else []
 
 
 def pre_activations(detail: NeuronDetail, direction: int = 0) -> Figure:
@@ -102,6 +119,7 @@ def pre_activations(detail: NeuronDetail, direction: int = 0) -> Figure:
         ),
         narrow_layout=narrow,
         columns={"label": "image", "x": "before", "y": "change"},
+        held=["yaxis.range"],
         name=name,
     )
 
@@ -128,11 +146,11 @@ def _traces(found: Answers) -> list[Trace]:
     if kinds:
         groups = [[k for k, label in enumerate(found.labels) if label == kind] for kind in kinds]
         points = [
-            _points(found, np.array(members), plain(kind, 24), task_colour(i), task_symbol(i))
-            for i, (kind, members) in enumerate(zip(kinds, groups, strict=True))
+            _points(found, np.array(members), plain(kind, 24), shape)
+            for kind, members, shape in zip(kinds, groups, SHAPES, strict=False)
         ]
     else:
-        points = [_points(found, np.arange(len(found.before)), "images", token("ink"), task_symbol(0))]
+        points = [_points(found, np.arange(len(found.before)), "images", "circle")]
     return [_stems(found), _line(found), *points, *_true_answers(found)]
 
 
@@ -165,8 +183,8 @@ def _line(found: Answers) -> Trace:
     }
 
 
-def _points(found: Answers, at: np.ndarray, name: str, colour: str, symbol: str) -> Trace:
-    """The inputs at the places `at`, in one colour."""
+def _points(found: Answers, at: np.ndarray, name: str, shape: str) -> Trace:
+    """The inputs at the places `at`, in one shape."""
     said = (found.before + found.change, found.line, found.moved, found.own)
     return {
         "type": "scatter",
@@ -174,7 +192,7 @@ def _points(found: Answers, at: np.ndarray, name: str, colour: str, symbol: str)
         "name": name or "images",
         "x": numbers(found.before[at]),
         "y": numbers(found.change[at]),
-        "marker": {"size": 7, "color": colour, "symbol": symbol, "opacity": 0.9},
+        "marker": {"size": 7, "color": token("ink"), "symbol": shape, "opacity": 0.75},
         "customdata": numbers(np.stack([values[at] for values in said], axis=1), 3),
         "hovertext": [plain(found.labels[k], 30) or "image" for k in at.tolist()],
         "hovertemplate": (
@@ -210,7 +228,7 @@ def _true_answers(found: Answers) -> list[Trace]:
 # ------------------------------------------------------------------------------------------------ layout
 def _key(found: Answers) -> list[str]:
     """What line and stems mean, with their numbers."""
-    slope = f"slope {1 + found.step:.3f} = 1 " + signed(found.step, 3).replace("+", "+ ").replace("−", "− ")
+    slope = f"adds {signed(100 * found.step, 1)} % to every answer"
     typical = 100 * found.off / (float(found.before.std()) or 1.0)
     return [
         f"{coloured('<b>━ parallel part alone</b>', 'parallel')}: {slope}",
@@ -222,7 +240,7 @@ def _key(found: Answers) -> list[str]:
 def _layouts(found: Answers) -> tuple[Layout, Layout]:
     """The picture with the inset beside it; narrow, below."""
     key = _key(found)
-    dots = [f"{coloured('●', task_colour(i))} {plain(kind, 16)}" for i, kind in enumerate(found.kinds)]
+    dots = [f"{mark} {plain(kind, 16)}" for kind, mark in zip(found.kinds, SHAPES.values(), strict=False)]
     above = {"xanchor": "left", "yanchor": "bottom", "align": "left"}
     below = {"xanchor": "left", "yanchor": "top", "align": "left", "font": {"size": SMALL}}
     caption = "true scale:<br>after against before"
@@ -236,7 +254,7 @@ def _layouts(found: Answers) -> tuple[Layout, Layout]:
             "showgrid": True,
             "range": numbers(found.ends),
         },
-        "yaxis": {"title": {"text": "change by the merge"}, "zeroline": True},
+        "yaxis": {"title": {"text": "change by the merge"}, "zeroline": True, "range": list(found.heights)},
         "xaxis2": {**inset, "domain": [0.79, 1], "anchor": "y2"},
         "yaxis2": {**inset, "domain": [0.66, 1], "anchor": "x2", "showgrid": False},
         "annotations": [

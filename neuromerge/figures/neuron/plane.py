@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,15 +12,20 @@ import numpy as np
 from neuromerge.exploration.results import NeuronDetail
 from neuromerge.figures.figure import Figure
 from neuromerge.figures.neuron.coordinates import energy_shares, merged_change, outside_plane
-from neuromerge.figures.numbers import number, numbers, rounded, signed
-from neuromerge.figures.text import coloured, note, task_names
-from neuromerge.figures.theme import SMALL, task_colour, task_symbol, token
+from neuromerge.figures.neuron.labels import NARROW_PX, WIDE_PX, Label, Point, Range, placed
+from neuromerge.figures.numbers import nice_ceiling, number, numbers, round_frame, signed
+from neuromerge.figures.tasks import TaskLook, task_looks
+from neuromerge.figures.text import coloured, note
+from neuromerge.figures.theme import SMALL, token
 from neuromerge.figures.wire import Layout, Trace
 
 _LEGS = "parallel %{x:+.2f} %, orthogonal %{y:+.2f} %<extra></extra>"
 
-Point = tuple[float, float]
-Range = tuple[float, float]
+SHORT = 0.12
+"""Arrows shorter than this share of the longest are drawn once more, enlarged."""
+
+LISTED = 9
+"""Tasks up to which the list beside the picture leaves room for the enlargement."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +33,6 @@ class Plane:
     """The numbers of the picture, in percent of the base vector's length: across is along w_0, up is along v.
 
     Attributes:
-        names: the tasks, as shown.
         across, up: (T,) the tips of the task vectors.
         merged, elected: where the merge and the vote (both lambda = 1) end.
         outside: (T,) share of each task vector's squared length outside the plane; NaN for tau = 0.
@@ -36,7 +40,7 @@ class Plane:
         energy: share of the orthogonal energy along v.
     """
 
-    names: list[str]
+    tasks: list[TaskLook]
     across: np.ndarray
     up: np.ndarray
     merged: Point
@@ -49,9 +53,27 @@ class Plane:
     def ranges(self) -> tuple[Range, Range]:
         """What the axes show: every tip, the origin, and room for heads and labels."""
         return (
-            _span([*self.across, self.merged[0], self.elected[0], 0.0]),
-            _span([*self.up, self.merged[1], self.elected[1], 0.0]),
+            round_frame([*self.across.tolist(), self.merged[0], self.elected[0]], 1.16),
+            round_frame([*self.up.tolist(), self.merged[1], self.elected[1]], 1.16),
         )
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the tasks."""
+        return [task.name for task in self.tasks]
+
+    @property
+    def tips(self) -> list[Point]:
+        """Where the tasks' arrows end."""
+        return list(zip(self.across.tolist(), self.up.tolist(), strict=True))
+
+    @property
+    def enlarged(self) -> float | None:
+        """Half the width of the enlargement that makes the short arrows visible; None where all are long enough."""
+        lengths = np.hypot(self.across, self.up)
+        longest = max(float(lengths.max(initial=0.0)), math.hypot(*self.merged))
+        short = lengths[(lengths > 0) & (lengths < SHORT * longest)]
+        return nice_ceiling(1.1 * float(short.max())) if short.size and len(self.tasks) <= LISTED else None
 
 
 def neuron_plane(detail: NeuronDetail, direction: int = 0, titles: Mapping[str, str] | None = None) -> Figure:
@@ -75,6 +97,7 @@ def neuron_plane(detail: NeuronDetail, direction: int = 0, titles: Mapping[str, 
         description=_description(detail, found),
         narrow_layout=narrow,
         columns={"x": "parallel (% of base)", "y": "orthogonal (% of base)", "label": "arrow"},
+        held=["xaxis.range", "yaxis.range", "shapes"],
         name=f"neuron-{detail.index}-plane",
     )
 
@@ -91,7 +114,7 @@ def plane(detail: NeuronDetail, direction: int, titles: Mapping[str, str] | None
     step, rise = merged_change(detail)
     elected = detail.elected[direction] * detail.singular[direction] / unit if rank else 0.0
     return Plane(
-        names=task_names(detail.tasks, titles),
+        tasks=task_looks(detail.tasks, titles),
         across=100 * detail.c if norm else none,
         up=detail.scores[:, direction] / unit if rank else none,
         merged=(100 * step if norm else 0.0, float(rise[direction]) / unit if rank else 0.0),
@@ -102,13 +125,6 @@ def plane(detail: NeuronDetail, direction: int, titles: Mapping[str, str] | None
     )
 
 
-def _span(values: Sequence[float]) -> Range:
-    """A range that holds `values` with room for heads and labels."""
-    low, high = min(values), max(values)
-    room = 0.16 * (high - low or 1.0)
-    return rounded(low - room), rounded(high + room)
-
-
 # ------------------------------------------------------------------------------------------------ traces
 def _traces(found: Plane) -> list[Trace]:
     """The legs of the task vectors, and points that can be hovered at all tips."""
@@ -117,7 +133,6 @@ def _traces(found: Plane) -> list[Trace]:
         + (f"<br>outside this plane: {100 * o:.0f} % of its squared length" if math.isfinite(o) else "<br>not moved")
         for name, a, b, o in zip(found.names, found.across, found.up, found.outside, strict=True)
     ]
-    count = len(found.names)
     tips: Trace = {
         "type": "scatter",
         "mode": "markers",
@@ -126,8 +141,8 @@ def _traces(found: Plane) -> list[Trace]:
         "y": numbers(found.up),
         "marker": {
             "size": 9,
-            "color": [task_colour(i) for i in range(count)],
-            "symbol": [task_symbol(i) for i in range(count)],
+            "color": [task.colour for task in found.tasks],
+            "symbol": [task.symbol for task in found.tasks],
         },
         "text": hover,
         "hovertext": found.names,
@@ -201,35 +216,35 @@ def _arrow(to: Point, colour: str, width: float, head: float = 1.0, axis: str = 
     }
 
 
-def _labels(found: Plane) -> list[dict[str, Any]]:
-    """Names at the arrows' tips, as long as they do not lie on one another (the list beside has all of them)."""
-    wide, high = (0.16 * (high - low) for low, high in found.ranges)
-    placed: list[Point] = []
-    notes = []
-    far = np.argsort(-(found.across**2 + found.up**2)).tolist()
-    tips = [(float(found.across[i]), float(found.up[i]), found.names[i], task_colour(i)) for i in far]
-    for x, y, name, colour in [(*found.merged, "<b>merge</b>", token("merge")), *tips]:
-        crowded = any(abs(x - px) < wide and abs(y - py) < high / 2.4 for px, py in placed)
-        if crowded or (abs(x) < wide / 4 and abs(y) < high / 4):
-            continue
-        placed.append((x, y))
-        side = {"xanchor": "left", "xshift": 7} if x >= 0 else {"xanchor": "right", "xshift": -7}
-        up = {"yanchor": "bottom"} if y >= 0 else {"yanchor": "top"}
-        font = {"size": SMALL + 1, "color": colour}
-        notes.append({"text": name, "x": number(x), "y": number(y), "showarrow": False, "font": font, **side, **up})
-    return notes
+def _labels(found: Plane, area: tuple[float, float]) -> list[dict[str, Any]]:
+    """Names at the arrows' tips, the longest arrows first, as long as there is room (the list beside has all)."""
+    far = np.argsort(-np.hypot(found.across, found.up)).tolist()
+    labels = [
+        Label("<b>merge</b>", 5, found.merged, token("merge")),
+        *(Label(found.tasks[i].name, len(found.tasks[i].name), found.tips[i], found.tasks[i].colour) for i in far),
+        Label("tip of w₀", 9, (0.0, 0.0), token("muted")),
+    ]
+    tips = [*found.tips, found.merged, found.elected, (0.0, 0.0)]
+    notes = placed(labels, tips, found.ranges, area)
+    return [{**text, "x": number(text["x"]), "y": number(text["y"])} for text in notes]
 
 
-def _drawn(found: Plane) -> list[dict[str, Any]]:
+def _arrows(found: Plane, axis: str = "", *, shorter_than: float = math.inf) -> list[dict[str, Any]]:
+    """The tasks' arrows, from the origin of the main axes or of the enlargement."""
+    return [
+        _arrow(at, task.colour, 1.8, axis=axis)
+        for task, at in zip(found.tasks, found.tips, strict=True)
+        if math.hypot(*at) <= shorter_than
+    ]
+
+
+def _drawn(found: Plane, area: tuple[float, float]) -> list[dict[str, Any]]:
     """Arrows and their names, and the base vector in the inset, at true scale."""
-    tasks = zip(found.across.tolist(), found.up.tolist(), strict=True)
-    tip = {"text": "tip of w₀", "x": 0, "y": 0, "showarrow": False, "xanchor": "right", "yanchor": "top"}
     base = {"text": "w₀", "x": 45, "y": 0, "xref": "x2", "yref": "y2", "showarrow": False, "yanchor": "bottom"}
     return [
-        *(_arrow(at, task_colour(i), 1.8) for i, at in enumerate(tasks)),
+        *_arrows(found),
         _arrow(found.merged, token("merge"), 3.5, 0.8),
-        *_labels(found),
-        {**tip, "xshift": -4, "yshift": -3, "font": {"size": SMALL}},
+        *_labels(found, area),
         _arrow((100, 0), token("base"), 2.5, axis="2"),
         {**base, "font": {"size": 12, "color": token("ink")}},
     ]
@@ -246,8 +261,8 @@ def _layouts(found: Plane) -> tuple[Layout, Layout]:
     """The picture with the inset and the list beside it; narrow, both below."""
     along = f"along v<sub>{found.direction + 1}</sub>" if found.direction is not None else "no orthogonal direction"
     shares = [
-        f"{coloured('●', task_colour(i))} {name}  {f'{100 * o:.0f} %' if math.isfinite(o) else '–'}"
-        for i, (name, o) in enumerate(zip(found.names, found.outside, strict=True))
+        f"{task.dot} {task.name}  {f'{100 * o:.0f} %' if math.isfinite(o) else '–'}"
+        for task, o in zip(found.tasks, found.outside, strict=True)
     ]
     pairs = ["     ".join(shares[i : i + 2]) for i in range(0, len(shares), 2)]
     legs = f"legs: {coloured('⋯ parallel', 'parallel')} and {coloured('⋯ orthogonal', 'orthogonal')}"
@@ -258,8 +273,7 @@ def _layouts(found: Plane) -> tuple[Layout, Layout]:
     main = {"zeroline": True, "ticksuffix": " %", "showgrid": True, "nticks": 7}
     bare = {"visible": False, "fixedrange": True}
     across, up = found.ranges
-    drawn = _drawn(found)
-    layout = {
+    layout: Layout = {
         "height": 420,
         "margin": {"l": 62, "r": 8, "t": 36, "b": 48},
         "xaxis": {**main, "domain": [0, 0.72], "range": across, "title": {"text": "parallel: along w₀, % of |w₀|"}},
@@ -273,12 +287,19 @@ def _layouts(found: Plane) -> tuple[Layout, Layout]:
         "yaxis2": {**bare, "domain": [0.84, 1], "range": [-8, 8], "scaleanchor": "x2", "anchor": "x2"},
         "shapes": [_box(found.ranges)],
         "annotations": [
-            *drawn,
+            *_drawn(found, WIDE_PX),
             note("    ".join(key), 0, 1, yshift=8, **above),
-            note("true scale: the box is the picture at the left", 0.76, 0.82, **below),
-            note("<br>".join([heading, *shares]), 0.76, 0.68, **below),
+            note("true scale: the box<br>is the picture at the left", 0.76, 0.84, **below),
+            note("<br>".join([heading, *shares]), 0.76, 0.7, **below),
         ],
     }
+    around = found.enlarged
+    if around is not None:
+        close = {"showticklabels": False, "fixedrange": True, "range": [-around, around], "zeroline": True}
+        layout["xaxis3"] = {**close, "domain": [0.79, 0.97], "anchor": "y3"}
+        layout["yaxis3"] = {**close, "domain": [0, 0.22], "scaleanchor": "x3", "anchor": "x3", "showgrid": False}
+        enlarged = _arrows(found, "3", shorter_than=around)
+        layout["annotations"] += [*enlarged, note(f"short arrows, ± {around:g} %", 0.76, 0.29, **below)]
     narrow = {
         "height": 560,
         "margin": {"l": 54, "r": 8, "t": 46, "b": 34 + 15 * len(pairs)},
@@ -287,7 +308,7 @@ def _layouts(found: Plane) -> tuple[Layout, Layout]:
         "xaxis2": {"domain": [0, 1]},
         "yaxis2": {"domain": [0.1, 0.22]},
         "annotations": [
-            *drawn,
+            *_drawn(found, NARROW_PX),
             note("<br>".join(["    ".join(key[:2]), key[2]]), 0, 1, yshift=6, xshift=-46, **above),
             note("true scale: the box is the picture above", 0, 0.1, xshift=-46, **below),
             note("<br>".join([heading, *pairs]), 0, 0, yshift=-8, xshift=-46, **below),

@@ -12,8 +12,9 @@ from neuromerge.exploration.results import NeuronDetail
 from neuromerge.figures.figure import Figure
 from neuromerge.figures.neuron.coordinates import energy_shares
 from neuromerge.figures.numbers import nice_ceiling, numbers, signed
-from neuromerge.figures.text import note, task_names
-from neuromerge.figures.theme import SMALL, task_colour, token
+from neuromerge.figures.tasks import TaskLook, task_looks
+from neuromerge.figures.text import coloured, note
+from neuromerge.figures.theme import SMALL, ink_on, token
 from neuromerge.figures.wire import Layout, Trace
 
 _FONT = {"size": SMALL}
@@ -24,12 +25,17 @@ class Votes:
     """The numbers of the picture: `scores` (T, R) in each direction, which are `kept`, what is `elected` (R,),
     the weight `alpha` (T,) of each task, and the share of the `energy` (R,) in each direction."""
 
-    names: list[str]
+    tasks: list[TaskLook]
     scores: np.ndarray
     kept: np.ndarray
     elected: np.ndarray
     alpha: np.ndarray
     energy: np.ndarray
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the tasks."""
+        return [task.name for task in self.tasks]
 
     @property
     def rank(self) -> int:
@@ -44,7 +50,7 @@ class Votes:
     def texts(self, digits: int) -> list[list[str]]:
         """The scores as the grid writes them."""
         return [
-            [_cell(float(score), bool(kept), digits) for score, kept in zip(*line, strict=True)]
+            [_cell(float(score), digits, kept=bool(kept)) for score, kept in zip(*line, strict=True)]
             for line in zip(self.scores, self.kept, strict=True)
         ]
 
@@ -57,29 +63,30 @@ def votes(detail: NeuronDetail, titles: Mapping[str, str] | None = None) -> Figu
     answer as ``direction`` with row and column.
     """
     kept = np.sign(detail.left) == np.sign(detail.elected)[None, :]
-    names = task_names(detail.tasks, titles)
-    found = Votes(names, detail.left, kept, detail.elected, detail.alpha, energy_shares(detail))
+    tasks = task_looks(detail.tasks, titles)
+    found = Votes(tasks, detail.left, kept, detail.elected, detail.alpha, energy_shares(detail))
     layout, narrow = _layouts(found)
-    alphas = ", ".join(f"{name} {a:.2f}" for name, a in zip(names, detail.alpha, strict=True))
-    brief = [[f"<b>{_cell(float(e), True, 1)}</b>" for e in found.elected]]
+    alphas = ", ".join(f"{name} {a:.2f}" for name, a in zip(found.names, detail.alpha, strict=True))
+    small = {"textfont": {"size": SMALL - 1}}
+    brief = [[f"<b>{_cell(float(e), 1)}</b>" for e in found.elected]]
     return Figure(
         data=[_scores(found), _elected(found), _weights(found)],
         layout={**layout, "uirevision": f"votes {detail.layer} {detail.matrix} {detail.index}"},
-        description=f"The vote of {len(names)} tasks in {found.rank} directions. Resulting weights alpha: {alphas}.",
-        narrow_data=[{"text": found.texts(1)}, {"text": brief}, {"yaxis": "y3"}],
+        description=f"The vote of {len(tasks)} tasks in {found.rank} directions. Resulting weights alpha: {alphas}.",
+        narrow_data=[{"text": found.texts(1), **small}, {"text": brief, **small}, {"yaxis": "y3"}],
         narrow_layout=narrow,
         columns={"x": "direction", "y": "task", "z": "score", "label": "task"},
         name=f"neuron-{detail.index}-votes",
     )
 
 
-def _cell(score: float, kept: bool, digits: int) -> str:
-    """A score as the grid writes it: dropped ones in brackets; with one digit, without the leading zero."""
+def _cell(score: float, digits: int, *, kept: bool = True) -> str:
+    """A score as the grid writes it, legible on its colour: dropped in brackets; with one digit, no leading zero."""
     near = round(score, digits)
     text = signed(score, digits) if near else "0"
     if digits == 1 and near:
         text = text.lstrip("+").replace("0.", ".").replace("1.0", "1")
-    return text if kept or score == 0 else f"({text})"
+    return coloured(text if kept or score == 0 else f"({text})", ink_on("diverging", (score + 1) / 2))
 
 
 # ------------------------------------------------------------------------------------------------ traces
@@ -115,7 +122,7 @@ def _scores(found: Votes) -> Trace:
 
 def _elected(found: Votes) -> Trace:
     """What the vote elects in each direction."""
-    text = [f"<b>{signed(float(e))}</b>" for e in found.elected]
+    text = [f"<b>{_cell(float(e), 2)}</b>" for e in found.elected]
     hover = [
         f"<b>elected in direction {r + 1}</b><br>mean of the kept scores {signed(float(e), 3)}"
         for r, e in enumerate(found.elected)
@@ -134,7 +141,7 @@ def _weights(found: Votes) -> Trace:
         "x": numbers(found.alpha, 3),
         "y": list(range(count)),
         "xaxis": "x2",
-        "marker": {"color": [task_colour(i) for i in range(count)], "cornerradius": 2},
+        "marker": {"color": [task.colour for task in found.tasks], "cornerradius": 2},
         "width": 0.6,
         "text": [signed(float(a)) for a in found.alpha],
         "textposition": "outside",

@@ -23,7 +23,7 @@ export function cellTexts(trace) {
 }
 
 /* A trace with its hover texts, where it says how to write them. */
-export const withHover = (trace) => (trace.meta?.hover ? { ...trace, text: cellTexts(trace) } : trace);
+export const withHover = (trace) => (trace.meta?.hover ? { ...trace, hovertext: cellTexts(trace) } : trace);
 
 /* Markup as lines of plain text. */
 function bare(markup) {
@@ -36,7 +36,7 @@ function bare(markup) {
 
 /* The same for the keyboard: what stands at one place of a drawn trace, line by line. `columns` name x, y and z. */
 export function spoken(trace, row, column, columns) {
-  const text = trace.z ? trace.hovertext?.[row]?.[column] ?? trace.text?.[row]?.[column] : null;
+  const text = trace.z ? trace.hovertext?.[row]?.[column] : null;
   if (text && trace.hovertemplate !== undefined && !trace.hovertemplate.includes("%{z")) return bare(text);
   const pairs = trace.z
     ? [["x", trace.x?.[column] ?? column], ["y", trace.y?.[row] ?? row], ["z", trace.z[row][column]]]

@@ -4,6 +4,7 @@
  * The page loads this module once; every view calls NeuroMergeView.mount. */
 import { Cursor } from "./cursor.js";
 import { NARROW_BELOW } from "./design.js";
+import { isMoving, whenAtRest, withHeld } from "./held.js";
 import * as plotly from "./plotly.js";
 import { prepared } from "./prepared.js";
 import { sketch } from "./sketch.js";
@@ -39,6 +40,8 @@ class View {
     this.dirty = true;  // what is drawn is not what arrived
     this.busy = false;  // a drawing is under way
     this.ready = false;  // the library has drawn here before
+    this.scales = null;  // the layout whose scales are on screen
+    this.atRest = () => this.redraw();
     this.cursor = new Cursor(this.root, {
       columns: () => this.figure.columns,
       choose: (trace, place) => this.pick(trace, place),
@@ -122,10 +125,11 @@ class View {
     }
     try {
       const narrow = width < NARROW_BELOW;
-      const { data, layout } = this.sized(width);
-      layout.autosize = false;
-      layout.uirevision = `${layout.uirevision ?? this.figure.name}${narrow ? " narrow" : ""}`;
-      if (narrow || matchMedia("(pointer: coarse)").matches) layout.dragmode = false;
+      const { data, layout: arrived } = this.sized(width);
+      arrived.autosize = false;
+      arrived.uirevision = `${arrived.uirevision ?? this.figure.name}${narrow ? " narrow" : ""}`;
+      if (narrow || matchMedia("(pointer: coarse)").matches) arrived.dragmode = false;
+      const layout = this.held(arrived);
       if (this.state === "sketched") this.stage.replaceChildren();
       this.show("drawn", layout.height);
       await plotly.draw(this.stage, data, layout);
@@ -142,6 +146,17 @@ class View {
   sized(width) {
     const { data, layout } = prepared(this.figure, { narrow: width < NARROW_BELOW, font: this.font });
     return { data, layout: { ...layout, width } };
+  }
+
+  /* While a slider moves, the scales are those from before it did; they follow when it rests. */
+  held(layout) {
+    const before = this.scales;
+    if (!isMoving() || before?.uirevision !== layout.uirevision) {
+      this.scales = layout;
+      return layout;
+    }
+    whenAtRest(this.atRest);
+    return withHeld(layout, before, this.figure.held);
   }
 
   /* The numbers must not wait for the library. */
@@ -191,7 +206,8 @@ class View {
       const [row, column] = place;
       if (trace.z[row][column] === null) return;
       const { x, y } = trace;
-      this.trigger({ source, row, column, ...(x && y ? { x: x[column], y: y[row] } : {}) });
+      const known = trace.meta.places?.[column] ?? column;
+      this.trigger({ source, row, column: known, ...(x && y ? { x: x[column], y: y[row] } : {}) });
     } else {
       const index = trace.meta.index ? trace.meta.index[place] : place;
       if (index >= 0) this.trigger({ source, index });
@@ -224,8 +240,10 @@ function mount(element, props, trigger, watch) {
 /* Where a cell or point of a drawn figure lies on the screen: for what drives the page from outside. */
 function placeOf(stage, source, row, column) {
   const drawn = plotly.traces(stage);
-  const curve = drawn.findIndex((trace) => trace.meta?.source === source);
-  const { left, top, width, height } = plotly.boxOf(stage, curve, row, column);
+  const holds = ({ meta }) => meta?.source === source && (meta.places?.includes(column) ?? true);
+  const curve = drawn.findIndex(holds);
+  const shown = drawn[curve].meta.places?.indexOf(column) ?? column;
+  const { left, top, width, height } = plotly.boxOf(stage, curve, row, shown);
   const box = stage.getBoundingClientRect();
   return { x: box.left + left + width / 2, y: box.top + top + height / 2, width, height };
 }

@@ -1,0 +1,70 @@
+"""The interference map's numbers, split the way it is drawn: two panels of neurons, and a strip of single numbers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from neuromerge.exploration.results import Heatmap
+from neuromerge.figures.numbers import robust_bound, robust_range
+from neuromerge.merging.measures import Measure
+
+
+@dataclass(frozen=True)
+class Panel:
+    """Some columns of one subspace of the map.
+
+    Attributes:
+        name: how the panel is called.
+        source: the subspace that clicks name: single numbers have no direction, so they count as orthogonal.
+        places: the columns of the heatmap that are drawn.
+        values: (rows, places), NaN where there is no value.
+        exists: (rows, places), whether the layer has such a matrix.
+        reason: why the whole panel is flat; "" where it is not.
+    """
+
+    name: str
+    source: str
+    places: tuple[int, ...]
+    values: np.ndarray
+    exists: np.ndarray
+    reason: str = ""
+
+    @property
+    def not_applicable(self) -> np.ndarray:
+        """Cells whose matrix exists but has no value."""
+        return self.exists & ~np.isfinite(self.values)
+
+    @property
+    def mean(self) -> float | None:
+        """Mean over the cells with a value; None without any."""
+        known = self.values[np.isfinite(self.values)]
+        return float(known.mean()) if known.size else None
+
+
+def panels(heatmap: Heatmap) -> tuple[Panel, ...]:
+    """Parallel and orthogonal over the matrices made of neurons, then, where there are any, the single numbers."""
+    exists = np.isfinite(heatmap.parallel) | np.isfinite(heatmap.orthogonal)
+    has_neurons = np.isfinite(heatmap.parallel).any(0)
+    if not has_neurons.any():  # nothing tells the columns apart: the measure does not apply anywhere
+        has_neurons[:] = True
+    neurons = tuple(np.flatnonzero(has_neurons).tolist())
+    single = tuple(np.flatnonzero(~has_neurons).tolist())
+
+    def panel(name: str, source: str, values: np.ndarray, places: tuple[int, ...], reason: str) -> Panel:
+        return Panel(name, source, places, values[:, places], exists[:, places], reason)
+
+    found = (
+        panel("parallel", "parallel", heatmap.parallel, neurons, heatmap.note_parallel),
+        panel("orthogonal", "orthogonal", heatmap.orthogonal, neurons, heatmap.note_orthogonal),
+    )
+    return (*found, panel("single numbers", "orthogonal", heatmap.orthogonal, single, "")) if single else found
+
+
+def limits(panel: Panel, measure: Measure) -> tuple[float, float]:
+    """Ends of a panel's colour scale: round numbers around its own values, about 0 where the sign is what counts."""
+    if measure.signed:
+        bound = robust_bound(panel.values, np.inf if measure.high is None else max(abs(measure.low), measure.high))
+        return -bound, bound
+    return robust_range(panel.values, measure.low, np.inf if measure.high is None else measure.high)
