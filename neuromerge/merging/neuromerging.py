@@ -314,7 +314,7 @@ class NeuroMerging(MergeMethod):
     def components(self, chunk: Chunk, run: Run[_Tally]) -> Components:
         """P as a multiple of the base weights, and O, of a chunk of neurons; psi(tau) of a pointwise parameter."""
         rule = run.prepared.rules.get(chunk.parameter.name, run.prepared.rule)
-        if _has_kernel(chunk, rule):
+        if chunk.rows is not None and _has_kernel(chunk, rule):
             orthogonal = torch.empty(chunk.rows.base.shape, dtype=chunk.rows.dtype)
             parallel, sign = _fused(chunk, run, rule, orthogonal, own=0.0, parallel=0.0, orthogonal=1.0)
         else:
