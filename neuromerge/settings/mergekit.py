@@ -292,23 +292,16 @@ class _Values:
 
     def _vote(self, weights: list[float], factor: float, normalize: bool) -> None:
         """TIES after whichever thinning. A mean takes equal weights out of the vote; a sum keeps them as a factor."""
-        known = self.hyperparameters(str(self.done.content["merge_method"]))
         if min(weights) <= 0:
             self._problem("weight", "a vote takes weights above 0; leave that model out")
         elif normalize and len(set(weights)) > 1:
             self._problem("weight", "a mean of what agrees gives every model the same weight; write normalize: false")
-        elif normalize or len(weights) == 1:  # the mean of one is its sum
-            if "combine" in known:
-                self._set_combine("mean")
-            self._give_scale(factor if normalize else factor * weights[0])
-        elif "combine" in known:
-            self._set_combine("sum")
-            self._set_scale(weights, factor)
         else:
-            self._problem("normalize: false", f"{self.method} takes the mean of what agrees; write normalize: true")
-
-    def _set_combine(self, value: str) -> None:
-        self._set("combine", value, "normalize", said="normalize" in self.said)
+            self._set("combine", "mean" if normalize else "sum", "normalize", said="normalize" in self.said)
+            if normalize:
+                self._give_scale(factor)
+            else:
+                self._set_scale(weights, factor)
 
     # --------------------------------------------------------------------------------------------- small steps
 

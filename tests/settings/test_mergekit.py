@@ -90,6 +90,7 @@ def mergekit(base, experts, *, density=1.0, weights=None, vote=False, normalize=
         (recipe_text("task_arithmetic", {"weight": "0.5", "normalize": "true"}), {"normalize": True}),
         (recipe_text("task_arithmetic", {"weight": "0.2"}, ["base", *EXPERTS]), {"weights": [0.2] * 3}),
         (recipe_text("dare_linear", {"weight": "0.4", "density": "1"}), {"weights": [0.4] * 3}),
+        (recipe_text("dare_ties", {"weight": "0.5"}), {"weights": [0.5] * 3, "vote": True}),
         (
             recipe_text("dare_ties", {"normalize": "true", "lambda": "0.9"}),
             {"vote": True, "normalize": True, "factor": 0.9},
@@ -122,7 +123,7 @@ def test_the_same_merge_as_mergekit_s(text, options):
     torch.testing.assert_close(merged(text), expected, atol=1e-12, rtol=1e-12)
 
 
-def test_one_expert_after_a_drop_is_the_sum_and_the_mean():
+def test_words_of_a_drop():
     recipe = parse_recipe(recipe_text("dare_ties", {"density": "0.5", "weight": "0.8"}, ["one"]))
     values = dict(recipe.hyperparameters)
     assert recipe.method == "dare"
@@ -213,7 +214,6 @@ def test_all_that_cannot_be_merged_is_listed_at_once():
         (recipe_text("ties", {"rescale": "true"}), "rescale: true"),
         (recipe_text("dare_linear", {"rescale": "false"}), "rescale: false"),
         (recipe_text("ties", {"weight": "-1"}), "weights above 0"),
-        (recipe_text("dare_ties", {"weight": "0.5"}), "write normalize: true"),
         (recipe_text("neuromerging", {"lambda": "0.5"}), "other coefficients"),
         (recipe_text("ties", {}, ["one", ("two", {"lambda": 0.5})]), "lambda of one model: holds for all models"),
         (recipe_text("ties", {}, [("one", {"colour": "red"})]), "colour of model 1: is not known"),

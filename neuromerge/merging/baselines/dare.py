@@ -12,7 +12,7 @@ import torch
 from neuromerge.checkpoints.roles import Parameter
 from neuromerge.merging import kernels
 from neuromerge.merging.baselines.scaled import scale_spec, trim_ratio_spec
-from neuromerge.merging.baselines.ties import Election, disjoint_mean, hold_election
+from neuromerge.merging.baselines.ties import Election, disjoint_mean, disjoint_sum, hold_election
 from neuromerge.merging.hyperparameters import AUTO, Hyperparameter
 from neuromerge.merging.kernels import codes
 from neuromerge.merging.kernels.rules import Rule
@@ -144,17 +144,27 @@ class Dare(MergeMethod):
             label="Trim ratio of TIES",
             grid=(),
         ),
+        Hyperparameter(
+            name="combine",
+            label="Combine agreeing experts by",
+            kind="choice",
+            default="mean",
+            description="For TIES only: experts whose change has the elected sign are averaged (mean) or added up.",
+            choices=("mean", "sum"),
+        ),
         scale_spec(
             AUTO,
-            "How much of the merged change is added to the base model. Auto is 0.3 for task arithmetic and 1 for TIES.",
+            "How much of the merged change is added to the base model. Auto is 0.3 for a sum (task arithmetic, or TIES "
+            "that adds up) and 1 for TIES's mean.",
         ),
     )
     stochastic = True
     alters_tau = True
 
     def automatic(self, name: str, found: Mapping[str, float], known: Findings) -> Automatic:
-        """0.3 after task arithmetic, 1 after TIES."""
-        return Automatic(0.3 if known.values["after"] == "task_arithmetic" else 1.0)
+        """0.3 for a sum, 1 for the mean of TIES."""
+        averages = known.values["after"] == "ties" and known.values["combine"] == "mean"
+        return Automatic(1.0 if averages else 0.3)
 
     def prepare(self, vectors: TaskVectors, values: Mapping[str, Any], seed: int, thresholds: Thresholds) -> _Plan:
         """For TIES: thresholds and majority of the thinned task vectors."""
@@ -172,7 +182,8 @@ class Dare(MergeMethod):
         if plan.election is None:
             return {SCALE: thinned.sum(0)}
         trimmed = apply_trim(thinned, plan.election.thresholds)
-        return {SCALE: disjoint_mean(trimmed, plan.election.majority)}
+        combine = disjoint_mean if run.values["combine"] == "mean" else disjoint_sum
+        return {SCALE: combine(trimmed, plan.election.majority)}
 
     def rule(self, chunk: Chunk, run: Run[_Plan]) -> Rule:
         """The same."""
