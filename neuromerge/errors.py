@@ -57,3 +57,9 @@ def out_of_memory(error: BaseException) -> LimitError | None:
         "There is not enough memory on this machine for that. Choose fewer experts or a smaller family, or try again "
         "when less is going on."
     )
+
+
+def quoted(value: object) -> str:
+    """A value that came from a user, quoted for a message and cut to a readable length."""
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."

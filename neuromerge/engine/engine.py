@@ -11,8 +11,7 @@ from neuromerge.engine.cache import BoundedCache, CacheStatistics, shared_cache
 from neuromerge.engine.executor import Executor, shared_executor
 from neuromerge.engine.models import Models
 from neuromerge.engine.stages import Stages
-from neuromerge.errors import SettingError
-from neuromerge.settings.choices import quoted
+from neuromerge.errors import SettingError, quoted
 
 if TYPE_CHECKING:
     from neuromerge.evaluation.families import Family

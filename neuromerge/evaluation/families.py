@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from neuromerge.deployment import deployment
-from neuromerge.errors import AssetError, LimitError, NeuroMergeError, SettingError
+from neuromerge.errors import AssetError, LimitError, NeuroMergeError, SettingError, quoted
 from neuromerge.evaluation.folders import FolderTree, classes_in, is_left_behind
 from neuromerge.json_files import parse_json
 
@@ -183,7 +183,7 @@ def get_family(name: str) -> Family:
     if isinstance(name, str) and ("/" in name or "\\" in name or name.startswith((".", "~"))):
         return local_family(Path(name).expanduser())
     known = ", ".join(families())
-    raise SettingError(f"There is no model family {_quoted(name)}. Known: {known}.")
+    raise SettingError(f"There is no model family {quoted(name)}. Known: {known}.")
 
 
 def local_family(folder: Path | str, *, allowed: bool | None = None) -> Family:
@@ -241,13 +241,13 @@ def read_task(path: Path) -> TaskSpec:
 def check_texts(texts: Any, what: str, most: int) -> tuple[str, ...]:
     """`texts` as a tuple of non-empty strings of bounded length. Raises SettingError or LimitError."""
     if isinstance(texts, str) or not hasattr(texts, "__iter__"):
-        raise SettingError(f"{what} must be a list of texts, not {_quoted(texts)}.")
+        raise SettingError(f"{what} must be a list of texts, not {quoted(texts)}.")
     checked = []
     for text in texts:
         if not isinstance(text, str) or not text.strip():
-            raise SettingError(f"{what}: {_quoted(text)} is not a text.")
+            raise SettingError(f"{what}: {quoted(text)} is not a text.")
         if any("\ud800" <= letter <= "\udfff" for letter in text):
-            raise SettingError(f"{what}: {_quoted(text)} holds half a character.")
+            raise SettingError(f"{what}: {quoted(text)} holds half a character.")
         if len(text) > MAX_TEXT:
             raise LimitError(f"{what}: a text has {len(text)} characters; at most {MAX_TEXT} are taken.")
         checked.append(" ".join(text.split()))
@@ -455,8 +455,3 @@ def _parsed(path: Path, stamp: int) -> dict[str, Any]:
     if not isinstance(data, dict):
         raise AssetError(f"{path} must hold keys with values.")
     return data
-
-
-def _quoted(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."

@@ -10,12 +10,11 @@ import torch
 from neuromerge.engine.cache import BoundedCache
 from neuromerge.engine.engine import FamilyEngine
 from neuromerge.engine.stages import Stages, pass_of
-from neuromerge.errors import SettingError
+from neuromerge.errors import SettingError, quoted
 from neuromerge.exploration import close_ups, regions
 from neuromerge.exploration.results import LayerDetail, NeuronDetail
 from neuromerge.merging.staged import NeuronStatistics, PointwiseStatistics
 from neuromerge.progress import Job
-from neuromerge.settings.choices import quoted
 from neuromerge.settings.setting import Setting
 
 NEURON_PICTURES = 64

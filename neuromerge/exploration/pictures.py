@@ -8,12 +8,11 @@ from typing import Any
 import numpy as np
 
 from neuromerge.engine.models import BASE, Contents, Models
-from neuromerge.errors import SettingError
+from neuromerge.errors import SettingError, quoted
 from neuromerge.evaluation import heads
 from neuromerge.evaluation.accuracy import confusion_counts
 from neuromerge.exploration.results import GALLERY_FILTERS, Confusion, GalleryItem, GalleryPage, Prediction
 from neuromerge.progress import Job
-from neuromerge.settings.choices import quoted
 from neuromerge.settings.setting import Setting
 
 TOP_K = 5

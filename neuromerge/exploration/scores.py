@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from neuromerge.engine.accuracy import Accuracy
 from neuromerge.engine.models import BASE, Contents, Models
-from neuromerge.errors import AssetError, CheckpointError, SettingError, SourceUnavailableError
+from neuromerge.errors import AssetError, CheckpointError, SettingError, SourceUnavailableError, quoted
 from neuromerge.exploration.results import AccuracyBoard
 from neuromerge.progress import Job
-from neuromerge.settings.choices import describe, quoted
+from neuromerge.settings.choices import describe
 from neuromerge.settings.setting import Setting
 
 SPLITS = ("quick", "validation", "test")

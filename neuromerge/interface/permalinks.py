@@ -29,10 +29,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, quote, unquote, urlencode
 
-from neuromerge.errors import NeuroMergeError, SettingError
+from neuromerge.errors import NeuroMergeError, SettingError, quoted
 from neuromerge.interface.state import TabState, links
 from neuromerge.merging import registry
-from neuromerge.settings.choices import DEFAULT_METHOD, check_seed, make_setting, order_tasks, quoted
+from neuromerge.settings.choices import DEFAULT_METHOD, check_seed, make_setting, order_tasks
 from neuromerge.settings.setting import Setting, Value
 
 if TYPE_CHECKING:

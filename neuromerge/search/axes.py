@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
-from neuromerge.errors import SettingError
+from neuromerge.errors import SettingError, quoted
 from neuromerge.merging import registry
 from neuromerge.merging.registry import Hyperparameter
-from neuromerge.settings.choices import quoted
 from neuromerge.settings.setting import Value
 
 

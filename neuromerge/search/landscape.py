@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from neuromerge.errors import SettingError
+from neuromerge.errors import SettingError, quoted
 from neuromerge.merging import registry
 from neuromerge.merging.registry import AUTO
 from neuromerge.progress import UNATTENDED, Job
 from neuromerge.search.axes import axes_of
 from neuromerge.search.objective import Objective, mean_score
-from neuromerge.settings.choices import change, quoted
+from neuromerge.settings.choices import change
 from neuromerge.settings.setting import Setting
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from neuromerge.errors import SettingError, StorageError
+from neuromerge.errors import SettingError, StorageError, quoted
 from neuromerge.merging import registry
 from neuromerge.merging.profile import as_mapping
 from neuromerge.progress import UNATTENDED, Job
@@ -23,7 +23,7 @@ from neuromerge.search.axes import Axis, axes_of
 from neuromerge.search.objective import Objective, mean_score
 from neuromerge.search.storage import open_storage, storage_errors
 from neuromerge.search.trials import Trial
-from neuromerge.settings.choices import change, check_seed, quoted
+from neuromerge.settings.choices import change, check_seed
 from neuromerge.settings.setting import Setting, Value
 
 if TYPE_CHECKING:

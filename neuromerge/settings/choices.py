@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from neuromerge.errors import SettingError
+from neuromerge.errors import SettingError, quoted
 from neuromerge.merging import registry
 from neuromerge.merging.profile import Profile, as_mapping, make_profile, make_task_weights
 from neuromerge.settings.setting import MAX_SEED, Setting, Value
@@ -254,9 +254,3 @@ class History:
     def previous(self) -> Setting | None:
         """The setting before the present one, None at the start."""
         return self.past[-1] if self.past else None
-
-
-def quoted(value: Any) -> str:
-    """A value that came from a user, quoted for a message and cut to a readable length."""
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."

@@ -35,12 +35,12 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from neuromerge.errors import RecipeError, SettingError
+from neuromerge.errors import RecipeError, SettingError, quoted
 from neuromerge.merging import registry
 from neuromerge.merging.profile import Profile, as_mapping, make_task_weights
 from neuromerge.merging.steps import parse_steps
 from neuromerge.settings import mergekit
-from neuromerge.settings.choices import check_profile, check_seed, family_of, make_setting, quoted
+from neuromerge.settings.choices import check_profile, check_seed, family_of, make_setting
 from neuromerge.settings.curves import read_shaped, write_shaped
 from neuromerge.settings.setting import Setting, Value
 

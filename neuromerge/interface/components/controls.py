@@ -15,14 +15,14 @@ from typing import Any, TypedDict
 
 import gradio as gr
 
-from neuromerge.errors import SettingError
+from neuromerge.errors import SettingError, quoted
 from neuromerge.evaluation.families import Family
 from neuromerge.exploration.results import MergeSummary
 from neuromerge.interface.moment import Changes
 from neuromerge.interface.session import Session, pin_label
 from neuromerge.merging import registry
 from neuromerge.merging.registry import AUTO, Hyperparameter, MergeMethod
-from neuromerge.settings.choices import DEFAULT_METHOD, PRESETS, make_setting, quoted
+from neuromerge.settings.choices import DEFAULT_METHOD, PRESETS, make_setting
 from neuromerge.settings.setting import MAX_SEED, Setting, Value
 
 FEATURED_PRESETS = ("auto", "plain_sum", "parallel_only", "orthogonal_only", "ties")
