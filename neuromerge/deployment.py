@@ -93,7 +93,7 @@ class Deployment:
 
     @property
     def pickles_allowed(self) -> bool:
-        """Whether PyTorch files may be read, through the restricted unpickler."""
+        """Whether PyTorch files may be read. They are read as data; nothing in them runs."""
         return not (self.public or self.safetensors_only)
 
     @classmethod
