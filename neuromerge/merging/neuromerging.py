@@ -149,7 +149,7 @@ def _count(chunk: Chunk, run: Run[_Tally], parallel: torch.Tensor, sign: torch.T
 
 
 def _has_kernel(chunk: Chunk, rule: Vote) -> bool:
-    return chunk.rows is not None and chunk.parameter.kind == "neurons" and is_per_neuron(rule)
+    return chunk.parameter.kind == "neurons" and is_per_neuron(rule)
 
 
 def _fused(
@@ -336,9 +336,8 @@ class NeuroMerging(MergeMethod):
     ) -> torch.Tensor:
         """In one reading where a compiled kernel has the rows."""
         rule = run.prepared.rules.get(chunk.parameter.name, run.prepared.rule)
-        if not _has_kernel(chunk, rule):
+        if chunk.rows is None or not _has_kernel(chunk, rule):
             return super().merge_chunk(chunk, run, coefficients, out)
-        assert chunk.rows is not None
         fits = out is not None and out.dtype == chunk.rows.dtype
         target = out if out is not None and fits else torch.empty(chunk.rows.base.shape, dtype=chunk.rows.dtype)
         _fused(chunk, run, rule, target, own=1.0, parallel=coefficients[PARALLEL], orthogonal=coefficients[ORTHOGONAL])

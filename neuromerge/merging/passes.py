@@ -12,7 +12,7 @@ import torch
 from neuromerge.checkpoints.roles import Parameter
 from neuromerge.merging import linear
 from neuromerge.merging.chunks import as_they_are, map_chunks, merge_units
-from neuromerge.merging.kernels.table import served
+from neuromerge.merging.kernels.table import StoredVectors, served
 from neuromerge.merging.linear import AlongBase, Coefficients, Components, change, joined
 from neuromerge.merging.method import BrokenTies, Findings, MergeMethod, Run, component_rows
 from neuromerge.merging.profile import Factors
@@ -126,9 +126,13 @@ def merged_weights(
             _calibrate(vectors, method, run, chunk, here, svc, out)
         else:
             method.merge_chunk(chunk, run, here, out)
-        if tally is not None:
-            change = torch.sub(out.to(chunk.base), chunk.base)
-            tally.add(change, _seen(vectors, method, run, chunk))
+        if tally is None:
+            return
+        if chunk.rows is not None:
+            tally.add_rows(*_shared_rows(vectors, run, chunk, out))
+            return
+        change = torch.sub(out.to(chunk.base), chunk.base)
+        tally.add(change, _seen(vectors, method, run, chunk))
 
     for parameter, _ in map_chunks(work, parameters or vectors.parameters, opened, as_they_are):
         out = begun.pop(parameter.name)
@@ -140,6 +144,19 @@ def merged_weights(
             if tally is not None:
                 tally.add(change, tau, new=False)
         yield parameter, out
+
+
+def _shared_rows(vectors: TaskVectors, run: Run[Any], chunk: Chunk, out: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
+    """(T,) <change, tau_t> and |tau_t|^2 of a merged chunk by a compiled kernel, tau as the method sees it."""
+    from neuromerge.merging.kernels import calls
+
+    rows = chunk.rows
+    assert rows is not None
+    if not rows.subtract and isinstance(vectors, StoredVectors):
+        rows = vectors.stored(chunk.parameter, chunk.start, chunk.start + len(out))  # what was read may be used up
+    change = torch.sub(out.to(rows.dtype), rows.base.to(rows.dtype))
+    found = calls.inner_products(rows, run.thresholds.value, change)
+    return found.dots.sum(0).numpy(), found.norms.sum(0).numpy()
 
 
 def _calibrate(

@@ -111,8 +111,10 @@ class Tally:
 
         `new` says that these weights were not counted yet; False adds to the change that was.
         """
-        products = dots(tau, change)
-        own = squares(tau) if new else 0.0
+        self.add_rows(dots(tau, change), squares(tau) if new else np.zeros(len(tau)))
+
+    def add_rows(self, products: np.ndarray, own: np.ndarray) -> None:
+        """Count <change, tau_t> and |tau_t|^2 of some weights, (T,) both."""
         with self._turn:
             self._products += products
             self._squares += own

@@ -34,6 +34,7 @@ METHODS: list[tuple[str, dict[str, Any]]] = [
     ("consensus", {}),
     ("neuromerging", {"trim_ratio": 0.5, "lambda_parallel": 0.7, "lambda_orthogonal": 1.3}),
     ("neuromerging", {"trim_ratio": 0.0}),
+    ("neuromerging", {"trim_ratio": 0.3, "vote": "balanced", "lambda_parallel": -0.5}),
 ]
 
 
@@ -77,6 +78,7 @@ def test_merges_are_equal(method, given_, model):
     assume(not told.ill_conditioned_per_layer)  # their merge hangs on the last bit, whoever computes it
     assert also.kept_share == told.kept_share
     assert also.coefficients == pytest.approx(told.coefficients, rel=1e-5)
+    assert also.retention == pytest.approx(told.retention, rel=1e-3, abs=1e-4)
     for name, expected in by_torch.items():
         assert by_kernel[name].dtype == expected.dtype
         tolerance = {torch.float64: 1e-6, torch.float32: 2e-5, torch.float16: 4e-3, torch.bfloat16: 3e-2}[
