@@ -8,7 +8,9 @@ from dataclasses import replace
 import numpy as np
 import torch
 
+from neuromerge.checkpoints.roles import Parameter
 from neuromerge.merging.chunks import row_chunks
+from neuromerge.merging.kernels.table import StoredVectors, served
 from neuromerge.merging.linear import Components, Part, rows, total
 from neuromerge.merging.measures.cells import Cell
 from neuromerge.merging.staged import FirstPass, PointwiseStatistics, Statistics
@@ -63,21 +65,45 @@ def _shared(
     tasks = len(vectors.task_names)
     parallel, orthogonal = torch.zeros(tasks, dtype=torch.float64), torch.zeros(tasks, dtype=torch.float64)
     parallel_square = orthogonal_square = 0.0
+    products = _fused_products if served(vectors) else _products
     for start, stop in row_chunks(parameter, tasks):
-        base, tau = vectors.read(parameter, start, stop)
-        apply_trim(tau, thresholds)
-        change = total(rows(components, start, stop), base).to(base)
+        dots, along, length = products(vectors, thresholds, parameter, rows(components, start, stop), start, stop)
         square = statistics.base_square[start:stop]
-        along = (change * base).sum(1).double()  # <change, w_0>
         shared = torch.where(square > 0, along / square, torch.zeros_like(along))
         own = shared.unsqueeze(1) * statistics.parallel[start:stop] * square.unsqueeze(1)
-        dots = torch.bmm(tau.movedim(0, 1), change.unsqueeze(2)).squeeze(2).double()
         parallel += own.sum(0)
         orthogonal += (dots - own).sum(0)
         own_square = float((shared.square() * square).sum())
         parallel_square += own_square
-        orthogonal_square += float(change.square().sum(1).double().sum()) - own_square
+        orthogonal_square += float(length.sum()) - own_square
     return {
         "parallel": (parallel.numpy(), parallel_square),
         "orthogonal": (orthogonal.numpy(), max(0.0, orthogonal_square)),
     }
+
+
+_Products = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
+"""<change, tau_t> (k, T), <change, w_0> (k,) and |change|^2 (k,) of k neurons, float64."""
+
+
+def _products(
+    vectors: TaskVectors, thresholds: Thresholds, parameter: Parameter, components: Components, start: int, stop: int
+) -> _Products:
+    base, tau = vectors.read(parameter, start, stop)
+    apply_trim(tau, thresholds)
+    change = total(components, base).to(base)
+    dots = torch.bmm(tau.movedim(0, 1), change.unsqueeze(2)).squeeze(2).double()
+    return dots, (change * base).sum(1).double(), change.square().sum(1).double()
+
+
+def _fused_products(
+    vectors: TaskVectors, thresholds: Thresholds, parameter: Parameter, components: Components, start: int, stop: int
+) -> _Products:
+    """`_products` by a compiled kernel, in one reading of the rows."""
+    from neuromerge.merging.kernels import calls
+
+    assert isinstance(vectors, StoredVectors)
+    stored = vectors.stored(parameter, start, stop)
+    change = total(components, stored.base.to(stored.dtype))
+    found = calls.inner_products(stored, thresholds.value, change)
+    return found.dots, found.along, found.square
