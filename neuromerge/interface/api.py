@@ -22,7 +22,7 @@ from neuromerge.interface.loader import WorkspaceLoader
 from neuromerge.interface.typed import check_class_names, check_template
 from neuromerge.merging import registry
 from neuromerge.merging.measures import measures
-from neuromerge.settings.choices import DEFAULT_METHOD, make_setting
+from neuromerge.settings.choices import DEFAULT_METHOD, make_setting, quoted
 from neuromerge.settings.setting import Setting
 
 
@@ -32,9 +32,9 @@ def add_api(loader: WorkspaceLoader, families: Mapping[str, Family], limits: Lim
     def setting_of(
         tasks: list[str] | None, method: str, parameters: dict[str, Any] | None, seed: int, family: str
     ) -> Setting:
-        name = family or next(iter(families))
-        if name not in families:
-            raise SettingError(f"There is no model family {name!r}. Known: {', '.join(families)}.")
+        name = next(iter(families)) if family in (None, "") else family
+        if not isinstance(name, str) or name not in families:
+            raise SettingError(f"There is no model family {quoted(name)}. Known: {', '.join(families)}.")
         entry = families[name]
         return make_setting(entry, tasks or entry.default_tasks or None, method, parameters or {}, seed)
 
