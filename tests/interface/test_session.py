@@ -69,3 +69,18 @@ def test_the_pulse_is_bounded_and_forgets() -> None:
     assert pulse.number("d") == 1
     pulse.forget("d")
     assert pulse.number("d") == 0
+
+
+def test_a_move_is_overtaken_by_its_name_and_no_other_is() -> None:
+    pulse = Pulse()
+    pulse.beat("a")
+    pulse.name("a", 1.0)
+    pulse.overtake("a", 7.0)
+    pulse.overtake("b", 1.0)
+    assert pulse.number("a") == 1
+    pulse.overtake("a", 1.0)
+    assert pulse.number("a") == 2
+    pulse.overtake("a", 1.0)  # told twice
+    pulse.overtake("a", None)
+    assert pulse.number("a") == 2
+    assert not pulse.settle("a", 0)

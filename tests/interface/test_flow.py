@@ -1,0 +1,106 @@
+"""What follows a moved control and a chosen tab, where something goes wrong on the way."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import gradio as gr
+import pytest
+
+from neuromerge.deployment import Limits
+from neuromerge.errors import Cancelled, CheckpointError
+from neuromerge.exploration.results import GalleryPage, Heatmap
+from neuromerge.interface.app import lay_out
+from neuromerge.interface.flow import Flow
+from neuromerge.interface.moment import Changes, Moment
+from neuromerge.interface.page import Page
+from neuromerge.interface.tabs.interference import InterferenceTab
+from neuromerge.interface.tabs.zero_shot import ZeroShotTab
+from neuromerge.progress import UNATTENDED, Job
+from neuromerge.settings.setting import Setting
+from tests.interface import fakes
+
+FAMILY = fakes.family()
+
+
+class BrokenPictures(fakes.FakeWorkspace):
+    """Measures, but can draw neither heatmaps nor a gallery."""
+
+    def heatmap(self, setting: Setting, key: str, job: Job = UNATTENDED) -> Heatmap:
+        raise CheckpointError("The file of flags is cut.")
+
+    def gallery(self, setting: Setting, task: str, *more: Any, **named: Any) -> GalleryPage:
+        raise CheckpointError("The file of flags is cut.")
+
+
+@pytest.fixture
+def warnings(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    messages: list[str] = []
+
+    def show(message: str, title: str, duration: float) -> None:
+        messages.append(message)
+
+    monkeypatch.setattr(gr, "Warning", show)
+    return messages
+
+
+@pytest.fixture
+def page() -> Page:
+    with gr.Blocks(analytics_enabled=False):
+        page, _ = lay_out(fakes.loader(BrokenPictures()), {FAMILY.name: FAMILY}, Limits())
+    page.pulse.beat("page")
+    return page
+
+
+def moment(page: Page, tab: str, job: Job = UNATTENDED, **changed: Any) -> Moment:
+    """A fresh page with that tab open; `changed` are values of the sidebar by the name of the control."""
+    values = {component: component.value for component in (*page.inputs, page.signals.move)}
+    held = page.controls.read(values[page.signals.sidebar])
+    held |= {getattr(page.controls, name): value for name, value in changed.items()}
+    return page.moment(
+        {**values, page.signals.tab: tab, page.signals.sidebar: list(held.values())},
+        "page",
+        gr.EventData(None, {}),
+        job,
+    )
+
+
+def shown(page: Page, changes: Mapping[Any, Any]) -> str:
+    return str(changes[page.readout])
+
+
+def together(several: Iterator[Changes]) -> Changes:
+    return {component: value for changes in several for component, value in changes.items()}
+
+
+def test_accuracy_is_measured_even_where_the_open_tab_cannot_be_drawn(page: Page, warnings: list[str]) -> None:
+    changes = together(Flow(page).follow(moment(page, InterferenceTab.key)))
+    assert "nm-score-value" in shown(page, changes)
+    assert warnings == ["The file of flags is cut."]
+
+
+def test_why_there_is_no_merge_is_said_once(page: Page, warnings: list[str]) -> None:
+    with pytest.raises(Exception, match="No expert is chosen"):
+        together(Flow(page).follow(moment(page, InterferenceTab.key, tasks=[])))
+    assert warnings == []
+
+
+def test_a_tab_that_cannot_be_drawn_is_the_open_one_all_the_same(page: Page, warnings: list[str]) -> None:
+    tab = page.tab(ZeroShotTab)
+    changes = Flow(page).open_tab(tab, moment(page, page.tabs[0].key))
+    assert changes == {page.signals.tab: tab.key}
+    assert warnings == ["The file of flags is cut."]
+
+
+def test_a_tab_chosen_by_a_page_that_is_not_open_yet_is_left_to_what_opens_it(page: Page) -> None:
+    page.pulse.forget("page")
+    assert Flow(page).open_tab(page.tabs[0], moment(page, page.tabs[0].key)) == {}
+
+
+def test_an_overtaken_answer_is_not_shown_even_where_it_was_known(page: Page) -> None:
+    job = Job()
+    job.stop()
+    with pytest.raises(Cancelled):
+        Flow(page).measure(moment(page, page.tabs[0].key, job))
+    assert not page.pulse.settle("page", 0)
