@@ -6,6 +6,8 @@ import csv
 import io
 import json
 import re
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,11 +17,14 @@ from hypothesis import strategies as st
 from neuromerge.figures import accuracy, confusion, interference, layer, neuron, theme, tuning
 from neuromerge.figures.figure import Figure, message
 from neuromerge.figures.interference import heatmaps
-from neuromerge.figures.neuron import coordinates
-from neuromerge.figures.numbers import nice_ceiling, number
+from neuromerge.figures.interference.columns import limits, panels
+from neuromerge.figures.neuron import coordinates, labels
+from neuromerge.figures.numbers import nice_ceiling, number, round_frame
 from neuromerge.figures.patch import merge_patch
+from neuromerge.figures.tasks import task_looks
 from neuromerge.figures.text import plain
 from neuromerge.figures.tuning.trials import Scale
+from neuromerge.merging.measures import measures
 from tests.figures import examples
 from tests.figures.gallery import FIGURES
 
@@ -103,28 +108,122 @@ def test_differences_are_signed_points(value: float, text: str) -> None:
 
 
 # ------------------------------------------------------------------------------------------------ interference
-def test_both_panels_share_one_scale_and_the_selected_cell_is_outlined_in_both() -> None:
-    figure = interference.interference_heatmaps(examples.heatmap(), tasks=8, selected=(3, 2))
-    cells = [trace for trace in figure.data if trace.get("name")]
-    assert {trace["coloraxis"] for trace in cells} == {"coloraxis"}
-    frames = [shape for shape in figure.layout["shapes"] if shape["type"] == "rect"]
-    assert [(shape["x0"], shape["y0"]) for shape in frames] == [(1.5, 2.5)] * 2
+def drawn(figure: Figure) -> list[dict[str, Any]]:
+    """The traces that hold the map's numbers: parallel, orthogonal, single numbers."""
+    return [trace for trace in figure.data if trace.get("name")]
 
 
-def test_missing_cells_say_why() -> None:
-    figure = interference.interference_heatmaps(examples.heatmap(), tasks=8).to_dict()
-    parallel, orthogonal = (trace for trace in figure["data"] if trace.get("name"))
-    norm, q = examples.MATRICES.index("norm"), examples.MATRICES.index("q")
-    assert "not applicable" in parallel["text"][1][norm]
-    assert "not applicable" not in orthogonal["text"][1][norm]
-    assert "no such matrix" in parallel["text"][0][q]
+def test_the_open_cell_is_outlined_wherever_it_is_drawn() -> None:
+    def frames(selected: tuple[int, int]) -> list[tuple[str, float, float]]:
+        figure = interference.interference_heatmaps(examples.heatmap(), tasks=8, selected=selected)
+        shapes = [shape for shape in figure.layout["shapes"] if shape["type"] == "rect"]
+        return [(shape["xref"], shape["x0"], shape["y0"]) for shape in shapes]
+
+    assert frames((3, 2)) == [("x", 1.5, 2.5), ("x2", 1.5, 2.5)]
+    assert frames((3, examples.MATRICES.index("bias"))) == [("x3", 0.5, 2.5)]
+    assert frames((99, 2)) == []
 
 
-def test_the_scale_of_a_bounded_measure_stays_put() -> None:
-    assert heatmaps.limits(examples.heatmap("cancellation")) == (0.0, 1.0)
-    assert heatmaps.limits(examples.heatmap("cosine")) == (-1.0, 1.0)
-    low, high = heatmaps.limits(examples.heatmap("applied_change"))
-    assert (low, high) == (0.0, nice_ceiling(high))
+def test_single_numbers_stand_apart_and_every_cell_is_drawn_where_it_belongs() -> None:
+    heatmap = examples.heatmap()
+    parallel, orthogonal, single = drawn(interference.interference_heatmaps(heatmap, tasks=8))
+    assert single["meta"]["columns"] == ["norm", "bias", "embedding"]
+    assert parallel["meta"]["columns"] == ["q", "k", "v", "out", "fc1", "fc2", "patch", "projection"]
+    for trace, values in ((parallel, heatmap.parallel), (orthogonal, heatmap.orthogonal), (single, heatmap.orthogonal)):
+        z = np.array(trace["z"], dtype=float)
+        np.testing.assert_allclose(z, values[:, trace["meta"]["places"]], rtol=5e-3)
+    assert {trace["meta"]["source"] for trace in (orthogonal, single)} == {"orthogonal"}
+
+
+def test_what_has_no_value_looks_and_says_why() -> None:
+    heatmap = examples.heatmap("cosine")
+    heatmap.orthogonal[3, 0] = np.nan  # exists in the parallel panel, so the measure does not apply here
+    figure = interference.interference_heatmaps(heatmap, tasks=8)
+    texts = figure.to_dict()["data"]
+    orthogonal = next(trace for trace in texts if trace.get("name") == "orthogonal")
+    assert "not applicable" in orthogonal["hovertext"][3][0]
+    assert "no such matrix" in orthogonal["hovertext"][0][0]
+    grey = next(trace for trace in figure.data if "name" not in trace and trace["xaxis"] == "x2")
+    assert grey["z"][3][0] == 1
+    assert grey["z"][0][0] is None
+    legend = " ".join(note["text"] for note in figure.layout["annotations"])
+    assert "no such matrix" in legend
+    assert "not applicable" in legend
+    whole = interference.interference_heatmaps(examples.heatmap("cosine"), tasks=8)
+    assert "not applicable" not in " ".join(note["text"] for note in whole.layout["annotations"])
+
+
+@pytest.mark.parametrize("key", [info.key for info in measures()])
+def test_each_panel_has_a_scale_that_tells_its_own_cells_apart(key: str) -> None:
+    heatmap = examples.heatmap(key)
+    for panel in panels(heatmap):
+        low, high = limits(panel, heatmap.measure)
+        known = panel.values[np.isfinite(panel.values)]
+        inside = (known >= low) & (known <= high)
+        assert inside.mean() > 0.9
+        assert heatmap.measure.low <= high
+        if heatmap.measure.signed:
+            assert low == -high
+            assert high <= 2.1 * np.quantile(np.abs(known), 0.98)
+        else:
+            assert high - low <= 3 * (known.max() - known.min()) or low == 0
+
+
+def test_one_extreme_cell_does_not_wash_out_the_others() -> None:
+    heatmap = examples.heatmap("retention")
+    panel = panels(heatmap)[1]
+    before = limits(panel, heatmap.measure)
+    heatmap.orthogonal[5, 2] = 400.0
+    assert limits(panels(heatmap)[1], heatmap.measure)[1] <= 2 * before[1]
+
+
+def test_the_ends_of_a_colour_bar_say_what_lies_further_out() -> None:
+    named = {-1.0: "together", 0.0: "independent", 1.0: "against"}
+    assert heatmaps.colour_ticks((-0.15, 0.15), named) == [
+        (-0.15, "−0.15<br>← together"),
+        (0.0, "0<br>independent"),
+        (0.15, "0.15<br>against →"),
+    ]
+    assert heatmaps.colour_ticks((-1.0, 1.0), named)[0] == (-1.0, "−1<br>together")
+    # A named value replaces an end that would stand too near.
+    assert [value for value, _ in heatmaps.colour_ticks((0.5, 0.66), {0.0: "agree", 0.65: "independent"})] == [
+        0.5,
+        0.65,
+    ]
+
+
+# ------------------------------------------------------------------------------------------------ the sentence
+def test_the_sentence_names_the_three_highest_cells_and_the_lowest() -> None:
+    heatmap = examples.heatmap("cosine")
+    heatmap.parallel[4, 1], heatmap.orthogonal[2, 5], heatmap.orthogonal[6, 0] = 0.99, 0.98, 0.97
+    heatmap.orthogonal[9, 3] = -0.99
+    sentence = interference.headline(heatmap, 8)
+    places = [(link.source, link.row, link.column) for link in sentence.links]
+    assert places == [("parallel", 4, 1), ("orthogonal", 2, 5), ("orthogonal", 6, 0), ("orthogonal", 9, 3)]
+    assert sentence.text == (
+        "Mean cosine is highest in block 3 k (parallel, 0.99), block 1 fc2 (orthogonal, 0.98) and block 5 q "
+        "(orthogonal, 0.97): the tasks pull the same way; lowest in block 8 out (orthogonal, −0.99): "
+        "the tasks pull in opposite directions."
+    )
+
+
+def test_the_sentence_leaves_out_flat_panels_and_single_numbers() -> None:
+    flat = examples.heatmap("retention", note_parallel="λ₁ = 0: nothing is added")
+    flat.orthogonal[:, examples.MATRICES.index("norm")] = 9.0
+    assert {link.source for link in interference.headline(flat).links} == {"orthogonal"}
+    assert all(link.value < 9 for link in interference.headline(flat).links)
+
+
+def test_a_map_without_differences_has_a_sentence_too() -> None:
+    heatmap = examples.heatmap()
+    for values in (heatmap.parallel, heatmap.orthogonal):
+        values[np.isfinite(values)] = 0.5
+    assert interference.headline(heatmap).text == "Cancellation is 0.5 everywhere."
+    for values in (heatmap.parallel, heatmap.orthogonal):
+        values[:] = np.nan
+    assert interference.headline(heatmap).links == ()
+    assert "nothing to compare" in interference.headline(heatmap).text
+    interference.interference_heatmaps(heatmap).to_plotly(narrow=True)
 
 
 def test_the_table_twin_has_the_same_numbers() -> None:
@@ -163,16 +262,60 @@ def test_the_parallel_part_alone_puts_every_answer_on_the_line() -> None:
             np.testing.assert_allclose(trace["y"], step * np.array(trace["x"]), atol=1e-3)
 
 
+POINTS = st.tuples(st.floats(-9, 9), st.floats(-9, 9))
+
+
+@given(st.lists(POINTS, min_size=2, max_size=12), st.data())
+def test_labels_never_lie_on_one_another_or_on_a_marker(tips: list[tuple[float, float]], data: st.DataObject) -> None:
+    names = data.draw(st.lists(st.text("abc", min_size=1, max_size=14), min_size=len(tips), max_size=len(tips)))
+    asked = [labels.Label(name, len(name), at, "token:ink") for name, at in zip(names, tips, strict=True)]
+    scale = labels.NARROW_PX[1] / 20
+
+    def box(note: dict[str, Any]) -> tuple[float, float, float, float]:
+        width = labels.LETTER_PX * len(note["text"])
+        left = note["x"] * scale + note["xshift"] - (width if note["xanchor"] == "right" else 0)
+        share = {"bottom": 0.0, "middle": 0.5, "top": 1.0}[note["yanchor"]]
+        bottom = note["y"] * scale - share * labels.LINE_PX
+        return left, bottom, left + width, bottom + labels.LINE_PX
+
+    def apart(a: tuple[float, ...], b: tuple[float, ...]) -> bool:
+        return a[2] <= b[0] or b[2] <= a[0] or a[3] <= b[1] or b[3] <= a[1]
+
+    boxes = [box(note) for note in labels.placed(asked, tips, ((-10, 10), (-10, 10)), labels.NARROW_PX)]
+    half = labels.MARKER_PX / 2
+    marks = [(x * scale - half, y * scale - half, x * scale + half, y * scale + half) for x, y in tips]
+    assert all(apart(a, b) for i, a in enumerate(boxes) for b in [*boxes[:i], *marks])
+    assert all(-labels.NARROW_PX[0] / 2 <= box[0] and box[2] <= labels.NARROW_PX[0] / 2 for box in boxes)
+
+
+def test_short_arrows_are_drawn_once_more_enlarged() -> None:
+    detail = examples.neuron_detail()
+    tiny = replace(detail, c=detail.c * np.array([1, 1, 0.02, *[1] * 5]), scores=detail.scores.copy())
+    tiny.scores[2] *= 0.02
+    figure = neuron.neuron_plane(tiny)
+    arrows = [note for note in figure.layout["annotations"] if note.get("axref") == "x3"]
+    assert len(arrows) == 1
+    assert arrows[0]["arrowcolor"] == theme.task_colour(2)
+    assert max(abs(arrows[0]["x"]), abs(arrows[0]["y"])) > 0.25 * figure.layout["xaxis3"]["range"][1]
+
+
+def test_the_axes_of_a_neuron_hold_their_origin_and_every_tip() -> None:
+    for seed in range(5):
+        figure = neuron.neuron_plane(examples.neuron_detail(seed=seed))
+        for letter in "xy":
+            low, high = figure.layout[f"{letter}axis"]["range"]
+            assert low < 0 < high
+            values = [value for trace in figure.data if "marker" in trace for value in trace[letter]]
+            assert low < min(values)
+            assert max(values) < high
+    assert {"xaxis.range", "yaxis.range"} <= set(figure.held)
+
+
 def test_a_dead_neuron_and_one_task_can_be_drawn() -> None:
     detail = examples.neuron_detail(examples.TASKS[:1])
     for figure in (neuron.neuron_plane(detail, 99), neuron.pre_activations(detail), neuron.votes(detail)):
         figure.to_plotly()
-    zero = np.zeros(1)
-    none = np.zeros((1, 0))
-    dead = type(detail)(
-        "head", "projection", 0, ("one",), 0.0, zero, 0.0, none, np.zeros(0), none, np.zeros(0), zero, zero, 0.0, 1.0,
-        np.zeros(0), np.zeros((0, 0)),
-    )  # fmt: skip
+    dead = examples.dead_neuron()
     for figure in (neuron.neuron_plane(dead), neuron.pre_activations(dead), neuron.votes(dead)):
         figure.to_plotly(narrow=True)
         json.loads(figure.to_json())
@@ -252,6 +395,44 @@ def test_task_colours_stay_apart_for_every_vision(mode: theme.Mode, vision: str)
     assert apart > 15
 
 
+@pytest.mark.parametrize("mode", ["light", "dark"])
+@pytest.mark.parametrize("scale", ["sequential", "diverging"])
+def test_text_can_be_read_on_every_colour_of_every_scale(mode: theme.Mode, scale: str) -> None:
+    for share in np.linspace(0, 1, 2001):
+        under = theme.luminance(theme.colour_at(theme.SCALES[mode][scale], share))
+        ink = theme.resolve(theme.ink_on(scale, share), mode)
+        light = 1.0 if ink == "#ffffff" else 0.0
+        assert (max(under, light) + 0.05) / (min(under, light) + 0.05) >= 4.5
+
+
+def test_every_number_in_a_cell_has_the_ink_of_its_colour(figures: dict[str, Figure]) -> None:
+    found = 0
+    for figure in figures.values():
+        for trace in figure.data:
+            if trace["type"] == "heatmap" and trace.get("texttemplate") == "%{text}":
+                texts = [text for line in trace["text"] for text in line if text]
+                assert all("color:token:on-" in text for text in texts)
+                found += len(texts)
+    assert found > 50
+
+
+def test_a_colour_in_between_is_what_plotly_draws() -> None:
+    scale: theme.Scale = [(0, "#000000"), (0.5, "#ff0000"), (1, "#ff00ff")]
+    assert theme.colour_at(scale, 0.25) == (127.5, 0, 0)
+    assert theme.colour_at(scale, 1) == (255, 0, 255)
+    assert theme.colour_at(scale, 0) == (0, 0, 0)
+
+
+def test_a_task_keeps_its_colour_whatever_else_is_selected() -> None:
+    titles = {task: task.title() for task in examples.TASKS}
+    whole = {look.name: look.colour for look in task_looks(examples.TASKS, titles)}
+    assert len(set(whole.values())) == 8
+    for some in (examples.TASKS[3:5], examples.TASKS[::2]):
+        assert {look.name: look.colour for look in task_looks(some, titles)}.items() <= whole.items()
+    assert [look.name for look in task_looks(["new"], titles)] == ["new"]
+    assert task_looks(["new"], titles)[0].colour == theme.task_colour(8)
+
+
 def test_both_modes_have_the_same_tokens_and_css_has_them_all() -> None:
     assert set(theme.COLOURS["light"]) == set(theme.COLOURS["dark"])
     css = theme.css_variables()
@@ -270,6 +451,13 @@ def test_resolving_leaves_other_data_alone(value: object) -> None:
 def test_patches_follow_the_standard() -> None:
     assert merge_patch({"a": 1, "b": {"c": 2, "d": 3}}, {"a": None, "b": {"c": 4}}) == {"b": {"c": 4, "d": 3}}
     assert merge_patch({"a": [1, 2]}, {"a": [3]}) == {"a": [3]}
+
+
+@given(st.lists(st.floats(-1e6, 1e6).filter(lambda value: value == 0 or abs(value) > 1e-6)))
+def test_a_round_frame_holds_its_values_and_zero(values: list[float]) -> None:
+    low, high = round_frame(values)
+    assert low < 0 < high
+    assert all(low <= value <= high for value in values)
 
 
 @given(st.floats(min_value=1e-12, max_value=1e12))

@@ -170,8 +170,12 @@ def axis_range(page: Any) -> list[float]:
     return page.evaluate("document.querySelector('#heat .nm-stage').layout.xaxis.range.slice()")
 
 
+VALUE = "document.querySelector('#heat .nm-stage').data.find(trace => trace.name).z[3][1]"
+"""One number of the map, in the browser."""
+
+
 def value(page: Any) -> float:
-    return page.evaluate("document.querySelector('#heat .nm-stage').data[1].z[3][1]")
+    return page.evaluate(VALUE)
 
 
 def press(page: Any, key: str) -> None:
@@ -198,11 +202,11 @@ class TestInBrowser:
         assert axis_range(page) == pytest.approx(zoomed)
         page.click("#heat button[data-do=reset]")
         page.wait_for_selector("#heat .nm-view:not([data-zoomed])")
-        assert axis_range(page) == pytest.approx([-0.5, 10.5])
+        assert axis_range(page) == pytest.approx([-0.5, 7.5])
 
     def test_a_click_and_a_key_reach_python(self, page: Any) -> None:
         box = page.locator("#heat .nm-stage .nsewdrag").first.bounding_box()
-        page.mouse.click(box["x"] + box["width"] * 1.5 / 11, box["y"] + box["height"] * 4.5 / 14)
+        page.mouse.click(box["x"] + box["width"] * 1.5 / 8, box["y"] + box["height"] * 4.5 / 14)
         page.wait_for_function("document.querySelector('#cell textarea').value === 'parallel block 3 k'")
         page.locator("#heat .nm-stage").focus()
         for key in ("ArrowRight", "ArrowDown", "ArrowDown"):
@@ -257,6 +261,30 @@ class TestInBrowser:
         page.locator("#heat .nm-message button").click()
         page.wait_for_selector("#heat .nm-view[data-state=drawn] .hm")
         page.close()
+
+    def test_scales_stay_while_a_slider_moves_and_follow_when_it_rests(self, page: Any) -> None:
+        scale = "document.querySelector('#heat .nm-stage').layout.coloraxis.cmax"
+        first, before = page.evaluate(scale), draws(page)
+        box = page.locator("#level input[type=range]").bounding_box()
+        middle = box["y"] + box["height"] / 2
+        page.mouse.move(box["x"] + 0.6 * box["width"], middle)
+        page.mouse.down()
+        page.mouse.move(box["x"] + 0.2 * box["width"], middle, steps=8)
+        page.wait_for_function(f"document.querySelector('#heat .nm-view').dataset.drawn > {before}")
+        page.wait_for_function(
+            "document.querySelector('#heat .nm-stage').data.find(trace => trace.name).z[3][1] < 0.15"
+        )
+        assert page.evaluate(scale) == first
+        page.mouse.up()
+        page.wait_for_function(f"{scale} < {0.6 * first}")
+
+    def test_a_cell_of_the_strip_names_its_own_column(self, page: Any) -> None:
+        norm = examples.MATRICES.index("norm")
+        place = page.evaluate(
+            "column => NeuroMergeView.placeOf(document.querySelector('#heat .nm-stage'), 'orthogonal', 4, column)", norm
+        )
+        page.mouse.click(place["x"], place["y"])
+        page.wait_for_function("document.querySelector('#cell textarea').value === 'orthogonal block 3 norm'")
 
     def test_a_place_can_be_found_from_outside(self, page: Any) -> None:
         place = page.evaluate("NeuroMergeView.placeOf(document.querySelector('#heat .nm-stage'), 'orthogonal', 4, 4)")
