@@ -46,7 +46,7 @@ from neuromerge.merging.measures.projection import with_merged
 from neuromerge.merging.method import Findings, FirstPassHook, MergeMethod, Run
 from neuromerge.merging.profile import factors
 from neuromerge.merging.retention import Products
-from neuromerge.merging.staged import FirstPass, NeuronStatistics, Statistics, first_pass
+from neuromerge.merging.staged import FirstPass, NeuronStatistics, Statistics, first_pass, merged_parts, revoted
 from neuromerge.merging.trim import MagnitudeSample, Thresholds, apply_trim
 from neuromerge.merging.vectors import AlignedVectors, WatchedVectors, read_chunk
 from neuromerge.merging.votes import PUBLISHED
@@ -159,6 +159,9 @@ class Stages:
         """The statistics of every neuron, sign conflicts not counted (no parts; `_parts` has them)."""
 
         def compute() -> FirstPass:
+            if wanted.vote != PUBLISHED:  # another vote on the same Gram matrices: no pass over the weights
+                first = self.first_pass(replace(wanted, vote=PUBLISHED), job)
+                return self._executor.run(lambda: revoted(first, wanted.vote), job)
             done = self._pass(wanted, job)
             if done.orthogonal:
                 self._cache.put(regions.PARTS, (self._key, wanted), done.orthogonal)
@@ -173,8 +176,12 @@ class Stages:
 
     def _parts(self, wanted: Pass, job: Job) -> dict[str, torch.Tensor]:
         """The merged orthogonal parts (and psi of pointwise parameters)."""
-        self.first_pass(wanted, job)
-        return self._cache.get(regions.PARTS, (self._key, wanted), lambda: self._pass(wanted, job).orthogonal, job)
+        first, vectors = self.first_pass(wanted, job), self.vectors(wanted.tasks)
+
+        def compute() -> dict[str, torch.Tensor]:
+            return self._executor.run(lambda: merged_parts(vectors, first, job), job)
+
+        return self._cache.get(regions.PARTS, (self._key, wanted), compute, job)
 
     def _pass(self, wanted: Pass, job: Job, *, parts: bool = True, conflict: bool = False) -> FirstPass:
         vectors, keep = self.vectors(wanted.tasks), parts and self.keeps_components(wanted.tasks)

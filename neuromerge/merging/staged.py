@@ -12,7 +12,7 @@ of interference needs no weights at all.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 
@@ -144,12 +144,16 @@ def merge_neurons(
     """
     decomposition = decompose(base, tau)
     vote = by(decomposition.gram)
-    alpha = vote.alpha.to(tau.device)
-    merged = torch.bmm(alpha.to(tau.dtype).unsqueeze(1), tau.movedim(0, 1)).squeeze(1)
-    along_base = (alpha * decomposition.parallel).sum(1, keepdim=True).to(tau.dtype)
-    merged.addcmul_(along_base, base, value=-1.0)
+    merged = weighed(base, tau, vote.alpha.to(tau.device), decomposition.parallel)
     conflict = _sign_conflict(base, tau, decomposition.parallel.T) if count_conflict else None
     return MergedChunk(decomposition, vote, conflict), merged
+
+
+def weighed(base: torch.Tensor, tau: torch.Tensor, alpha: torch.Tensor, parallel: torch.Tensor) -> torch.Tensor:
+    """O = sum_t alpha_t (tau_t - c_t w_0) of k neurons: base (k, n), tau (T, k, n), alpha and c (k, T) -> (k, n)."""
+    merged = torch.bmm(alpha.to(tau.dtype).unsqueeze(1), tau.movedim(0, 1)).squeeze(1)
+    along_base = (alpha * parallel).sum(1, keepdim=True).to(tau.dtype)
+    return merged.addcmul_(along_base, base, value=-1.0)
 
 
 def first_pass(
@@ -226,6 +230,47 @@ def _fused(
         return MergedChunk(found.decomposition, found.vote, found.conflict)
 
     return work
+
+
+def revoted(first: FirstPass, by: Vote) -> FirstPass:
+    """The same pass by another rule: votes need the Gram matrices alone, so no weights are looked at (no parts)."""
+    maps = {n: s for n, s in first.statistics.items() if isinstance(s, NeuronStatistics)}
+    rules: Mapping[str, Vote] = {}
+    if by.level != "neuron":
+        rules = shared_votes(by, ((name, s.gram.sum(0)) for name, s in maps.items()))
+    statistics: dict[str, Statistics] = dict(first.statistics)
+    for name, found in maps.items():
+        voted = rules.get(name, by)(found.gram)
+        statistics[name] = replace(
+            found,
+            alpha=voted.alpha,
+            margin=voted.margin,
+            margin_weight=voted.weight,
+            ill_conditioned=voted.ill_conditioned,
+        )
+    return replace(first, statistics=statistics, orthogonal={})
+
+
+def merged_parts(vectors: TaskVectors, first: FirstPass, job: Job = UNATTENDED) -> dict[str, torch.Tensor]:
+    """The merged orthogonal parts (psi of pointwise parameters) that belong to statistics: `FirstPass.orthogonal`."""
+
+    def work(parameter: Parameter, start: int, stop: int) -> torch.Tensor:
+        job.check()
+        base, tau = vectors.read(parameter, start, stop)
+        apply_trim(tau, first.thresholds)
+        found = first.statistics[parameter.name]
+        if isinstance(found, PointwiseStatistics):
+            return election.psi(tau.double()).to(base.dtype)
+        alpha, parallel = (part[start:stop].to(tau.device) for part in (found.alpha, found.parallel))
+        return weighed(base, tau, alpha, parallel)
+
+    def split(parameter: Parameter) -> Iterator[tuple[int, int]]:
+        return merge_units(parameter, len(vectors.task_names))
+
+    def finish(parameter: Parameter, pieces: list[torch.Tensor]) -> torch.Tensor:
+        return pieces[0] if len(pieces) == 1 else torch.cat(pieces)
+
+    return {p.name: merged for p, merged in map_chunks(work, vectors.parameters, split, finish)}
 
 
 def rules_of(vectors: TaskVectors, thresholds: Thresholds, by: Vote) -> Mapping[str, Vote]:

@@ -10,7 +10,11 @@ from hypothesis import strategies as st
 
 import neuromerge
 from neuromerge.errors import SettingError
-from neuromerge.merging.votes import balanced_lipschitz
+from neuromerge.merging.staged import first_pass, merged_parts, revoted
+from neuromerge.merging.streaming import aligned_sources
+from neuromerge.merging.trim import global_thresholds
+from neuromerge.merging.vectors import AlignedVectors
+from neuromerge.merging.votes import Balanced, Published, balanced_lipschitz
 from tests.merging import reference
 from tests.merging.test_neuromerging import random_model
 
@@ -68,6 +72,23 @@ def test_every_rule_at_every_level(level: str, vote: str, seed: int, tasks: int,
     assume(vote == "balanced" or not result.ill_conditioned)  # there, rounding may decide in either implementation
     for name, weight in expected.items():
         np.testing.assert_allclose(result.state_dict[name].numpy(), weight, rtol=1e-8, atol=1e-9)
+
+
+@pytest.mark.parametrize("rule", [rule(level=level) for rule in (Published, Balanced) for level in LEVELS])
+def test_a_change_of_vote_needs_no_weights(rule) -> None:
+    """Statistics by another vote from Gram matrices that are there; the parts that belong to them by one pass."""
+    base, experts = random_model(4, 3, 7, 9)
+    vectors = AlignedVectors(aligned_sources(base, {f"t{i}": expert for i, expert in enumerate(experts)}))
+    thresholds = global_thresholds(vectors, 0.3)
+    whole = first_pass(vectors, thresholds, by=rule)
+    other = revoted(first_pass(vectors, thresholds, keep_parts=False), rule)
+    for name, expected in whole.statistics.items():
+        for key, value in vars(expected).items():
+            if isinstance(value, torch.Tensor):
+                torch.testing.assert_close(getattr(other.statistics[name], key), value, rtol=1e-9, atol=1e-12)
+    parts = merged_parts(vectors, other)
+    for name, part in whole.orthogonal.items():
+        torch.testing.assert_close(parts[name], part, rtol=1e-9, atol=1e-12)
 
 
 def test_the_natural_coefficient_of_the_balanced_vote_is_one() -> None:

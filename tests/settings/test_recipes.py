@@ -195,3 +195,23 @@ def test_recipes_come_back_from_their_yaml(sources, name, seed):
     models = tuple(RecipeModel(source, name) for source in sources[1:])
     recipe = Recipe("ties", sources[0], models, hyperparameters, seed)
     assert parse_recipe(dump_recipe(recipe)) == recipe
+
+
+def test_steps_after_the_merge_are_read_and_written():
+    text = "merge_method: ties\nbase_model: b\nmodels: [{model: a}]\nthen: [svc:0.3, lines]\n"
+    recipe = parse_recipe(text)
+    assert recipe.then == ("lines:0.5:0.5", "svc:0.3")
+    assert parse_recipe(dump_recipe(recipe)) == recipe
+    assert parse_recipe(text.replace("[svc:0.3, lines]", "svc")).then == ("svc:0.1",)
+    with pytest.raises(RecipeError, match="not taken here"):
+        setting_of(recipe, [])
+    for wrong in ("then: [sorting]", "then: {svc: 0.1}", "then: [[svc]]"):
+        with pytest.raises(RecipeError, match="step"):
+            parse_recipe(text.replace("then: [svc:0.3, lines]", wrong))
+
+
+def test_retention_is_a_value_of_a_coefficient():
+    text = "merge_method: tsv_m\nbase_model: b\nmodels: [{model: a}]\nparameters: {scale: 'retention: 0.85'}\n"
+    recipe = parse_recipe(text)
+    assert dict(recipe.hyperparameters)["scale"] == "retention:0.85"
+    assert parse_recipe(dump_recipe(recipe)) == recipe
