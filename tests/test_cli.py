@@ -51,6 +51,27 @@ def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, 
     return code, captured.out, captured.err
 
 
+def test_steps_and_retention_by_option(zoo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "steps"
+    given = ["--method", "task_arithmetic", "--scale", "retention:0.85", "--then", "svc:0.4", "--then", "lines:0.2:0.6"]
+    code, text, _ = run(capsys, "merge", *sources(zoo), *given, "--out", str(out), "--json", "-q")
+    assert code == 0
+    told = json.loads(text)
+    assert told["parameters"]["scale"] == "retention:0.85"
+    assert told["then"] == ["lines:0.2:0.6", "svc:0.4"]
+    assert set(told["retention"]) == {"one", "two"}
+    base, experts = str(zoo / "base.safetensors"), [str(zoo / f"{name}.safetensors") for name in ("one", "two")]
+    merged = neuromerge.merge(
+        base, experts, "task_arithmetic", scale="retention:0.85", then=["svc:0.4", "lines:0.2:0.6"]
+    )
+    written = load_file(next(out.glob("*.safetensors")))
+    for key, weight in merged.state_dict.items():
+        assert torch.equal(written[key], weight)
+    code, _, error = run(capsys, "merge", *sources(zoo), "--then", "sorting", "--out", str(tmp_path / "no"))
+    assert code != 0
+    assert "svc:0.1" in error
+
+
 def test_merge_writes_what_the_library_merges(zoo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "merged"
     code, text, error = run(capsys, "merge", *sources(zoo), "--trim-ratio", "0.5", "--out", str(out))

@@ -9,6 +9,7 @@ from pathlib import Path
 SUMMARIES = {
     "merge": "the merging engine at ViT-B/32 size against the memory-bandwidth floor",
     "beside": "methods that take matrices apart, beside FusionBench's own code",
+    "ridge": "how the ridge of the balanced vote was chosen, on validation pictures",
     "live": "the workspace under the app: lambda, trim and click without a browser",
     "browser": "the app in Chromium, from input event to painted picture",
     "load": "the running app under many simulated users",

@@ -93,7 +93,7 @@ class SubsetComparison:
 def compare_subsets(
     scorer: Scorer,
     tasks: Sequence[str] | None = None,
-    method_names: Sequence[str] | None = None,
+    compared: Sequence[str | Entry] | None = None,
     *,
     subsets: int = SUBSETS,
     tuned: bool = True,
@@ -107,7 +107,7 @@ def compare_subsets(
     Args:
         scorer: measures base, experts and merges.
         tasks: which tasks subsets are drawn from; all of the family that can be evaluated when None.
-        method_names: which methods and variants, all there are when None.
+        compared: which methods and variants, by name or as entries of one's own; all there are when None.
         subsets: how many, of 2 tasks to all of them.
         tuned: whether coefficients are chosen on validation as well.
         budget: how many settings each method may try there, for each subset.
@@ -123,7 +123,8 @@ def compare_subsets(
     names = order_tasks(family, names)
     if subsets < 1:
         raise SettingError("Ask for at least one subset.")
-    drawn, listed = random_subsets(names, subsets, seed), entries(method_names)
+    drawn = random_subsets(names, subsets, seed)
+    listed = entries() if compared is None else [e if isinstance(e, Entry) else entries([e])[0] for e in compared]
     ways = {entry.name: _settings(entry, budget if tuned else 0) for entry in listed}
     steps = 1 + len(drawn) * sum(len(found) for kinds in ways.values() for found in kinds.values())
     done, quiet = itertools.count(1), Job(check=job.check)  # progress counts settings, not pictures

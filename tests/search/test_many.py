@@ -30,7 +30,7 @@ def found(scorer):
     seen = []
     result = compare_subsets(
         scorer,
-        method_names=NAMES,
+        compared=NAMES,
         subsets=3,
         budget=2,
         seed=5,
