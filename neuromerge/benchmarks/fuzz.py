@@ -64,10 +64,10 @@ def targets() -> dict[str, tuple[str, Target]]:
     from neuromerge.errors import SettingError
     from neuromerge.evaluation.families import families
     from neuromerge.interface.components.controls import build_controls
+    from neuromerge.interface.limits import check_class_names, check_template
     from neuromerge.interface.permalinks import PageState, decode, encode
     from neuromerge.interface.session import Session
     from neuromerge.interface.tabs import STATES
-    from neuromerge.interface.typed import check_class_names, check_template
     from neuromerge.settings.choices import change, make_setting
     from neuromerge.settings.recipes import dump_recipe, parse_recipe, recipe_of, setting_of
     from neuromerge.settings.setting import Setting

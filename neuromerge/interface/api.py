@@ -15,14 +15,14 @@ import gradio as gr
 from gradio.events import api
 
 from neuromerge.deployment import Limits
-from neuromerge.errors import LimitError, NeuroMergeError, SettingError
+from neuromerge.errors import LimitError, NeuroMergeError, SettingError, quoted
 from neuromerge.evaluation.families import Family
-from neuromerge.interface.components.pictures import read_picture
+from neuromerge.interface.limits import check_class_names, check_template
 from neuromerge.interface.loader import WorkspaceLoader
-from neuromerge.interface.typed import check_class_names, check_template
+from neuromerge.interface.pictures import read_picture
 from neuromerge.merging import registry
 from neuromerge.merging.measures import measures
-from neuromerge.settings.choices import DEFAULT_METHOD, make_setting, quoted
+from neuromerge.settings.choices import DEFAULT_METHOD, make_setting
 from neuromerge.settings.setting import Setting
 
 

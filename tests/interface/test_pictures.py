@@ -13,7 +13,8 @@ from PIL import Image
 from neuromerge.deployment import Limits
 from neuromerge.errors import LimitError, SettingError
 from neuromerge.exploration.results import GalleryItem, Prediction
-from neuromerge.interface.components.pictures import gallery_cards, notes_below, prediction_columns, read_picture
+from neuromerge.interface.components.pictures import gallery_cards, notes_below, prediction_columns
+from neuromerge.interface.pictures import read_picture
 
 LIMITS = Limits(max_upload_bytes=50_000, max_pixels=10_000)
 

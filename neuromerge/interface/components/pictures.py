@@ -1,4 +1,4 @@
-"""Pictures in the page: reading what a visitor uploads, and showing samples with their predictions."""
+"""Pictures in the page: choosing one, and showing samples with their predictions."""
 
 from __future__ import annotations
 
@@ -6,23 +6,17 @@ import base64
 import html
 import io
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import gradio as gr
 import numpy as np
 from PIL import Image
 
-from neuromerge.deployment import Limits
-from neuromerge.errors import LimitError, SettingError
-from neuromerge.evaluation import pictures
 from neuromerge.exploration.results import GalleryItem, Prediction
-
-FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP")
 
 
 class PictureInput(gr.Image):
-    """An image input that hands over the uploaded file unopened, so that `read_picture` can check it first."""
+    """An image input that hands over the uploaded file unopened, so that `interface.pictures` can check it first."""
 
     def preprocess(self, payload: Any) -> str | None:
         """The file's place in Gradio's upload folder."""
@@ -51,21 +45,6 @@ class PictureGrid(gr.HTML):
     def get_block_name(self) -> str:
         """Gradio draws this with the frontend of its HTML component."""
         return "html"
-
-
-def read_picture(path: object, limits: Limits) -> Image.Image:
-    """The uploaded picture as RGB, upright.
-
-    Raises SettingError when there is none or it is not a picture, LimitError when it is too large.
-    """
-    if not isinstance(path, str) or not path:
-        raise SettingError("Choose a picture first: upload one, paste one, take one, or click one of the samples.")
-    size = Path(path).stat().st_size if Path(path).is_file() else 0
-    if size > limits.max_upload_bytes:
-        raise LimitError(
-            f"The file has {size / 2**20:.1f} MB; at most {limits.max_upload_bytes / 2**20:.0f} MB are possible."
-        )
-    return pictures.read_picture(Path(path), "The picture", formats=FORMATS, most_pixels=limits.max_pixels)
 
 
 def data_uri(image: np.ndarray) -> str:

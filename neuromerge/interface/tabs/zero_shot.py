@@ -15,14 +15,14 @@ from neuromerge.interface.components.pictures import (
     gallery_cards,
     notes_below,
     prediction_columns,
-    read_picture,
 )
 from neuromerge.interface.events import Events
+from neuromerge.interface.limits import check_class_names, check_template
 from neuromerge.interface.moment import Changes, Moment
+from neuromerge.interface.pictures import read_picture
 from neuromerge.interface.plotly_view import PlotlyView
 from neuromerge.interface.state import TabState, linked, one_of
 from neuromerge.interface.tab import Tab
-from neuromerge.interface.typed import check_class_names, check_template
 
 FILTERS = {
     "all": "All pictures",

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from neuromerge.deployment import Limits
 from neuromerge.errors import LimitError, NeuroMergeError, SettingError
-from neuromerge.interface.typed import check_class_names, check_template
+from neuromerge.interface.limits import check_class_names, check_template
 
 LIMITS = Limits(max_classes=5, max_class_length=10, max_prompt_length=30)
 
