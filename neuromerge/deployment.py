@@ -133,6 +133,11 @@ def deployment() -> Deployment:
     return Deployment.from_environment()
 
 
+def inherited(**changes: str) -> dict[str, str]:
+    """The environment for a process of our own: this one's, with some variables changed."""
+    return {**os.environ, **changes}
+
+
 def variable(field: str) -> str:
     """The environment variable of a field of `Deployment`, or of a limit of the page."""
     return f"NEUROMERGE_{field.upper()}"

@@ -29,8 +29,8 @@ from neuromerge.interface.loader import WorkspaceLoader
 from neuromerge.interface.permalinks import PageState
 from neuromerge.interface.tabs import STATES, TABS
 from neuromerge.interface.tabs.interference import InterferenceState
-from neuromerge.search import compare
 from neuromerge.search.axes import axes_of
+from neuromerge.search.entries import BUDGET, entries
 from neuromerge.settings.choices import make_setting
 from neuromerge.settings.recipes import dump_recipe, parse_recipe, recipe_of
 from tests.interface import fakes
@@ -112,7 +112,8 @@ def test_method_live_in_searches_and_in_comparisons() -> None:
         row.task: row.correct for row in expected.rows
     }
     assert [axis.name for axis in axes_of("median")] == ["scale"]
-    assert len(compare.grid(neuromerge.methods()["median"])) == compare.BUDGET
+    (entry,) = entries(["median"])
+    assert len(entry.grid()) == BUDGET
 
 
 # ------------------------------------------------------------------------------------------------ the measure

@@ -11,6 +11,7 @@ they are compiled. `in_use` says which of both a pass should take; it is asked o
 
 from __future__ import annotations
 
-from neuromerge.merging.kernels.loading import DTYPES, in_use, load, load_in_background, prepare, switched
+from neuromerge.merging.kernels.loading import DTYPES, load, load_in_background, prepare
+from neuromerge.merging.kernels.switch import in_use, switched
 
 __all__ = ["DTYPES", "in_use", "load", "load_in_background", "prepare", "switched"]

@@ -19,13 +19,13 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
 import torch
 
-from neuromerge.deployment import deployment
+from neuromerge.deployment import deployment, inherited
+from neuromerge.merging.kernels.switch import in_use, is_loaded, is_on, mark_loaded
 
 _LOG = logging.getLogger(__name__)
 
@@ -43,16 +43,9 @@ _SOURCES = (
 DTYPES = (torch.float32, torch.float64)
 """Working dtypes, each of which has kernels of its own."""
 
-_ready: set[torch.dtype] = set()
 _loading, _starting = threading.Lock(), threading.Lock()
 _background: dict[torch.dtype, threading.Thread] = {}
 _failed = False
-_on = True
-
-
-def in_use(dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu") -> bool:
-    """Whether passes in this working dtype should take the compiled kernels; decides once for a whole pass."""
-    return _on and dtype in _ready and torch.device(device).type == "cpu"
 
 
 def prepare(entries: int, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu") -> bool:
@@ -70,8 +63,8 @@ def load(dtype: torch.dtype = torch.float32) -> bool:
     """Load the kernels, compiling what is not on the disk; says whether they are there. Waits."""
     global _failed
     with _loading:
-        if dtype in _ready or not _wanted():
-            return dtype in _ready
+        if is_loaded(dtype) or not _wanted():
+            return is_loaded(dtype)
         try:
             compile_into(folder(), dtype)
         except Exception as error:  # noqa: BLE001  whatever goes wrong in a compiler, torch does the work
@@ -80,7 +73,7 @@ def load(dtype: torch.dtype = torch.float32) -> bool:
                 "The compiled kernels cannot be used (%s: %s); torch does the work.", type(error).__name__, error
             )
             return False
-        _ready.add(dtype)
+        mark_loaded(dtype)
         return True
 
 
@@ -101,7 +94,7 @@ def compile_into(place: Path, dtype: torch.dtype) -> None:
 def load_in_background(dtype: torch.dtype = torch.float32) -> threading.Thread | None:
     """Have the kernels compiled by another process, then load them in a thread; the thread, None if nothing to do."""
     with _starting:
-        if dtype in _ready or not _wanted():
+        if is_loaded(dtype) or not _wanted():
             return None
         running = _background.get(dtype)
         if running is None or not running.is_alive():
@@ -109,17 +102,6 @@ def load_in_background(dtype: torch.dtype = torch.float32) -> threading.Thread |
             _background[dtype] = running
             running.start()
         return running
-
-
-@contextlib.contextmanager
-def switched(on: bool) -> Iterator[None]:
-    """Turn the compiled kernels off (or on again) for a while, in the whole process: for comparisons."""
-    global _on
-    before, _on = _on, on
-    try:
-        yield
-    finally:
-        _on = before
 
 
 def compiled(dtype: torch.dtype) -> bool:
@@ -159,7 +141,7 @@ def _versions() -> tuple[str, ...]:
 
 def _wanted() -> bool:
     """Whether kernels could be used at all; asks without importing numba, which takes as long as a small merge."""
-    return _on and not _failed and deployment().kernels and importlib.util.find_spec("numba") is not None
+    return is_on() and not _failed and deployment().kernels and importlib.util.find_spec("numba") is not None
 
 
 def _marker(place: Path, dtype: torch.dtype) -> Path:
@@ -174,7 +156,7 @@ def _compile_and_load(dtype: torch.dtype) -> None:
     if not compiled(dtype):
         command = [sys.executable, "-m", "neuromerge.merging.kernels", _name(dtype), str(folder())]
         nowhere = subprocess.DEVNULL
-        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+        environment = inherited(PYTHONPATH=os.pathsep.join(path for path in sys.path if path))
         try:
             process = subprocess.Popen(command, env=environment, stdin=nowhere, stdout=nowhere, stderr=nowhere)
         except OSError as error:

@@ -11,7 +11,7 @@ import torch
 
 from neuromerge.checkpoints.roles import Parameter
 from neuromerge.merging.kernels.codes import ABSENT, BFLOAT16, FLOAT16, FLOAT32, FLOAT64
-from neuromerge.merging.kernels.loading import in_use
+from neuromerge.merging.kernels.switch import in_use
 
 _CODES = {torch.float32: FLOAT32, torch.float64: FLOAT64, torch.float16: FLOAT16, torch.bfloat16: BFLOAT16}
 
