@@ -36,6 +36,8 @@ _KNOWN = (
 _TRAINING = re.compile(r"optim|sched|scaler|callback|loops?$|rng|random|loss|hyper_?param|args|config", re.IGNORECASE)
 _MAX_DEPTH = 12
 _MAX_STATE_DICTS = 64
+_MAX_MODULES = 200_000
+_MAX_NESTING = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,12 +131,29 @@ def _is_tensor(value: Any) -> bool:
     return isinstance(value, (TensorRef, OddTensor))
 
 
-def _module_tensors(module: Call, prefix: str = "", depth: int = 0, seen: set[int] | None = None) -> dict[str, Tensor]:
-    """The state dict of a pickled module: parameters, then buffers that are kept, then its children's."""
-    seen = set() if seen is None else seen
-    if depth > 100 or id(module) in seen:
-        return {}
-    seen.add(id(module))
+def _module_tensors(module: Call) -> dict[str, Tensor]:
+    """The state dict of a pickled module: parameters, then buffers that are kept, then its children's.
+
+    A module that is registered twice is saved twice, as PyTorch does; a circle is not followed.
+    """
+    tensors: dict[str, Tensor] = {}
+    waiting: list[tuple[Call, str, frozenset[int]]] = [(module, "", frozenset())]
+    for _ in range(_MAX_MODULES):
+        if not waiting:
+            return tensors
+        current, prefix, above = waiting.pop()
+        if len(above) > _MAX_NESTING:
+            break
+        own, children = _members(current)
+        tensors.update({prefix + name: value for name, value in own.items()})
+        above = above | {id(current)}
+        below = [(child, f"{prefix}{name}.", above) for name, child in children.items() if id(child) not in above]
+        waiting += reversed(below)  # the first child is looked into next: the order of a state dict
+    raise PickleError("nests more modules than any network has")
+
+
+def _members(module: Call) -> tuple[dict[str, Tensor], dict[str, Call]]:
+    """The tensors and the children of one module, by name."""
     attributes = module.attributes
     scripted = isinstance(module.function, Global) and module.function.module.startswith("__torch__")
     if scripted:
@@ -144,17 +163,13 @@ def _module_tensors(module: Call, prefix: str = "", depth: int = 0, seen: set[in
         own = {**_mapping(attributes.get("_parameters")), **_mapping(attributes.get("_buffers"))}
         children = _mapping(attributes.get("_modules"))
         passing = attributes.get("_non_persistent_buffers_set")
-    skipped = set(passing) if isinstance(passing, (list, tuple)) and all(isinstance(p, str) for p in passing) else set()
-    tensors: dict[str, Tensor] = {
-        prefix + name: value
+    skipped = [name for name in passing if isinstance(name, str)] if isinstance(passing, (list, tuple)) else []
+    tensors = {
+        name: value
         for name, value in own.items()
-        if isinstance(name, str) and _is_tensor(value) and name not in skipped
+        if isinstance(name, str) and isinstance(value, (TensorRef, OddTensor)) and name not in skipped
     }
-    for name, child in children.items():
-        if isinstance(name, str) and isinstance(child, Call):
-            tensors.update(_module_tensors(child, f"{prefix}{name}.", depth + 1, seen))
-    seen.discard(id(module))  # a module registered twice is saved twice, a circle is not followed
-    return tensors
+    return tensors, {name: c for name, c in children.items() if isinstance(name, str) and isinstance(c, Call)}
 
 
 def _mapping(value: Any) -> Mapping[Any, Any]:
@@ -214,6 +229,8 @@ def _described(content: Any) -> str:
     if isinstance(content, TensorRef):
         return "one tensor"
     if isinstance(content, Mapping):
-        names = [shown(key, 40) for key in content]
-        return f"a dict of {', '.join(names[:6])}{' ...' if len(names) > 6 else ''}" if names else "an empty dict"
+        names = [shown(key, 40) for key in content if isinstance(key, str)]
+        return (
+            f"a dict of {', '.join(names[:6])}{' ...' if len(names) > 6 else ''}" if names else "a dict without names"
+        )
     return type(content).__name__

@@ -18,6 +18,7 @@ from neuromerge.errors import CheckpointError
 Entry = tuple[tuple[int, ...], torch.dtype]
 """Shape and dtype of one stored tensor."""
 
+_MAX_PARTS = 16  # more than anybody trains together; a stranger's file may name thousands
 TOP = "."
 """What names the part whose keys have no prefix, where a part is asked for."""
 
@@ -75,6 +76,8 @@ def find_clips(keys: Collection[str]) -> tuple[ClipPart, ...]:
     present = set(keys)
     found: dict[str, ClipPart] = {}
     for key in keys:
+        if len(found) == _MAX_PARTS:
+            break
         for layout, (anchor, others) in layouts.CLIP_ANCHORS.items():
             before = key.removesuffix(anchor)
             if before == key or (before and not before.endswith(".")):

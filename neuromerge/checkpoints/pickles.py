@@ -19,7 +19,7 @@ import torch
 
 from neuromerge.checkpoints.text import shown
 
-_MAX_OPCODES = 50_000_000
+_MAX_OPCODES = 10_000_000  # a training state of a thousand tensors has some hundred thousand
 _MAX_AXES = 32
 _MAX_SIZE = 2**62
 

@@ -317,6 +317,17 @@ def stack_global(module: str, name: str, *arguments: bytes) -> bytes:
     return b"\x80\x04" + text(module) + text(name) + b"\x93(" + b"".join(arguments) + b"tR."
 
 
+def doubled_modules(depth: int) -> bytes:
+    """A pickled module that holds another twice, which holds another twice, and so on."""
+    made = b"\x80\x02"
+    for level in range(depth):
+        before = bytes([max(level - 1, 0)])
+        pair = text("a") + b"h" + before + text("b") + b"h" + before if level else b""
+        state = text("_modules") + b"}(" + pair + b"u" + text("_parameters") + b"}"
+        made += b"ctorch.nn\nModule\n)\x81q" + bytes([level]) + b"}(" + state + b"ub0"
+    return made + b"h" + bytes([depth - 1]) + b"."
+
+
 def hostile(proof: str) -> dict[str, bytes]:
     """Pickles that would leave the file `proof`, or import something, if anything of theirs ran."""
     touch = f"open({proof!r}, 'w').close()"
@@ -374,6 +385,12 @@ def hostile(proof: str) -> dict[str, bytes]:
         "deep tuples": b"\x80\x02)" + b"\x85" * 100_000 + b".",
         "deep keys": b"\x80\x02})" + b"\x85" * 100_000 + b"Ns.",
         "doubling": b"\x80\x02]q\x00" + b"".join(b"(h%ch%ctq%c" % (n, n, n + 1) for n in range(60)) + b".",
+        "deep calls": b"\x80\x02ca\nb\nq\x00Nq\x010" + b"h\x00h\x01\x85Rq\x010" * 50_000 + b"h\x01.",
+        "a circle of modules": b"\x80\x02ctorch.nn\nModule\n)\x81q\x00}("
+        + text("_modules")
+        + (b"}" + text("a") + b"h\x00s" + text("_parameters") + b"}ub."),
+        "modules doubled": doubled_modules(60),
+        "a key of many digits": b"\x80\x02}\x8b" + (20_000).to_bytes(4, "little") + b"\x7f" * 20_000 + b"Ns.",
         "marks": b"\x80\x02" + b"(" * 200_000 + b".",
         "a huge string": b"\x80\x04\x8d" + (2**62).to_bytes(8, "little") + b"x.",
         "a huge number": b"\x80\x02\x8b" + (2**31 - 1).to_bytes(4, "little") + b"x.",
