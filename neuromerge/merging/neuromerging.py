@@ -262,6 +262,7 @@ class NeuroMerging(MergeMethod):
             kind="choice",
             default="published",
             choices=("published", "balanced"),
+            searched=False,
             description="How the tasks' orthogonal parts are weighed. Published: the paper's election in every "
             "singular direction. Balanced (ours): so that every task finds its own part whole, without jumps.",
         ),
@@ -274,6 +275,7 @@ class NeuroMerging(MergeMethod):
             maximum=RIDGE_RANGE[1],
             step=0.01,
             slider=(0.01, 1.0),
+            searched=False,
             description="How cautious the balanced vote is where tasks nearly coincide or cancel. The larger, the "
             "closer to a small plain sum.",
         ),
@@ -283,6 +285,7 @@ class NeuroMerging(MergeMethod):
             kind="choice",
             default="neuron",
             choices=LEVELS,
+            searched=False,
             description="Every neuron by itself, or one vote for a whole matrix or for the whole model: to see what "
             "working per neuron buys.",
         ),

@@ -38,7 +38,7 @@ def test_an_expert_retains_all_of_itself_and_what_it_shares() -> None:
     tau = torch.tensor([[2.0, 0.0, 0.0], [0.0, 1.0, 0.0], [1.0, 1.0, 0.0]])
     found = products(tau, scale=tau[2])
     np.testing.assert_allclose(found.retention(Coefficients({"scale": 1.0})), [0.5, 1.0, 1.0], rtol=1e-6)
-    tripled = Coefficients({"scale": 1.0}, factors={"block 0": 3.0})
+    tripled = Coefficients({"scale": 1.0}, factors={("block 0", "fc1"): {"scale": 3.0}})
     np.testing.assert_allclose(found.retention(tripled), [1.5, 3.0, 3.0], rtol=1e-6)
 
 
