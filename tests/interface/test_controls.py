@@ -85,7 +85,7 @@ def test_auto_shows_what_it_came_to(controls: Controls) -> None:
     for shown, found in zip(controls.automatic, controls.resolved(setting, summary), strict=True):
         if shown.method == setting.method and setting.value(shown.spec.name) == "auto":
             assert found is not None
-            assert found["value"] == round(summary.coefficients[shown.spec.name], 4)
+            assert found["value"] == pytest.approx(summary.coefficients[shown.spec.name], rel=1e-4)
         else:
             assert found is None
 

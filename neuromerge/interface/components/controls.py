@@ -29,6 +29,8 @@ FEATURED_PRESETS = ("auto", "plain_sum", "parallel_only", "orthogonal_only", "ti
 FIRST_COMPARISON = "task_arithmetic"
 NO_COMPARISON = "none"
 PIN_PREFIX = "pin:"
+DIGITS = 5
+"""Significant digits of a number beside a slider."""
 LONGEST_LABEL = 14
 """Characters of a task's title that fit beside its tick and under its bars."""
 
@@ -182,7 +184,7 @@ class SliderUpdate(TypedDict):
 def slider_showing(spec: Hyperparameter, value: float) -> SliderUpdate:
     """What a slider needs to show `value`; it grows to hold one beyond its usual range."""
     low, high = slider_range(spec)
-    value = round(value, 4)
+    value = float(f"{value:.{DIGITS}g}")
     return {"value": value, "minimum": min(low, value), "maximum": max(high, value)}
 
 
