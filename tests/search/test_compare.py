@@ -72,6 +72,7 @@ def test_rows(table, family):
         assert row.mean_interval[0] <= row.mean <= row.mean_interval[1]
 
 
+@pytest.mark.slow
 def test_rows_are_the_merges_they_say_they_are(table, family):
     of = {entry.name: entry.method.name for entry in entries()}
     for row in table.rows[2:]:
@@ -81,6 +82,7 @@ def test_rows_are_the_merges_they_say_they_are(table, family):
         assert {r.task: r.accuracy for r in checked.rows} == row.accuracy, row
 
 
+@pytest.mark.slow
 def test_the_best_on_validation_was_chosen_by_the_merge_it_names(table, family):
     for row in table.rows:
         if row.kind != "validation":
