@@ -51,6 +51,8 @@ _VARIANTS = (
     (re.compile(r"\.lora_(?:up|down)\."), "the LoRA of image generators (lora_up, lora_down)"),
     (re.compile(r"\.lora_E(?:\.|$)"), "AdaLoRA"),
     (re.compile(r"(?:^|\.)prompt_embeddings?$"), "a learned prompt"),
+    # PEFT applies the change of such an out_proj twice, in training too, so the plain formula would give another model.
+    (re.compile(r"\.base_layer\.out_proj\.lora_"), "LoRA of a torch.nn.MultiheadAttention"),
     (re.compile(r"token_adapter|trainable_tokens"), "trainable tokens (trainable_token_indices)"),
 )
 _WRAPPERS = re.compile(r"^(?:base_model\.model\.|base_model\.|module\.)+")
@@ -267,7 +269,7 @@ class AdapterStorage:
                 self._replace(key, places, where)
                 continue
             names.add(match["adapter"] or "default")
-            module = _WRAPPERS.sub("", match["module"]).replace(".base_layer", "")
+            module = _WRAPPERS.sub("", match["module"])
             found = factors.setdefault(module, {})
             found[match["side"]] = key
             if match["embedding"]:
@@ -279,7 +281,7 @@ class AdapterStorage:
         for module, found in factors.items():
             if "A" not in found or "B" not in found:
                 raise CheckpointError(f"{where}: {shown(module)} has only one of lora_A and lora_B. Save it again.")
-            place = places.get(module + ".weight") or places.get(module + ".in_proj_weight")
+            place = places.get(module + ".weight")
             if place is None:
                 raise AlignmentError(
                     f"{where} changes {shown(module)}, which the base {self._base.source} has not (it has "

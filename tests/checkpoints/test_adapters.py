@@ -349,6 +349,7 @@ class TestRefused:
             ("q.hada_w1_a", "LoHa"),
             ("q.lokr_w1", "LoKr"),
             ("q.lora_up.weight", "lora_up"),
+            ("transformer.resblocks.0.attn.base_layer.out_proj.lora_A.weight", "MultiheadAttention"),
         ],
     )
     def test_tensors_of_other_variants(self, key: str, reason: str, clip: State, tmp_path: Path) -> None:
