@@ -170,7 +170,7 @@ class Preset:
     hyperparameters: tuple[tuple[str, Value], ...] = ()
 
     def apply(self, setting: Setting, family: Family | str | None = None) -> Setting:
-        """The preset on the family, tasks and seed of `setting`."""
+        """The preset on the family, tasks and seed of `setting`; without its profile and weights: a fresh start."""
         return make_setting(
             family or setting.family, setting.tasks, self.method, dict(self.hyperparameters), seed=setting.seed
         )
