@@ -97,7 +97,7 @@ class ExportTab(Tab[TabState]):
             self.link: self.page.permalink(moment),
         }
         # Not by an input: a drawing that left the browser before the file was ready may come back after it.
-        if self._made.get(moment.page_id) != moment.setting:
+        if self._made.get(moment.page_id, moment.setting) != moment.setting:
             changes |= {self.note: "", self.file: gr.update(value=None, interactive=False)}
         return changes
 
