@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from neuromerge.exploration.results import Accuracy, AccuracyBoard
-from neuromerge.figures.figure import Figure
+from neuromerge.figures.figure import NARROW_BELOW, Figure
 from neuromerge.figures.text import coloured, note, plain, wrapped
 from neuromerge.figures.theme import SMALL, token
 from neuromerge.figures.wire import Layout, Trace
@@ -233,6 +233,7 @@ def accuracy_bars(board: AccuracyBoard, titles: Mapping[str, str] | None = None)
         ),
         narrow_data=changes,
         narrow_layout=narrow,
+        narrow_below=max(NARROW_BELOW, 60 + 62 * len(places)),
         columns={
             "x": "",
             "label": "task",
@@ -328,8 +329,8 @@ def _layouts(merged: list[_Place], others: list[_Place], words: _Words, series: 
     above = {"xanchor": "left", "yanchor": "bottom", "align": "left"}
     below = {"xanchor": "left", "yanchor": "top", "align": "left", "font": small}
     what = " on average over the merged tasks" if words.differences else ""
-    beside = coloured("   " + "  ·  ".join(words.differences), "muted", size=12)
-    notes.append(note(f"<b>{words.value}</b>{what}{beside}", 0, 1, yshift=34, font=big, **above))
+    under_it = "<br>" + coloured("  ·  ".join(words.differences), "muted", size=12) if words.differences else ""
+    notes.append(note(f"<b>{words.value}</b>{what}{under_it}", 0, 1, yshift=34, font=big, **above))
     notes.append(note("     ".join(words.legend), 0, 1, yshift=10, **above))
     notes.append(note("  ·  ".join(words.foot), 0, 0, yshift=-28 - tall, **below))
     lines = [f"<b>{words.value}</b> on average", *words.differences] if what else [words.value]
@@ -358,8 +359,8 @@ def _layouts(merged: list[_Place], others: list[_Place], words: _Words, series: 
     ]
 
     layout = {
-        "height": 342 + tall,
-        "margin": {"l": 44, "r": 8, "t": 74, "b": 52 + tall},
+        "height": 360 + tall,
+        "margin": {"l": 44, "r": 8, "t": 92, "b": 52 + tall},
         "barmode": "overlay",
         "xaxis": {**task, "range": [-0.5, end]},
         "yaxis": percent,

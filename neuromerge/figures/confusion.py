@@ -53,6 +53,7 @@ def confusion_matrix(confusion: Confusion) -> Figure:
             f"Often mixed up: {found.worst or 'nothing'}."
         ),
         narrow_layout=narrow,
+        narrow_below=760,
         columns={"x": "prediction", "y": "truth", "z": "share of the row (%)"},
         name=f"confusion-{confusion.task}",
     )

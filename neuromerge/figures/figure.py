@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import plotly.graph_objects as go
 
 NARROW_BELOW = 560
-"""Width in pixels of the figure's own box under which its narrow variant is drawn."""
+"""Width in pixels of a figure's own box under which its narrow variant is drawn, unless it needs more."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +37,7 @@ class Figure:
         name: stem of the names of downloaded files.
         narrow_data, narrow_layout: changes for narrow boxes, one dict per trace and one for the layout, laid over
             the wide ones key by key (None removes a key).
+        narrow_below: width in pixels under which they apply: what the wide variant needs for its words.
         columns: names of the CSV columns for ``x``, ``y``, ``z``, ``label`` (the hover text of a point),
             ``error above`` and ``error below``; an empty name leaves a column out.
         held: dotted names of parts of the layout that stay as they are while a slider moves, so that what moves is the
@@ -49,6 +50,7 @@ class Figure:
     name: str
     narrow_data: list[Trace] = field(default_factory=list)
     narrow_layout: Layout = field(default_factory=dict)
+    narrow_below: int = NARROW_BELOW
     columns: dict[str, str] = field(default_factory=dict)
     held: list[str] = field(default_factory=list)
 
@@ -59,7 +61,7 @@ class Figure:
             "data": self.data,
             "layout": self.layout,
             "alt": self.description,
-            "narrow": {"data": self.narrow_data, "layout": self.narrow_layout},
+            "narrow": {"below": self.narrow_below, "data": self.narrow_data, "layout": self.narrow_layout},
             "held": self.held,
             "columns": self.columns,
         }

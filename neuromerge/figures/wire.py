@@ -72,6 +72,9 @@ class TraceMeta(TypedDict, total=False):
 class Narrow(TypedDict):
     """Changes for narrow boxes (RFC 7396: key by key, null removes)."""
 
+    below: int
+    """Width of the figure's own box in pixels under which they apply."""
+
     data: list[Trace]
     layout: Layout
 

@@ -19,7 +19,6 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from neuromerge.figures.figure import NARROW_BELOW
 from neuromerge.figures.theme import BLACK_ABOVE, css_variables, template, tokens
 
 URL = "neuromerge-static"
@@ -82,7 +81,6 @@ def _design() -> str:
         "TOKENS": {"light": tokens("light"), "dark": tokens("dark")},
         "TEMPLATE": template(),
         "BLACK_ABOVE": BLACK_ABOVE,
-        "NARROW_BELOW": NARROW_BELOW,
         "PLOTLY_URL": f"../{plotly_name()}",
     }
     return "".join(f"export const {name} = {json.dumps(value)};\n" for name, value in constants.items())

@@ -25,11 +25,8 @@ SHORT = {"embedding": "emb.", "projection": "proj."}
 NO_MATRIX = "this layer has no such matrix"
 NOT_APPLICABLE = "not applicable: the measure has no value for this part"
 
-SAYS = {
-    "parallel": "how strongly a neuron answers",
-    "orthogonal": "what a neuron answers to",
-    "single numbers": "",
-}
+SAYS = {"parallel": "how strongly a neuron answers", "orthogonal": "what a neuron answers to"}
+SAYS_SHORT = {"parallel": "how strongly it answers", "orthogonal": "what it answers to"}
 
 GAPS = (0.0, 0.03, 0.03)
 """Before each panel, as shares of the width."""
@@ -81,6 +78,7 @@ def interference_heatmaps(
         layout=layout,
         description=describe(heatmap),
         narrow_layout=narrow,
+        narrow_below=780,
         columns={"x": "matrix", "y": "layer", "z": heatmap.measure.key},
         held=[f"coloraxis{place.suffix}" for place in places],
         name=f"interference-{heatmap.measure.key}",
@@ -167,7 +165,8 @@ def _captions(panel: Panel, place: Place, *, narrow: bool = False) -> list[dict[
     """The panel's title, its mean, and why it is flat where it is."""
     bold = f"<b>{panel.name}</b>"
     title = coloured(bold, panel.name) if panel.name == panel.source else bold
-    says = f"  <span style='font-size:12px'>{SAYS[panel.name]}</span>" if SAYS[panel.name] else ""
+    words = (SAYS_SHORT if narrow else SAYS).get(panel.name, "")
+    says = f"  <span style='font-size:12px'>{words}</span>" if words else ""
     above = {**place.domain, "y": 1, "yanchor": "bottom", "yshift": 38 if narrow else 26, "showarrow": False}
     captions: list[dict[str, Any]] = [{"text": title + says, **above, "x": 0, "xanchor": "left", "font": {"size": 14}}]
     if narrow and panel.name == panel.source:
@@ -222,6 +221,8 @@ def _colour_axis(
     ticks = colour_ticks(ends, {} if strip else dict(measure.ends(tasks or 0)))
     if stacked and place.suffix:  # no room for words between the ends
         ticks = [ticks[0], *((value, text.split("<br>")[0]) for value, text in ticks[1:-1]), ticks[-1]]
+    # Words at the ends of a bar reach beyond it.
+    share = 1.0 if strip else 0.7 if stacked and place.suffix else 0.86
     return {
         "cmin": ends[0],
         "cmax": ends[1],
@@ -234,7 +235,7 @@ def _colour_axis(
             "y": 0,
             "yanchor": "top",
             "ypad": 8,
-            "len": round((place.right - place.left) * (1 if strip else 0.86), 4),
+            "len": round((place.right - place.left) * share, 4),
             "thickness": 8,
             "tickangle": 0,
             "title": {"text": ""},

@@ -13,7 +13,7 @@ from neuromerge.exploration.results import LayerDetail
 from neuromerge.figures.figure import Figure
 from neuromerge.figures.numbers import number, numbers
 from neuromerge.figures.tasks import TaskLook, task_looks
-from neuromerge.figures.text import note
+from neuromerge.figures.text import note, wrapped
 from neuromerge.figures.theme import SMALL, token
 from neuromerge.figures.wire import Layout, Trace
 
@@ -48,6 +48,10 @@ def alpha_histogram(detail: LayerDetail, titles: Mapping[str, str] | None = None
     return Figure(
         data=_traces(found) if detail.kind == "neurons" else [],
         layout=_layout(detail, found),
+        narrow_layout={
+            "margin": {"l": 76, "r": 12, "t": 44, "b": 58},
+            "xaxis": {"title": {"text": "alpha: weight of the<br>task’s orthogonal part"}},
+        },
         description=described,
         columns={"x": "alpha", "y": "ridge height"},
         name="alpha",
@@ -114,7 +118,7 @@ def _layout(detail: LayerDetail, found: Ridges) -> Layout:
                 place = {"yref": "y", "xanchor": "right", "yanchor": "bottom", "font": small}
                 notes.append(note(f"mean {mean:.2f}", 1, count - 1 - i, **place))
     else:
-        notes = [note("entries that are merged one by one have no alpha", 0.5, 0.5, font={"size": 13})]
+        notes = [note(wrapped("entries that are merged one by one have no alpha", 26), 0.5, 0.5, font={"size": 13})]
     return {
         "height": 110 + 34 * count,
         "margin": {"l": 76, "r": 12, "t": 44, "b": 44},

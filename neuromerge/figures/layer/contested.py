@@ -87,4 +87,7 @@ def _layouts(detail: LayerDetail, what: str) -> tuple[Layout, Layout]:
         layout["annotations"] = [note("no task moves anything here", 0.5, 0.5, font={"size": 13})]
         return layout, {}
     folded = what + ill.replace("  ·  ", "<br>")
-    return layout, {"annotations": [note(folded, 0, 1, align="left", yshift=4, xshift=-40, **above)]}
+    return layout, {
+        "margin": {"t": 46},
+        "annotations": [note(folded, 0, 1, align="left", yshift=4, xshift=-40, **above)],
+    }

@@ -118,6 +118,7 @@ def pre_activations(detail: NeuronDetail, direction: int = 0) -> Figure:
             f"line by typically {found.off:.3g}."
         ),
         narrow_layout=narrow,
+        narrow_below=640,
         columns={"label": "image", "x": "before", "y": "change"},
         held=["yaxis.range"],
         name=name,
@@ -263,11 +264,11 @@ def _layouts(found: Answers) -> tuple[Layout, Layout]:
             *([note("   ".join(dots), 0, 0, yshift=-44, **below)] if dots else []),
         ],
     }
-    folded = "<br>".join(text.replace(": ", ":<br>") for text in key)
+    folded = "<br>".join(text.replace(": ", ":<br>").replace(", ", ",<br>") for text in key)
     rows = ["   ".join(dots[i : i + 3]) for i in range(0, len(dots), 3)]
     narrow = {
         "height": 560,
-        "margin": {"l": 54, "r": 8, "t": 84, "b": 34 + 15 * len(rows)},
+        "margin": {"l": 54, "r": 8, "t": 100, "b": 34 + 15 * len(rows)},
         "xaxis": {"domain": [0, 1]},
         "yaxis": {"domain": [0.34, 1]},
         "xaxis2": {"domain": [0, 0.34]},

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from neuromerge.exploration.results import NeuronDetail
-from neuromerge.figures.figure import Figure
+from neuromerge.figures.figure import NARROW_BELOW, Figure
 from neuromerge.figures.neuron.coordinates import energy_shares
 from neuromerge.figures.numbers import nice_ceiling, numbers, signed
 from neuromerge.figures.tasks import TaskLook, task_looks
@@ -75,6 +75,7 @@ def votes(detail: NeuronDetail, titles: Mapping[str, str] | None = None) -> Figu
         description=f"The vote of {len(tasks)} tasks in {found.rank} directions. Resulting weights alpha: {alphas}.",
         narrow_data=[{"text": found.texts(1), **small}, {"text": brief, **small}, {"yaxis": "y3"}],
         narrow_layout=narrow,
+        narrow_below=max(NARROW_BELOW, 130 + 70 * found.rank),
         columns={"x": "direction", "y": "task", "z": "score", "label": "task"},
         name=f"neuron-{detail.index}-votes",
     )
@@ -174,7 +175,7 @@ def _layouts(found: Votes) -> tuple[Layout, Layout]:
             "side": "top",
             "tickvals": list(range(rank)),
             "ticktext": heads,
-            "range": [-0.5, rank - 0.5],
+            "range": [-0.5, max(rank, 1) - 0.5],
             "anchor": "y",
             **still,
         },

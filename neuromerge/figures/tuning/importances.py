@@ -11,6 +11,9 @@ from neuromerge.figures.theme import token
 from neuromerge.figures.tuning.names import coefficient
 from neuromerge.figures.wire import Layout, Trace
 
+HEADING = "share of the differences in accuracy"
+_ABOVE = {"xanchor": "left", "yanchor": "bottom", "yshift": 10}
+
 
 def importance_bars(importances: Mapping[str, float]) -> Figure:
     """Which coefficient explains the differences between trials: shares that sum to 1, largest on top."""
@@ -21,6 +24,7 @@ def importance_bars(importances: Mapping[str, float]) -> Figure:
     return Figure(
         data=[_trace(names, shares)],
         layout=_layout(len(names)),
+        narrow_layout={"annotations": [note(HEADING, 0, 1, xshift=-100, **_ABOVE)]},
         description=f"Importance of each coefficient: {listed}.",
         columns={"x": "importance (%)", "y": "coefficient"},
         name="importances",
@@ -46,7 +50,6 @@ def _trace(names: list[str], shares: list[float]) -> Trace:
 
 def _layout(count: int) -> Layout:
     """The first bar on top."""
-    above = {"xanchor": "left", "yanchor": "bottom", "yshift": 10}
     return {
         "height": max(150, 90 + 48 * count),
         "margin": {"l": 110, "r": 48, "t": 44, "b": 24},
@@ -57,6 +60,6 @@ def _layout(count: int) -> Layout:
             "fixedrange": True,
             "tickfont": {"size": 12, "color": token("ink")},
         },
-        "annotations": [note("share of the differences in accuracy", 0, 1, **above)],
+        "annotations": [note(HEADING, 0, 1, **_ABOVE)],
         "uirevision": "importances",
     }

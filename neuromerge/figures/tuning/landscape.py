@@ -91,7 +91,7 @@ def _fixed(landscape: Landscape) -> str:
 def _traces(landscape: Landscape, visited: list[Trial], top: Best | None) -> list[Trace]:
     """Contours, the grid's own points, visited settings, the best point and this merge."""
     cell = f"{coefficient(landscape.x_name)} %{{x:.3~g}}<br>{coefficient(landscape.y_name)} %{{y:.3~g}}<br>"
-    data = [_contours(landscape, cell), _grid(landscape)]
+    data = [_contours(landscape, cell), _grid(landscape)] if top is not None else []
     if visited:
         data.append(_visited(landscape, visited, cell))
     if top is not None:

@@ -3,7 +3,6 @@
  *
  * The page loads this module once; every view calls NeuroMergeView.mount. */
 import { Cursor } from "./cursor.js";
-import { NARROW_BELOW } from "./design.js";
 import { isMoving, whenAtRest, withHeld } from "./held.js";
 import * as plotly from "./plotly.js";
 import { prepared } from "./prepared.js";
@@ -124,7 +123,7 @@ class View {
       return false;
     }
     try {
-      const narrow = width < NARROW_BELOW;
+      const narrow = this.narrow(width);
       const { data, layout: arrived } = this.sized(width);
       arrived.autosize = false;
       arrived.uirevision = `${arrived.uirevision ?? this.figure.name}${narrow ? " narrow" : ""}`;
@@ -143,8 +142,10 @@ class View {
     return true;
   }
 
+  narrow(width) { return width < this.figure.narrow.below; }
+
   sized(width) {
-    const { data, layout } = prepared(this.figure, { narrow: width < NARROW_BELOW, font: this.font });
+    const { data, layout } = prepared(this.figure, { narrow: this.narrow(width), font: this.font });
     return { data, layout: { ...layout, width } };
   }
 
