@@ -206,15 +206,12 @@ def cells(page: Any) -> list[tuple[float, float]]:
         for place in page.evaluate(
             """() => {
               const stage = document.querySelector('#interference .nm-stage');
-              const full = stage._fullData.find(trace => trace.meta && trace.meta.source === 'orthogonal');
-              const axis = name => stage._fullLayout[name.replace(/^[xy]/, letter => `${letter}axis`)];
-              const box = stage.getBoundingClientRect(), x = axis(full.xaxis), y = axis(full.yaxis), places = [];
-              full.z.forEach((line, row) => line.forEach((value, column) => {
-                if (value !== null && column < 6) {
-                  places.push([box.left + x._offset + x.d2p(column), box.top + y._offset + y.d2p(row)]);
-                }
+              const trace = stage.data.find(trace => trace.meta?.source === 'orthogonal');
+              return trace.z.flatMap((line, row) => line.flatMap((value, column) => {
+                if (value === null || column >= 6) { return []; }
+                const { x, y } = NeuroMergeView.placeOf(stage, 'orthogonal', row, column);
+                return [[x, y]];
               }));
-              return places;
             }"""
         )
     ]

@@ -188,7 +188,7 @@ def test_zoom_survives_a_slider_move(visitor: Visitor) -> None:
     page.mouse.move(*at[1], steps=5)
     page.mouse.up()
     expect(page.locator("#interference .nm-view")).to_have_attribute("data-zoomed", "")
-    ranges = "document.querySelector('#interference .nm-stage')._fullLayout.xaxis.range"
+    ranges = "document.querySelector('#interference .nm-stage').layout.xaxis.range"
     zoom = page.evaluate(ranges)
     drawn = page.locator("#interference .nm-view").get_attribute("data-drawn")
     press(visitor.slider(ORTHOGONAL), "ArrowRight", 3)
@@ -219,13 +219,8 @@ def click_cell(page: Any, identity: str, trace: str, row: int, column: int) -> N
     """Click the middle of a cell of a heatmap."""
     at = page.evaluate(
         """([id, trace, row, column]) => {
-            const stage = document.querySelector(`#${id} .nm-stage`);
-            const drawn = stage.data.findIndex(t => t.meta && t.meta.source === trace);
-            const full = stage._fullData[drawn];
-            const axis = name => stage._fullLayout[name.replace(/^[xy]/, letter => `${letter}axis`)];
-            const box = stage.getBoundingClientRect(), x = axis(full.xaxis), y = axis(full.yaxis);
-            const place = (along, index) => along._offset + along.d2p(along._categories?.[index] ?? index);
-            return [box.left + place(x, column), box.top + place(y, row)];
+            const { x, y } = NeuroMergeView.placeOf(document.querySelector(`#${id} .nm-stage`), trace, row, column);
+            return [x, y];
         }""",
         [identity, trace, row, column],
     )
