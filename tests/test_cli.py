@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 
 import neuromerge
 from neuromerge import cli
-from neuromerge.cli.parser import VERBS
+from neuromerge.cli.parser import VERBS, build_parser
 from neuromerge.errors import Cancelled
 
 
@@ -134,6 +134,8 @@ BAD = {
     "interference trim": ["interference", "{sources}", "--trim-ratio", "2"],
     "csv in no folder": ["interference", "{sources}", "--csv", "nowhere/table.csv"],
     "unknown family": ["sweep", "--family", "magic", "--trials", "1"],
+    "searched and set": ["sweep", "--range", "trim_ratio=0:0.9", "--set", "trim_ratio=0.5", "--trials", "1"],
+    "csv is a folder": ["interference", "{sources}", "--csv", ".."],
     "bad range": ["sweep", "--range", "trim_ratio=high"],
     "unknown method name": ["methods", "magic"],
     "evaluate nothing": ["evaluate", "nowhere.safetensors"],
@@ -277,6 +279,44 @@ def test_methods_and_models_can_be_listed(capsys: pytest.CaptureFixture[str]) ->
     assert code == 0
     assert isinstance(json.loads(text), list)
     assert run(capsys, "models")[0] == 0
+
+
+def test_several_experts_may_follow_one_option(zoo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    base, one, two = (str(zoo / f"{name}.safetensors") for name in ("base", "one", "two"))
+    code, text, _ = run(capsys, "merge", "--base", base, "--task", one, two, "--out", str(tmp_path / "a"), "--json")
+    assert code == 0
+    assert len(json.loads(text)["task_names"]) == 2
+
+
+def test_names_are_separated_by_commas_or_spaces() -> None:
+    arguments = ["sweep", "--tasks", "a,b", "c", "--tasks", "d", "--set", "x=1", "y-z=2", "--search", "u", "v"]
+    options = build_parser(arguments).parse_args(arguments)
+    assert options.tasks == ["a", "b", "c", "d"]
+    assert options.set == [("x", "1"), ("y_z", "2")]
+    assert options.search == ["u", "v"]
+
+
+def test_the_home_folder_is_understood_in_paths_of_files(
+    zoo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert run(capsys, "interference", *sources(zoo), "--csv=~/table.csv")[0] == 0
+    assert (tmp_path / "table.csv").is_file()
+    (tmp_path / "recipe.yaml").write_text((zoo / "recipe.yaml").read_text())
+    assert run(capsys, "merge", "~/recipe.yaml", "--out", str(tmp_path / "merged"))[0] == 0
+
+
+def test_how_a_recipe_was_read_is_told(zoo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    recipe = tmp_path / "recipe.yaml"
+    plain = (zoo / "recipe.yaml").read_text().replace("neuromerging", "ties").split("parameters:")[0]
+    recipe.write_text(plain + "parameters: {density: 0.5, int8_mask: true}\ndtype: float16\n")
+    code, text, _ = run(capsys, "merge", str(recipe), "--out", str(tmp_path / "a"))
+    assert code == 0
+    assert "note: density 0.5 is read as trim_ratio 0.5" in text
+    assert {value.dtype for value in load_file(tmp_path / "a" / "model.safetensors").values()} == {torch.float16}
+    code, text, _ = run(capsys, "merge", str(recipe), "--method", "dare", "--out", str(tmp_path / "b"), "--json")
+    assert code == 0
+    assert "the recipe's parameters are those of ties and are not used for dare" in json.loads(text)["notes"]
 
 
 def test_convert(zoo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
