@@ -146,14 +146,15 @@ class View {
 
   sized(width) {
     const { data, layout } = prepared(this.figure, { narrow: this.narrow(width), font: this.font });
-    return { data, layout: { ...layout, width } };
+    // A copy: the library writes what a visitor zooms to into the layout that it is given.
+    return { data, layout: structuredClone({ ...layout, width }) };
   }
 
   /* While a slider moves, the scales are those from before it did; they follow when it rests. */
   held(layout) {
     const before = this.scales;
     if (!isMoving() || before?.uirevision !== layout.uirevision) {
-      this.scales = layout;
+      this.scales = structuredClone(layout);
       return layout;
     }
     whenAtRest(this.atRest);
