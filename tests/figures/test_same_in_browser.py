@@ -151,5 +151,5 @@ def test_the_scripts_read_the_typed_keys_and_all_of_them() -> None:
 
 def test_only_one_script_asks_plotlys_insides() -> None:
     for path in Path(static_files.__file__).parent.glob("static/*.js"):
-        insides = re.findall(r"window\.Plotly\b|\._\w+|\b[cd]2[pcd]\b|_rangeInitial", path.read_text())
+        insides = re.findall(r"window\.Plotly\b|\._\w+|\b[cd]2[pcd]\b", path.read_text())
         assert bool(insides) == (path.name == "plotly.js"), (path.name, insides)

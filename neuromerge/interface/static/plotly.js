@@ -32,7 +32,16 @@ export function load() {
 }
 
 // ---------------------------------------------------------------- drawing
-export const draw = (stage, data, layout) => window.Plotly.react(stage, data, layout, CONFIG);
+const AXIS = /^[xy]axis\d*$/;
+
+/* The ranges that each figure set: Plotly writes a zoom over them, and forgets them when it draws anew. */
+const ranges = new WeakMap();
+
+export function draw(stage, data, layout) {
+  const own = Object.entries(layout).filter(([name, axis]) => AXIS.test(name) && axis.range);
+  ranges.set(stage, Object.fromEntries(own.map(([name, { range }]) => [name, [...range]])));
+  return window.Plotly.react(stage, data, layout, CONFIG);
+}
 
 export const release = (stage) => window.Plotly.purge(stage);
 
@@ -49,15 +58,13 @@ export function listen(stage, { picked, zoomed }) {
   });
 }
 
-const axisNames = (stage) => Object.keys(stage._fullLayout).filter((key) => /^[xy]axis\d*$/.test(key));
-
 /* Give every axis the range that the figure set. */
 export function showAll(stage) {
   const changes = {};
-  for (const name of axisNames(stage)) {
-    const { _rangeInitial0: low, _rangeInitial1: high } = stage._fullLayout[name];
-    if (low === undefined) changes[`${name}.autorange`] = true;
-    else changes[`${name}.range`] = [low, high];
+  for (const name of Object.keys(stage._fullLayout).filter((key) => AXIS.test(key))) {
+    const range = ranges.get(stage)?.[name];
+    if (range) changes[`${name}.range`] = [...range];
+    else changes[`${name}.autorange`] = true;
   }
   return window.Plotly.relayout(stage, changes);
 }

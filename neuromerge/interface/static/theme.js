@@ -41,7 +41,7 @@ export function resolve(value, name = mode()) {
     }
     if (Array.isArray(item)) {
       const numeric = typeof item[0] === "number" && typeof item[item.length - 1] === "number";
-      return numeric ? item : item.map(walk);
+      return numeric ? item.slice() : item.map(walk);  // a copy: Plotly writes a zoom into the ranges it is given
     }
     if (item && typeof item === "object") {
       return Object.fromEntries(Object.entries(item).map(([key, child]) => [key, walk(child)]));
