@@ -107,7 +107,6 @@ CONFLICT = Measure(
     low=-1.0,
     high=1.0,
     signed=True,
-    robust=True,
     ends=lambda tasks: {-1.0: "together", 0.0: "independent", 1.0: "against"},
     one_task=_NOTHING_TO_DISAGREE_WITH,
 )

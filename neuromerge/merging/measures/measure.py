@@ -33,7 +33,6 @@ class Measure:
         words: what values mean, for a number of tasks.
         low, high: the range of its values; None without a bound.
         signed: whether its sign carries the meaning, so that colours diverge from 0.
-        robust: whether colours span the values at hand (their robust range), because those fill little of the range.
         moves_with: what it depends on, of ``tasks``, ``trim`` and ``coefficients``.
         ends: marks of the colour bar in words, by value, for a number of tasks.
         counts_signs: whether it needs the sign conflicts counted, which costs half of a first pass more.
@@ -49,7 +48,6 @@ class Measure:
     low: float
     high: float | None
     signed: bool = False
-    robust: bool = False
     moves_with: tuple[str, ...] = ("tasks", "trim")
     ends: Callable[[int], Mapping[float, str]] = no_ends
     counts_signs: bool = False
