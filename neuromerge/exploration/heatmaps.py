@@ -39,7 +39,21 @@ def heatmap(stages: Stages, setting: Setting, key: str, job: Job) -> Heatmap:
         orthogonal=orthogonal,
         note_parallel=_note(setting, measure, "parallel", used, cells),
         note_orthogonal=_note(setting, measure, "orthogonal", used, cells),
+        factors=_factors(used, cells, rows, columns),
     )
+
+
+def _factors(
+    used: Coefficients, cells: Sequence[Cell], rows: Sequence[str], columns: Sequence[str]
+) -> dict[Part, np.ndarray]:
+    """What the profile makes of each part's coefficient: (rows, columns), NaN where a cell has no such part."""
+    found: dict[Part, np.ndarray] = {}
+    for cell in cells:
+        here = used.factors.get((cell.layer, cell.matrix), {})
+        for part in cell.parts:
+            factors = found.setdefault(part, np.full((len(rows), len(columns)), np.nan))
+            factors[rows.index(cell.layer), columns.index(cell.matrix)] = here.get(used.name_of(part), 1.0)
+    return found
 
 
 def _note(setting: Setting, measure: Measure, part: Part, used: Coefficients, cells: Sequence[Cell]) -> str:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from neuromerge.engine.accuracy import Accuracy as Accuracy
+from neuromerge.merging.linear import Part
 from neuromerge.merging.measures import Measure
 
 SORTS = ("contested", "strength", "index")
@@ -48,6 +49,7 @@ class Heatmap:
 
     `parallel` and `orthogonal` are (rows, columns); NaN is "not applicable".
     `note_parallel` / `note_orthogonal` say why a whole panel is flat (e.g. lambda_1 = 0).
+    `factors` are those of the setting's profile, see `factor`.
     """
 
     measure: Measure
@@ -57,6 +59,11 @@ class Heatmap:
     orthogonal: np.ndarray
     note_parallel: str = ""
     note_orthogonal: str = ""
+    factors: Mapping[Part, np.ndarray] = field(default_factory=dict)
+
+    def factor(self, part: Part) -> np.ndarray:
+        """Factors (rows, columns) of the profile on a part of the change; NaN where a cell has no such part."""
+        return self.factors.get(part, np.full(self.orthogonal.shape, np.nan))
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ The texts are written in the browser because they would be most of what travels.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from neuromerge.figures.numbers import short
@@ -19,10 +19,12 @@ def cell_hover(
     blank: str = "",
     cells: Sequence[int] = (),
     reason: str = "",
+    marks: Mapping[int, str] | None = None,
 ) -> CellHover:
     """How to write the hover texts of a heatmap: see `CellHover`; `cells` have no value because of `reason`."""
     apart = {"cells": list(cells), "text": reason}
-    return {"title": title, "phrases": phrases or [], "blank": blank, "not_applicable": apart}  # type: ignore[typeddict-item]
+    marked = {str(cell): text for cell, text in (marks or {}).items()}
+    return {"title": title, "phrases": phrases or [], "blank": blank, "not_applicable": apart, "marks": marked}  # type: ignore[typeddict-item]
 
 
 def phrase(value: float, phrases: Phrases) -> str:
@@ -44,6 +46,7 @@ def cell_texts(trace: Trace) -> list[list[str]]:
             lines.append(phrase(value, hover["phrases"]))
         else:
             lines.append(hover["not_applicable"]["text"] if i * len(columns) + j in apart else hover["blank"])
+        lines.append(hover["marks"].get(str(i * len(columns) + j), ""))
         return "<br>".join(line for line in lines if line)
 
     return [[text(i, j, value) for j, value in enumerate(line)] for i, line in enumerate(trace["z"])]

@@ -43,6 +43,9 @@ class CellHover(TypedDict):
     not_applicable: NotApplicable
     """Cells that have no value for a reason of their own."""
 
+    marks: dict[str, str]
+    """What else is said of some cells, by their place, counted row by row."""
+
 
 class TraceMeta(TypedDict, total=False):
     """The keys of a trace's `meta` that the browser reads; all of them may be missing."""
@@ -61,6 +64,9 @@ class TraceMeta(TypedDict, total=False):
 
     columns: list[str]
     """Heatmaps: names of the columns, as `rows`."""
+
+    labels: list[str]
+    """Heatmaps: the names of rows and of columns can be chosen, and are sent to Python as these sources."""
 
     places: list[int]
     """Heatmaps: the column sent to Python for each column drawn, where they are only some of those Python knows."""

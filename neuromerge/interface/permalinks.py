@@ -9,7 +9,9 @@ Format, version 1 (`?v=1&f=pictoclip&t=digits,flags&m=neuromerging&p=trim_ratio:
 ``m``       merge method
 ``p``       its hyperparameters that are not at their defaults, ``name:value``
 ``s``       seed, when it is not 0
-``pin``     the pinned baseline: ``method;name:value,...;task,...;seed``, trailing empty parts left out; or ``none``
+``w``       weights of tasks that are not 1, ``task:weight``
+``x``       the profile: ``part:factor``, or ``part@coefficient:factor``; numbers of a curve with ``~`` between
+``pin``     the pinned baseline: ``method;name:value,...;task,...;seed;w;x``, trailing empty parts left out; or ``none``
 ``tab``     open tab
 ==========  ===================================================================
 
@@ -25,14 +27,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, quote, unquote, urlencode
 
 from neuromerge.errors import NeuroMergeError, SettingError, quoted
 from neuromerge.interface.state import TabState, links
 from neuromerge.merging import registry
-from neuromerge.settings.choices import DEFAULT_METHOD, check_seed, make_setting, order_tasks
+from neuromerge.merging.profile import make_task_weights
+from neuromerge.settings.choices import DEFAULT_METHOD, check_profile, check_seed, make_setting, order_tasks
 from neuromerge.settings.setting import Setting, Value
 
 if TYPE_CHECKING:
@@ -41,11 +44,11 @@ if TYPE_CHECKING:
 VERSION = "1"
 NOTHING = "none"
 """In place of a pinned baseline: compare with nothing."""
-MAX_LENGTH = 4096
+MAX_LENGTH = 16384
 MAX_MESSAGES = 8
 
-_FIELDS = ("v", "f", "t", "m", "p", "s", "pin", "tab")
-_OF_FAMILY = ("t", "pin")
+_FIELDS = ("v", "f", "t", "m", "p", "s", "w", "x", "pin", "tab")
+_OF_FAMILY = ("t", "w", "x", "pin")
 _NOT_OURS = re.compile(r"^(utm_\w*|__\w*|fbclid|gclid|logs|embed|view|deep_link|session_hash)$")
 
 
@@ -79,6 +82,8 @@ def encode(state: PageState, tabs: Tabs) -> str:
         "m": setting.method,
         "p": _encode_parameters(setting),
         "s": str(setting.seed) if setting.seed else "",
+        "w": _encode_weights(setting),
+        "x": _encode_profile(setting),
         "pin": _encode_pin(state.pinned, setting) if state.compared else NOTHING,
         "tab": state.tab,
         **_encode_tabs(state, tabs),
@@ -156,7 +161,24 @@ def _encode_pin(pinned: Setting | None, setting: Setting) -> str:
         return ""
     tasks = "" if pinned.tasks == setting.tasks else _encode_tasks(pinned.tasks)
     seed = str(pinned.seed) if pinned.seed else ""
-    return ";".join((pinned.method, _encode_parameters(pinned), tasks, seed)).rstrip(";")
+    shape = (_encode_weights(pinned), _encode_profile(pinned))
+    return ";".join((pinned.method, _encode_parameters(pinned), tasks, seed, *shape)).rstrip(";")
+
+
+def _encode_weights(setting: Setting) -> str:
+    pairs = zip(setting.tasks, setting.task_weights, strict=True) if setting.task_weights else ()
+    return ",".join(f"{quote(task, safe='')}:{_number(weight)}" for task, weight in pairs if weight != 1.0)
+
+
+def _encode_profile(setting: Setting) -> str:
+    """Names are escaped, so that a part called anything at all reads back equal."""
+    return ",".join(
+        quote(factor.part, safe="/ ")
+        + (f"@{quote(factor.coefficient, safe='')}" if factor.coefficient else "")
+        + ":"
+        + "~".join(map(_number, factor.curve))
+        for factor in setting.profile
+    )
 
 
 def _encode_tabs(page: PageState, tabs: Tabs) -> dict[str, str]:
@@ -215,7 +237,52 @@ def _setting(family: Family, fields: Mapping[str, str], messages: list[str]) -> 
     else:
         hyperparameters = _hyperparameters(method, fields.get("p", ""), messages)
     seed = _seed(fields.get("s", "0"), messages)
-    return make_setting(family, _tasks(family, fields.get("t"), messages), method, hyperparameters, seed)
+    tasks = _tasks(family, fields.get("t"), messages)
+    setting = make_setting(family, tasks, method, hyperparameters, seed)
+    return _shaped(setting, fields.get("w", ""), fields.get("x", ""), messages)
+
+
+def _shaped(setting: Setting, weights: str, profile: str, messages: list[str]) -> Setting:
+    """The setting with weights and a profile of a link, each left out with a message where it cannot be used."""
+    try:
+        setting = replace(setting, task_weights=make_task_weights(_read_weights(weights), setting.tasks))
+    except SettingError as error:
+        messages.append(f"The link's weights were left out: {error}")
+    try:
+        shape = check_profile(registry.get_method(setting.method), _read_profile(profile))
+        setting = replace(setting, profile=shape)
+    except SettingError as error:
+        messages.append(f"The link's profile was left out: {error}")
+    return setting
+
+
+def _read_weights(text: str) -> dict[str, float]:
+    pairs = [part.rpartition(":") for part in text.split(",") if part]
+    return {unquote(task): _read_number(weight) for task, _, weight in pairs}
+
+
+def _read_profile(text: str) -> dict[str, Any]:
+    """A mapping as `make_profile` takes it. Raises SettingError for what is no number, and for a part named twice."""
+    shape: dict[str, Any] = {}
+    for entry in text.split(",") if text else ():
+        name, _, numbers = entry.rpartition(":")
+        part, at, coefficient = name.partition("@")
+        curve = [_read_number(word) for word in numbers.split("~")]
+        value = curve[0] if len(curve) == 1 else curve
+        part, coefficient = unquote(part), unquote(coefficient)
+        held = shape.setdefault(part, {}) if at else shape
+        key = coefficient if at else part
+        if not isinstance(held, dict) or key in held:
+            raise SettingError(f"It names {quoted(part)} twice.")
+        held[key] = value
+    return shape
+
+
+def _read_number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise SettingError(f"{quoted(text)} is no number.") from None
 
 
 def _tasks(family: Family, text: str | None, messages: list[str]) -> tuple[str, ...]:
@@ -257,15 +324,16 @@ def _pinned(family: Family, setting: Setting, fields: Mapping[str, str], message
     """The pinned baseline; its tasks are those of the setting where the link names none."""
     if fields.get("pin", NOTHING) in ("", NOTHING):
         return None
-    method, hyperparameters, tasks, seed, *rest = [*fields["pin"].split(";"), "", "", "", ""]
-    if method not in registry.methods() or any(rest[:-1]):
+    given = [*fields["pin"].split(";"), "", "", "", "", "", ""]
+    method, hyperparameters, tasks, seed, weights, profile, *rest = given
+    if method not in registry.methods() or any(rest):
         messages.append(f"The pinned setting of the link could not be read: {quoted(fields['pin'])}.")
         return None
     chosen = _tasks(family, tasks, messages) if tasks else setting.tasks
     try:
-        return make_setting(
-            family, chosen, method, _hyperparameters(method, hyperparameters, messages), _seed(seed or "0", messages)
-        )
+        values = _hyperparameters(method, hyperparameters, messages)
+        setting = make_setting(family, chosen, method, values, _seed(seed or "0", messages))
+        return _shaped(setting, weights, profile, messages)
     except NeuroMergeError as error:
         messages.append(f"The pinned setting of the link could not be used: {error}")
         return None

@@ -9,7 +9,13 @@ from typing import Any
 import gradio as gr
 
 from neuromerge.errors import SettingError
-from neuromerge.interface.components.controls import SHOW_METHOD, comparison_choices, pin_key, task_choices
+from neuromerge.interface.components.controls import (
+    SHOW_METHOD,
+    comparison_choices,
+    pin_key,
+    task_choices,
+    weight_rows,
+)
 from neuromerge.interface.components.readout import loading_readout
 from neuromerge.interface.events import Events
 from neuromerge.interface.moment import Changes, Moment
@@ -41,7 +47,9 @@ class Sidebar:
                 # A slider that is moved by hand is meant: its Auto goes off at once, without asking the server.
                 events.in_browser(control.widget.input, [], [control.auto], AUTO_OFF)
         # A family that is chosen brings other experts, and only then is the sidebar whole again.
-        events.gather([component.input for component in controls.gathered if component is not controls.family])
+        silent = (controls.family, controls.weights, controls.profile, controls.edit)
+        events.gather([component.input for component in controls.gathered if component not in silent])
+        events.gather(controls.weights.moved)
         events.gather(signals.controls_set.change)
         events.in_browser(controls.method.change, [controls.method], [], SHOW_METHOD)
 
@@ -51,7 +59,8 @@ class Sidebar:
         history = [*page.settable, signals.session, controls.undo, controls.redo]
         for way, button in (("undo", controls.undo), ("redo", controls.redo)):
             listen(button.click, functools.partial(self.travel, way), history)
-        family = [controls.tasks, page.readout, signals.controls_set]
+        shape = [controls.weights, controls.profile, controls.edit]
+        family = [controls.tasks, *shape, page.readout, signals.controls_set]
         listen(controls.family.input, self.change_family, family, extra=[controls.family])
         ticked = [controls.tasks, signals.controls_set]
         listen(controls.all_tasks.click, self.every_task, ticked, extra=[controls.family])
@@ -82,12 +91,16 @@ class Sidebar:
 
     # ------------------------------------------------------------------------------------------- the models
     def change_family(self, moment: Moment) -> Changes:
-        """The experts of another family."""
+        """The experts of another family; the shape of the strength was one over the parts of the old model."""
         controls = self.page.controls
         entry = controls.family_called(moment.value(controls.family))
+        held = controls.read(moment.value(self.page.signals.sidebar))
+        if held[controls.profile] or held[controls.edit]:
+            gr.Info("Factors on parts of the model begin anew with another family: its parts are others.", duration=6)
         tasks = gr.update(choices=task_choices(entry), value=list(entry.default_tasks or entry.experts))
         waiting = loading_readout(f"Opening {entry.title} and its experts …")
-        return self.page.announced({controls.tasks: tasks, self.page.readout: waiting})
+        fresh = {controls.weights: weight_rows(entry), **controls.shaped({})}
+        return self.page.announced({controls.tasks: tasks, **fresh, self.page.readout: waiting})
 
     def every_task(self, moment: Moment) -> Changes:
         """Tick every expert."""

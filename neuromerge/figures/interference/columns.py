@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from neuromerge.exploration.results import Heatmap
-from neuromerge.figures.numbers import robust_bound, robust_range
+from neuromerge.figures.numbers import minus, robust_bound, robust_range, short
 from neuromerge.merging.measures import Measure
 
 
@@ -21,6 +21,7 @@ class Panel:
         places: the columns of the heatmap that are drawn.
         values: (rows, places), NaN where there is no value.
         exists: (rows, places), whether the layer has such a matrix.
+        factors: (rows, places), what the profile makes of the coefficient; NaN where there is no such part.
         reason: why the whole panel is flat; "" where it is not.
     """
 
@@ -29,6 +30,7 @@ class Panel:
     places: tuple[int, ...]
     values: np.ndarray
     exists: np.ndarray
+    factors: np.ndarray
     reason: str = ""
 
     @property
@@ -37,10 +39,21 @@ class Panel:
         return self.exists & ~np.isfinite(self.values)
 
     @property
+    def marks(self) -> dict[tuple[int, int], str]:
+        """The cells with a factor of their own, and how it is written: "×0.5"."""
+        moved = np.isfinite(self.factors) & (self.factors != 1.0)
+        return {(row, at): written_factor(self.factors[row, at]) for row, at in np.argwhere(moved).tolist()}
+
+    @property
     def mean(self) -> float | None:
         """Mean over the cells with a value; None without any."""
         known = self.values[np.isfinite(self.values)]
         return float(known.mean()) if known.size else None
+
+
+def written_factor(factor: float) -> str:
+    """A factor as cells and tables write it."""
+    return f"×{minus(short(factor, 2))}"
 
 
 def panels(heatmap: Heatmap) -> tuple[Panel, ...]:
@@ -52,8 +65,14 @@ def panels(heatmap: Heatmap) -> tuple[Panel, ...]:
     neurons = tuple(np.flatnonzero(has_neurons).tolist())
     single = tuple(np.flatnonzero(~has_neurons).tolist())
 
+    across = heatmap.factor("orthogonal")
+    factors = {
+        "parallel": heatmap.factor("parallel"),
+        "orthogonal": np.where(np.isnan(across), heatmap.factor("pointwise"), across),
+    }
+
     def panel(name: str, source: str, values: np.ndarray, places: tuple[int, ...], reason: str) -> Panel:
-        return Panel(name, source, places, values[:, places], exists[:, places], reason)
+        return Panel(name, source, places, values[:, places], exists[:, places], factors[source][:, places], reason)
 
     found = (
         panel("parallel", "parallel", heatmap.parallel, neurons, heatmap.note_parallel),

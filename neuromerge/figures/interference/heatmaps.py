@@ -13,7 +13,7 @@ from neuromerge.figures.hover import cell_hover
 from neuromerge.figures.interference.columns import Panel, limits, panels
 from neuromerge.figures.numbers import minus, number, numbers, short
 from neuromerge.figures.text import coloured, note, plain, wrapped
-from neuromerge.figures.theme import SMALL, token
+from neuromerge.figures.theme import SMALL, ink_on, token
 from neuromerge.figures.wire import Layout, Trace
 from neuromerge.merging.measures import Measure
 
@@ -118,8 +118,11 @@ def _traces(panel: Panel, place: Place, heatmap: Heatmap, tasks: int | None) -> 
         "hoverinfo": "skip",
         "meta": {"csv": False},
     }
+    marks = panel.marks
+    written = {"text": _written(panel, heatmap.measure), "texttemplate": "%{text}", "textfont": {"size": SMALL}}
     values: Trace = {
         **axes,
+        **(written if marks else {}),
         "name": panel.name,
         "z": numbers(panel.values, 3),
         "coloraxis": f"coloraxis{place.suffix}",
@@ -128,6 +131,7 @@ def _traces(panel: Panel, place: Place, heatmap: Heatmap, tasks: int | None) -> 
         "meta": {
             "source": panel.source,
             "csv": panel.source,
+            "labels": ["layer", "matrix"],
             "places": list(panel.places),
             "rows": [plain(row, 24) for row in heatmap.rows],
             "columns": [plain(heatmap.columns[place], 24) for place in panel.places],
@@ -137,10 +141,23 @@ def _traces(panel: Panel, place: Place, heatmap: Heatmap, tasks: int | None) -> 
                 blank=NO_MATRIX,
                 cells=np.flatnonzero(panel.not_applicable).tolist(),
                 reason=NOT_APPLICABLE,
+                marks={row * len(panel.places) + at: f"strength here {text}" for (row, at), text in marks.items()},
             ),
         },
     }
     return [grey, values] if panel.not_applicable.any() else [values]
+
+
+def _written(panel: Panel, measure: Measure) -> list[list[str]]:
+    """The factor in every cell that has one of its own, legible on the cell's colour."""
+    low, high = limits(panel, measure)
+    texts = [[""] * len(panel.places) for _ in panel.values]
+    for (row, at), text in panel.marks.items():
+        value = float(panel.values[row, at])
+        if np.isfinite(value):
+            share = min(1.0, max(0.0, (value - low) / (high - low))) if high > low else 0.5
+            texts[row][at] = coloured(text, ink_on("diverging" if measure.signed else "sequential", share))
+    return texts
 
 
 # ------------------------------------------------------------------------------------------------ layout

@@ -7,6 +7,7 @@ from html import escape
 import numpy as np
 
 from neuromerge.exploration.results import Heatmap
+from neuromerge.figures.interference.columns import panels
 from neuromerge.figures.numbers import numbers, short
 
 
@@ -31,17 +32,24 @@ def as_table(heatmap: Heatmap, tasks: int | None = None) -> str:
     header, body = as_rows(heatmap)
     lines = [
         f"<caption>{escape(heatmap.measure.title)}: {escape(heatmap.measure.sentence)} "
-        "A dash means: not applicable.</caption>",
+        "A dash means: not applicable; × a factor of your own on the strength there.</caption>",
         "<thead><tr>" + "".join(f'<th scope="col">{escape(name)}</th>' for name in header) + "</tr></thead>",
         "<tbody>",
     ]
+    marks = {
+        (heatmap.rows[row], panel.source, panel.places[at]): text
+        for panel in panels(heatmap)
+        for (row, at), text in panel.marks.items()
+    }
     for layer, subspace, *values in body:
         cells = [f'<th scope="row">{escape(str(layer))}</th>', f"<td>{subspace}</td>"]
-        for value in values:
+        for at, value in enumerate(values):
             if isinstance(value, float):
+                mark = marks.get((str(layer), str(subspace), at), "")
+                mark = f" <b>{mark}</b>" if mark else ""
                 means = heatmap.measure.phrase(value, tasks or 0)
                 title = f' title="{escape(means)}"' if means else ""
-                cells.append(f"<td{title}>{short(value)}</td>")
+                cells.append(f"<td{title}>{short(value)}{mark}</td>")
             else:
                 cells.append('<td class="nm-na" title="not applicable">–</td>')
         lines.append(f"<tr>{''.join(cells)}</tr>")

@@ -18,12 +18,15 @@ import gradio as gr
 from neuromerge.errors import SettingError, quoted
 from neuromerge.evaluation.families import Family
 from neuromerge.exploration.results import MergeSummary
+from neuromerge.interface.components.sliders import Sliders, rows_of
 from neuromerge.interface.moment import Changes
 from neuromerge.interface.session import Session, pin_label
 from neuromerge.merging import registry
+from neuromerge.merging.profile import MAX_FACTORS, as_mapping
 from neuromerge.merging.registry import AUTO, Hyperparameter, MergeMethod
 from neuromerge.settings.choices import DEFAULT_METHOD, PRESETS, make_setting
 from neuromerge.settings.setting import MAX_SEED, Setting, Value
+from neuromerge.settings.shapes import checked, split, with_factor
 
 FEATURED_PRESETS = ("auto", "plain_sum", "parallel_only", "orthogonal_only", "ties")
 FIRST_COMPARISON = "task_arithmetic"
@@ -47,7 +50,11 @@ class HyperparameterControl:
 
 @dataclass
 class Controls:
-    """The sidebar's components, and the way between them and a `Setting`."""
+    """The sidebar's components, and the way between them and a `Setting`.
+
+    `profile` holds the shape of the merge's strength over the parts of the model, and `edit` the factors that were
+    moved since, which are laid over it: a moved factor needs no answer of the server before it is followed.
+    """
 
     families: Mapping[str, Family]
     family: gr.Dropdown
@@ -62,6 +69,9 @@ class Controls:
     undo: gr.Button
     redo: gr.Button
     reset: gr.Button
+    weights: Sliders
+    profile: gr.JSON
+    edit: gr.JSON
     compare: gr.Dropdown
     pin: gr.Button
     link: gr.Button
@@ -73,7 +83,8 @@ class Controls:
             widgets.append(control.widget)
             if control.auto is not None:
                 widgets.append(control.auto)
-        self.inputs = [self.family, self.tasks, self.method, self.seed, *widgets]
+        shape = [self.weights, self.profile, self.edit]
+        self.inputs = [self.family, self.tasks, self.method, self.seed, *shape, *widgets]
 
     @property
     def gathered(self) -> list[Any]:
@@ -96,7 +107,32 @@ class Controls:
                 given[control.spec.name] = AUTO if automatic else values[control.widget]
         if not tasks:
             raise SettingError("No expert is chosen: tick at least one under Experts, or press All.")
-        return make_setting(self.family_called(values[self.family]), tasks, method, given, 0 if seed is None else seed)
+        family, names = self.family_called(values[self.family]), registry.get_method(method).component_names
+        return make_setting(
+            family,
+            tasks,
+            method,
+            given,
+            0 if seed is None else seed,
+            profile=split(self.shape(values), names)[0],
+            task_weights=weights_of(values[self.weights], tasks),
+        )
+
+    def shape(self, values: Mapping[Any, Any]) -> dict[str, Any]:
+        """The whole shape that `values` hold, with what waits for another method. Raises SettingError for no shape."""
+        shape = checked(values[self.profile])
+        names = registry.get_method(values[self.method]).component_names
+        for row in rows_of(values[self.edit])[:MAX_FACTORS]:
+            part, coefficient = row.get("part"), row.get("coefficient")
+            if not isinstance(part, str) or not isinstance(coefficient, str):
+                raise SettingError("What the page sent is no factor on a part of the model. Reload the page.")
+            checked({part: row.get("value")})  # says what is wrong with it
+            shape = with_factor(shape, part, coefficient, row["value"], names)
+        return checked(shape)
+
+    def shaped(self, shape: Mapping[str, Any]) -> Changes:
+        """What holds a shape."""
+        return {self.profile: gr.update(value=dict(shape)), self.edit: gr.update(value=[])}
 
     def updates(self, setting: Setting) -> Changes:
         """What shows `setting`; a control of another method stays as it is."""
@@ -105,6 +141,8 @@ class Controls:
             self.tasks: gr.update(choices=task_choices(self.family_called(setting.family)), value=list(setting.tasks)),
             self.method: gr.update(value=setting.method),
             self.seed: gr.update(value=setting.seed),
+            self.weights: gr.update(value=weight_rows(self.family_called(setting.family), setting)),
+            **self.shaped(as_mapping(setting.profile)),
         }
         for control, value in self._used(setting):
             changes |= self._shown(control, value)
@@ -252,6 +290,21 @@ def short_title(family: Family, task: str) -> str:
     return title if len(title) <= LONGEST_LABEL else task.replace("_", " ").capitalize()
 
 
+def weight_rows(family: Family, setting: Setting | None = None) -> list[dict[str, Any]]:
+    """A weight for each expert of a family, as rows of `Sliders`: those of a setting, or 1."""
+    known: dict[str, float] = {}
+    if setting is not None and setting.task_weights:
+        known = dict(zip(setting.tasks, setting.task_weights, strict=True))
+    return [{"task": task, "title": title, "value": known.get(task, 1.0)} for title, task in task_choices(family)]
+
+
+def weights_of(rows: Any, tasks: Any) -> dict[str, Any]:
+    """The weights of the ticked experts; that of an expert who is not ticked waits until he is."""
+    chosen = tasks if isinstance(tasks, list | tuple) else ()
+    given = {row.get("task"): row.get("value") for row in rows_of(rows) if isinstance(row.get("task"), str)}
+    return {task: weight for task, weight in given.items() if task in chosen}
+
+
 def pin_key(setting: Setting) -> str:
     """The value of a pinned setting in the menu of comparisons; equal settings have equal keys."""
     return f"{PIN_PREFIX}{setting!r}"
@@ -305,6 +358,13 @@ def build_controls(families: Mapping[str, Family]) -> Controls:
             elem_id="tasks",
             elem_classes="nm-tasks",
         )
+        with gr.Accordion("Weight of each expert", open=False, elem_id="weights-box", elem_classes="nm-weights"):
+            gr.HTML(
+                "<p>How loudly each expert speaks: 1 as it was trained, 0 not at all, 2 twice as loud.</p>",
+                elem_classes="nm-note",
+            )
+            weights = Sliders(weight_rows(first), label="Weight of each expert", elem_id="weights")
+        profile, edit = gr.JSON({}, visible=False), gr.JSON([], visible=False)
     with gr.Group(elem_classes="nm-group"):
         gr.HTML("<h2>Merge</h2>")
         method = gr.Dropdown(
@@ -373,6 +433,9 @@ def build_controls(families: Mapping[str, Family]) -> Controls:
         compare=compare,
         pin=pin,
         link=link,
+        weights=weights,
+        profile=profile,
+        edit=edit,
     )
 
 

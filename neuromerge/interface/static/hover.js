@@ -17,6 +17,7 @@ export function cellTexts(trace) {
     const lines = [`<b>${rows[i]} · ${columns[j]}</b>`];
     if (value !== null) lines.push(`${hover.title}: ${short(value)}`, phrase(value, hover.phrases));
     else lines.push(apart.has(i * columns.length + j) ? hover.not_applicable.text : hover.blank);
+    lines.push(hover.marks[i * columns.length + j]);
     return lines.filter(Boolean).join("<br>");
   };
   return trace.z.map((line, i) => line.map((value, j) => text(value, i, j)));

@@ -78,6 +78,30 @@ export function picture(stage, format, ground) {
 
 // ---------------------------------------------------------------- places
 const POINT_PX = 18;
+const NAMES_BESIDE_PX = 60, NAMES_ABOVE_PX = 26;
+
+/* The row or column whose name lies at a place on the screen, where a heatmap says that its names can be chosen. */
+export function labelAt(stage, clientX, clientY) {
+  const box = stage.getBoundingClientRect();
+  const [x, y] = [clientX - box.left, clientY - box.top];
+  for (const [curve, trace] of traces(stage).entries()) {
+    if (!trace.meta?.labels) continue;
+    const [down, across] = trace.meta.labels;
+    const first = boxOf(stage, curve, 0, 0);
+    const named = stage._fullLayout[trace.yaxis.replace("y", "yaxis")].showticklabels;
+    if (named && x < first.left && x > first.left - NAMES_BESIDE_PX) {
+      const row = Math.floor((y - first.top) / first.height);
+      if (row >= 0 && row < trace.z.length) return { source: down, index: row };
+    }
+    if (y < first.top && y > first.top - NAMES_ABOVE_PX) {
+      const column = Math.floor((x - first.left) / first.width);
+      if (column >= 0 && column < trace.z[0].length) {
+        return { source: across, index: trace.meta.places?.[column] ?? column };
+      }
+    }
+  }
+  return null;
+}
 
 /* Where a cell or a point of the trace at `curve` lies in the stage, in pixels. */
 export function boxOf(stage, curve, row, column) {

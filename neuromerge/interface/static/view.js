@@ -7,12 +7,15 @@ import { isMoving, whenAtRest, withHeld } from "./held.js";
 import * as plotly from "./plotly.js";
 import { prepared } from "./prepared.js";
 import { sketch } from "./sketch.js";
+import "./sliders.js";
 import { onModeChange } from "./theme.js";
 import { act } from "./tools.js";
 
 const DAMAGED = "This figure arrived damaged. Move a control to draw it again.";
 const NO_LIBRARY = "The drawing library did not load. Check the connection, then try again.";
 const NOT_DRAWN = "This figure could not be drawn. Its numbers are in the table or CSV.";
+
+const CLICK_PX = 6;
 
 const views = new Set();
 
@@ -57,6 +60,7 @@ class View {
     this.size.observe(this.root);
     element.querySelector(".nm-tools").addEventListener("click", (event) => this.tool(event));
     this.words.addEventListener("click", (event) => { if (event.target.closest("button")) this.retry(); });
+    this.stage.addEventListener("pointerdown", (event) => this.press(event), true);
     this.value();
   }
 
@@ -213,6 +217,21 @@ class View {
     } else {
       const index = trace.meta.index ? trace.meta.index[place] : place;
       if (index >= 0) this.trigger({ source, index });
+    }
+  }
+
+  /* A press on the name of a row or a column. Plotly swallows the click: it takes the axis for a handle. */
+  press(down) {
+    const label = this.ready ? plotly.labelAt(this.stage, down.clientX, down.clientY) : null;
+    if (!label) return;
+    const gone = new AbortController();
+    const over = ({ type, clientX, clientY }) => {
+      gone.abort();
+      const still = Math.hypot(clientX - down.clientX, clientY - down.clientY) < CLICK_PX;
+      if (type === "pointerup" && still) this.trigger({ label: true, ...label });
+    };
+    for (const type of ["pointerup", "pointercancel"]) {
+      window.addEventListener(type, over, { capture: true, signal: gone.signal });
     }
   }
 

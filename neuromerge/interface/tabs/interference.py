@@ -12,7 +12,9 @@ from neuromerge.errors import SettingError
 from neuromerge.exploration.results import SORTS, Heatmap, LayerDetail
 from neuromerge.figures import layer as layer_figures
 from neuromerge.figures.figure import message
-from neuromerge.figures.interference import as_table, interference_heatmaps
+from neuromerge.figures.interference import as_table, headline, interference_heatmaps
+from neuromerge.interface.components.sentence import sentence_html, sentence_links
+from neuromerge.interface.components.strength import AIMS, StrengthPanel
 from neuromerge.interface.components.tables import neuron_table
 from neuromerge.interface.components.text import LATEX
 from neuromerge.interface.events import Events
@@ -29,11 +31,12 @@ NOTHING_OPEN = "Click a cell of the heatmap, or choose a layer and a matrix, to 
 
 @dataclass(frozen=True)
 class InterferenceState(TabState):
-    """The measure of the heatmap, the cell that is open below it (None: none), and the order of its neurons."""
+    """The measure of the heatmap, the cell that is open (None: none), the order of its neurons, what is acted on."""
 
     measure: str = linked("measure", measures()[0].key, one_of(lambda family: (info.key for info in measures())))
     cell: CellName | None = linked("cell", None, CELL, of_family=True)
     sort: str = linked("sort", SORTS[0], one_of(lambda family: SORTS))
+    aim: str = linked("act", "cell", one_of(lambda family: AIMS))
 
 
 class InterferenceTab(Tab[InterferenceState]):
@@ -64,9 +67,12 @@ class InterferenceTab(Tab[InterferenceState]):
             self.explanation = gr.Markdown(
                 explanation(first), elem_id="measure-explanation", elem_classes="nm-explanation", latex_delimiters=LATEX
             )
+        self.sentence = sentence_links("interference-sentence")
         self.heatmap = PlotlyView(label="Interference by layer and matrix", height=400, elem_id="interference")
         with gr.Accordion("The same numbers as a table", open=False, elem_id="interference-table-box"):
             self.table = gr.HTML("", elem_id="interference-table")
+        self.strength = StrengthPanel(self.page)
+        self.strength.build()
 
         gr.HTML("<div class='nm-head nm-section'><h2>Inside one layer</h2></div>")
         with gr.Row(elem_classes="nm-actions nm-pickers"):
@@ -88,7 +94,7 @@ class InterferenceTab(Tab[InterferenceState]):
         self.contested = PlotlyView(message(""), label="Most contested neurons", height=260, elem_id="layer-contested")
         with gr.Accordion("The most contested neurons as a table", open=False):
             self.contested_table = gr.HTML("", elem_id="contested-table")
-        self.holders = {"measure": self.measure, "sort": self.sort}
+        self.holders = {"measure": self.measure, "sort": self.sort, "aim": self.strength.aim}
         self.opened = [
             self.layer,
             self.matrix,
@@ -99,7 +105,8 @@ class InterferenceTab(Tab[InterferenceState]):
             self.contested,
             self.contested_table,
         ]
-        self.outputs = [self.heatmap, self.table, *self.opened]
+        self.map = [self.sentence, self.heatmap, self.table]
+        self.outputs = [*self.map, *self.opened]
 
     # ------------------------------------------------------------------------------------------- drawing
     def draw(self, moment: Moment) -> Changes:
@@ -111,6 +118,7 @@ class InterferenceTab(Tab[InterferenceState]):
         tasks = len(moment.setting.tasks)
         selected = place_of(heatmap, self.shown(moment).cell)
         return {
+            self.sentence: sentence_html(headline(heatmap, tasks)),
             self.heatmap: interference_heatmaps(heatmap, tasks=tasks, selected=selected),
             self.table: as_table(heatmap, tasks),
         }
@@ -147,12 +155,14 @@ class InterferenceTab(Tab[InterferenceState]):
     # ------------------------------------------------------------------------------------------- events
     def wire(self, events: Events) -> None:
         """A new measure, a clicked cell, a chosen layer, another order, a clicked neuron."""
-        events.listen(self.measure.input, self.change_measure, [self.explanation, self.heatmap, self.table])
+        events.listen(self.measure.input, self.change_measure, [self.explanation, *self.map])
         # A cell that was asked for opens, even where the setting changes meanwhile.
-        clicked = [self.held, self.heatmap, *self.opened]
-        events.listen(self.heatmap.cell, self.click, clicked, lasting=True)
+        clicked = [self.held, self.heatmap, *self.opened, self.strength.aim, *self.strength.shown]
+        events.listen([self.heatmap.cell, self.sentence.cell], self.click, clicked, lasting=True)
         menus = [self.layer, self.matrix]
         events.listen([menu.input for menu in menus], self.choose, clicked, extra=menus, lasting=True)
+        events.listen(self.heatmap.label, self.click_label, clicked, lasting=True)
+        self.strength.wire(events, self.aimed)
         events.listen(self.sort.input, self.draw, self.outputs)
         neuron = self.page.tab(NeuronTab)
         open_neuron = [self.page.signals.tab_to_open, *neuron.inputs]
@@ -171,7 +181,26 @@ class InterferenceTab(Tab[InterferenceState]):
         heatmap = moment.workspace.heatmap(self.shown(moment).measure)
         size = (len(heatmap.rows), len(heatmap.columns))
         pick = read_pick(moment.event, {"parallel": size, "orthogonal": size})
-        return self._show(moment, heatmap, pick.row, pick.column)
+        return self._show(moment, heatmap, pick.row, pick.column, "cell")
+
+    def click_label(self, moment: Moment) -> Changes:
+        """Act on the whole layer or matrix whose name was clicked; the cell where it begins opens, too."""
+        heatmap = moment.workspace.heatmap(self.shown(moment).measure)
+        sizes = {"layer": (len(heatmap.rows),), "matrix": (len(heatmap.columns),)}
+        pick, cell = read_pick(moment.event, sizes), place_of(heatmap, self.shown(moment).cell)
+        if pick.source == "layer":
+            choices = [heatmap.columns.index(name) for name in present(heatmap, pick.index)]
+            row, column = pick.index, cell[1] if cell and cell[1] in choices else choices[0]
+        else:
+            rows = [row for row in range(len(heatmap.rows)) if heatmap.columns[pick.index] in present(heatmap, row)]
+            row, column = cell[0] if cell and cell[0] in rows else rows[0], pick.index
+        return self._show(moment, heatmap, row, column, pick.source)
+
+    def aimed(self, moment: Moment) -> tuple[str, CellName | None, Heatmap]:
+        """What the panel of strengths acts on."""
+        state = self.shown(moment)
+        heatmap = moment.workspace.heatmap(state.measure)
+        return state.aim, state.cell if place_of(heatmap, state.cell) else None, heatmap
 
     def choose(self, moment: Moment) -> Changes:
         """Open the cell chosen from the menus; a layer without that matrix opens at its first one."""
@@ -186,12 +215,16 @@ class InterferenceTab(Tab[InterferenceState]):
         matrix = matrix if matrix in choices else choices[0]
         return self._show(moment, heatmap, row, heatmap.columns.index(matrix))
 
-    def _show(self, moment: Moment, heatmap: Heatmap, row: int, column: int) -> Changes:
-        state = replace(self.shown(moment), cell=CellName(heatmap.rows[row], heatmap.columns[column]))
+    def _show(self, moment: Moment, heatmap: Heatmap, row: int, column: int, aim: str = "") -> Changes:
+        """Open a cell, and act on it or on what `aim` says; the same as before where it says nothing."""
+        before = self.shown(moment)
+        state = replace(before, cell=CellName(heatmap.rows[row], heatmap.columns[column]), aim=aim or before.aim)
         moment = moment.showing(self.key, state)
         return {
             self.heatmap: self._draw_map(moment, heatmap)[self.heatmap],
             **self._draw_cell(moment, heatmap),
+            self.strength.aim: state.aim,
+            **self.strength.draw(moment, *self.aimed(moment)),
         }
 
     def open_neuron(self, moment: Moment) -> Changes:

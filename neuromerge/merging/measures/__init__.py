@@ -64,12 +64,13 @@ def get_measure(key: str) -> Measure:
         raise SettingError(f"There is no measure {key!r}. Known: {', '.join(_MEASURES)}.") from None
 
 
+# The order of the menu; the map opens on the first one.
 for _measure in (
+    CONFLICT,
     RETENTION,
     APPLIED_CHANGE,
     ENERGY_SHARE,
     CANCELLATION,
-    CONFLICT,
     COSINE,
     SIGN_CONFLICT,
     ELECTION_MARGIN,

@@ -1,0 +1,281 @@
+"""The panel under the map that acts on what the map shows: how much of the merge each part of the model takes.
+
+Its sliders lay their factors over the shape that the sidebar holds (`Controls.edit`) without asking the server; its
+buttons make a new shape. Either way the page follows as it follows any moved control, and undo, links, recipes and
+exports have the result, because it is part of the setting.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from html import escape
+from typing import Any
+
+import gradio as gr
+import numpy as np
+
+from neuromerge.errors import SettingError
+from neuromerge.exploration.results import Heatmap
+from neuromerge.figures.interference import headline
+from neuromerge.interface.components.sliders import Sliders
+from neuromerge.interface.events import Events
+from neuromerge.interface.moment import Changes, Moment
+from neuromerge.interface.page import Page
+from neuromerge.interface.state import CellName
+from neuromerge.merging import registry
+from neuromerge.merging.linear import LAMBDAS, Part
+from neuromerge.settings.shapes import CURVES, factor_of, over_depth, read_curve, scaled, split, with_factor
+
+AIMS = {
+    "cell": "This cell",
+    "layer": "The whole layer",
+    "matrix": "This matrix in every layer",
+    "depth": "Every block: a depth curve",
+}
+"""What the sliders act on, given the cell that is open."""
+
+TITLES: Mapping[Part, str] = {
+    "parallel": "Parallel part (λ₁): how strongly neurons answer",
+    "orthogonal": "Orthogonal part (λ₂): what neurons answer to",
+    "pointwise": "Norms and biases",
+}
+WHOLE = "Strength of the merge here"
+
+CURVE_TITLES = {"even": "Even", "rising": "Rising (LiNeS)", "falling": "Falling", "middle": "Middle"}
+CURVE_HINTS = {
+    "even": "every block alike",
+    "rising": "half strength in the first block, one and a half times in the last",
+    "falling": "one and a half times in the first block, half strength in the last",
+    "middle": "half strength at both ends, one and a half times in the middle",
+}
+
+_BLOCK = re.compile(r"(?:.* )?block \d+")
+
+MOVED_ROWS = (
+    "(rows) => rows.filter((row) => row.moved).map(({ part, coefficient, value }) => ({ part, coefficient, value }))"
+)
+
+Aimed = Callable[[Moment], tuple[str, CellName | None, Heatmap]]
+"""What the sliders act on at a moment: a key of `AIMS`, the open cell, and the map."""
+
+
+class StrengthPanel:
+    """The panel's components and events. The tab that shows it says what it acts on."""
+
+    def __init__(self, page: Page) -> None:
+        self.page = page
+
+    def build(self) -> None:
+        """Make the components in the current layout context."""
+        with gr.Group(elem_id="strength", elem_classes="nm-strength"):
+            self.title = gr.HTML(title_html("", None, {}), elem_id="strength-title", elem_classes="nm-head")
+            self.aim = gr.Radio(
+                [(title, key) for key, title in AIMS.items()],
+                value="cell",
+                label="Acts on",
+                elem_id="strength-aim",
+                elem_classes="nm-pills",
+            )
+            self.sliders = Sliders([], label="Strength here", elem_id="strength-sliders")
+            with gr.Row(elem_classes="nm-actions nm-buttons"):
+                self.leave = _button("Leave at base (0)", "strength-leave")
+                self.halve = _button("Halve", "strength-halve")
+                self.double = _button("Double", "strength-double")
+                self.whole = _button("Back to 1", "strength-whole")
+            with gr.Row(elem_classes="nm-actions nm-buttons"):
+                gr.HTML("<span class='nm-label'>Over the depth</span>")
+                self.curves = {key: _button(CURVE_TITLES[key], f"curve-{key}") for key in CURVES}
+                self.typed = gr.Textbox(
+                    label="Factors from the first block to the last",
+                    show_label=False,
+                    placeholder="or type: 0.5, 1, 1.5",
+                    container=False,
+                    max_lines=1,
+                    elem_id="curve-typed",
+                    min_width=150,
+                    scale=0,
+                )
+            with gr.Row(elem_classes="nm-actions nm-buttons"):
+                self.calm = _button("Base where conflict is highest", "strength-calm")
+                self.reset = _button("Everything back to 1", "strength-reset")
+            gr.HTML(
+                "<p class='nm-hint'>Depth curves: "
+                + "; ".join(f"<b>{CURVE_TITLES[key]}</b>, {hint}" for key, hint in CURVE_HINTS.items())
+                + ". <b>Base where conflict is highest</b> leaves the three most contested cells as they were before "
+                "training. Undo takes any of it back.</p>"
+            )
+        controls = self.page.controls
+        self.shown = [self.title, self.sliders, controls.profile, controls.edit]
+
+    # ------------------------------------------------------------------------------------------- events
+    def wire(self, events: Events, aimed: Aimed) -> None:
+        """Listen; `aimed` tells what the panel acts on."""
+        controls, signals = self.page.controls, self.page.signals
+        moved = events.in_browser(self.sliders.moved, [self.sliders], [controls.edit], MOVED_ROWS)
+        events.gather(moved.then)
+        shaped = [controls.profile, controls.edit, signals.controls_set]
+        edits: list[tuple[Any, Callable[[Moment], Mapping[str, Any]]]] = [
+            (self.leave.click, partial(self._leave, aimed)),
+            (self.halve.click, partial(self._scale, aimed, 0.5)),
+            (self.double.click, partial(self._scale, aimed, 2.0)),
+            (self.whole.click, partial(self._whole, aimed)),
+            (self.reset.click, lambda moment: {}),
+            (self.calm.click, self._calm),
+            *((button.click, partial(self._curve, aimed, CURVES[key])) for key, button in self.curves.items()),
+        ]
+        for trigger, edit in edits:
+            events.listen(trigger, partial(self._set, edit), shaped, lasting=True)
+        typed = [*shaped, self.typed]
+        events.listen(self.typed.submit, partial(self._typed, aimed), typed, extra=[self.typed], lasting=True)
+        # What set the controls may have moved the factors; another method has other coefficients.
+        follow = [self.aim.input, signals.controls_set.change, controls.method.change]
+        events.listen(follow, partial(self._follow, aimed), self.shown, lasting=True)
+
+    def _follow(self, aimed: Aimed, moment: Moment) -> Changes:
+        return self.draw(moment, *aimed(moment))
+
+    def draw(self, moment: Moment, aim: str, cell: CellName | None, heatmap: Heatmap) -> Changes:
+        """The factors of the parts that the panel acts on."""
+        controls, shape, method = self.page.controls, self.shape(moment), moment.setting.method
+        names = registry.get_method(method).component_names
+        return {
+            self.title: title_html(aim, cell, split(shape, names)[1]),
+            self.sliders: slider_rows(shape, aim, cell, heatmap, names),
+            **controls.shaped(shape),
+        }
+
+    def shape(self, moment: Moment) -> dict[str, Any]:
+        """The whole shape that the sidebar holds."""
+        controls = self.page.controls
+        return controls.shape(controls.read(moment.value(self.page.signals.sidebar)))
+
+    # ------------------------------------------------------------------------------------------- edits
+    def _set(self, edit: Callable[[Moment], Mapping[str, Any]], moment: Moment) -> Changes:
+        return self.page.announced(self.page.controls.shaped(edit(moment)))
+
+    def _parts(self, aimed: Aimed, moment: Moment) -> list[str]:
+        aim, cell, heatmap = aimed(moment)
+        parts = parts_of(aim, cell, heatmap)
+        if not parts:
+            raise SettingError("Click a cell of the map first: that is what the factors act on.")
+        return parts
+
+    def _leave(self, aimed: Aimed, moment: Moment) -> Mapping[str, Any]:
+        shape: Mapping[str, Any] = self.shape(moment)
+        for part in self._parts(aimed, moment):
+            shape = with_factor(shape, part, "", 0.0, ())
+        return shape
+
+    def _whole(self, aimed: Aimed, moment: Moment) -> Mapping[str, Any]:
+        shape: Mapping[str, Any] = self.shape(moment)
+        for part in self._parts(aimed, moment):
+            shape = with_factor(shape, part, "", 1.0, ())
+        return shape
+
+    def _scale(self, aimed: Aimed, by: float, moment: Moment) -> Mapping[str, Any]:
+        shape: Mapping[str, Any] = self.shape(moment)
+        for part in self._parts(aimed, moment):
+            shape = scaled(shape, part, by)
+        return shape
+
+    def _curve(self, aimed: Aimed, curve: Sequence[float], moment: Moment) -> Mapping[str, Any]:
+        return over_depth(self.shape(moment), blocks_of(aimed(moment)[2]), curve)
+
+    def _typed(self, aimed: Aimed, moment: Moment) -> Changes:
+        curve = read_curve(moment.value(self.typed))
+        return {**self._set(partial(self._curve, aimed, curve), moment), self.typed: ""}
+
+    def _calm(self, moment: Moment) -> Mapping[str, Any]:
+        """The cells that the sentence names as most contested, left at the base: each in its own subspace."""
+        heatmap = moment.workspace.heatmap("conflict")
+        names = registry.get_method(moment.setting.method).component_names
+        contested = [link for link in headline(heatmap, len(moment.setting.tasks)).links[:-1] if link.value > 0]
+        if not contested:
+            raise SettingError("No cell is contested: nowhere do the tasks pull against each other.")
+        shape: Mapping[str, Any] = self.shape(moment)
+        for link in contested:
+            part: Part = "parallel" if link.source == "parallel" else "orthogonal"
+            cell = f"{heatmap.rows[link.row]}/{heatmap.columns[link.column]}"
+            shape = with_factor(shape, cell, coefficient_of(part, names), 0.0, names)
+        return shape
+
+
+# ------------------------------------------------------------------------------------------------ parts
+def blocks_of(heatmap: Heatmap) -> list[str]:
+    """The rows of the map that are blocks, from the first to the last."""
+    return [row for row in heatmap.rows if _BLOCK.fullmatch(row)]
+
+
+def parts_of(aim: str, cell: CellName | None, heatmap: Heatmap) -> list[str]:
+    """The parts of the model that the panel acts on, as profiles name them; none where no cell is open."""
+    if aim == "depth":
+        return blocks_of(heatmap)
+    if cell is None:
+        return []
+    return [{"layer": cell.layer, "matrix": cell.matrix}.get(aim, f"{cell.layer}/{cell.matrix}")]
+
+
+def coefficient_of(part: Part, names: Sequence[str]) -> str:
+    """The coefficient that multiplies a part of the change; "" for the only one."""
+    return LAMBDAS[part] if LAMBDAS[part] in names else ""
+
+
+def slider_rows(
+    shape: Mapping[str, Any], aim: str, cell: CellName | None, heatmap: Heatmap, names: Sequence[str]
+) -> list[dict[str, Any]]:
+    """A slider for each coefficient of the part, or for each block of a depth curve."""
+    parts = parts_of(aim, cell, heatmap)
+    if aim == "depth":
+        titled = [(part, "", part) for part in parts]
+    else:
+        found = coefficients_of(aim, cell, heatmap, names)
+        titled = [(part, coefficient, title) for part in parts for coefficient, title in found]
+    return [
+        {"part": part, "coefficient": name, "title": title, "value": factor_of(shape, part, name)}
+        for part, name, title in titled
+    ]
+
+
+def coefficients_of(aim: str, cell: CellName | None, heatmap: Heatmap, names: Sequence[str]) -> list[tuple[str, str]]:
+    """The coefficients that reach something of what the panel acts on, with their titles."""
+    place = place_of_aim(aim, cell, heatmap)
+    found: dict[str, str] = {}
+    for part, title in TITLES.items():
+        if np.isfinite(heatmap.factor(part)[place]).any():
+            name = coefficient_of(part, names)
+            found.setdefault(name, title if name else WHOLE)
+    return list(found.items())
+
+
+def place_of_aim(aim: str, cell: CellName | None, heatmap: Heatmap) -> tuple[Any, Any]:
+    """The rows and columns of the map that a part of the model takes; none for a cell that the map lacks."""
+    if cell is None or cell.layer not in heatmap.rows or cell.matrix not in heatmap.columns:
+        return slice(0), slice(0)
+    row, column = heatmap.rows.index(cell.layer), heatmap.columns.index(cell.matrix)
+    return (slice(None) if aim == "matrix" else row), (slice(None) if aim == "layer" else column)
+
+
+# ------------------------------------------------------------------------------------------------ words
+def title_html(aim: str, cell: CellName | None, waiting: Mapping[str, Any]) -> str:
+    """What the panel acts on, and what its numbers mean."""
+    where = {
+        "depth": "every block",
+        "layer": f"all of {cell.layer}" if cell else "",
+        "matrix": f"{cell.matrix} in every layer" if cell else "",
+        "cell": f"{cell.layer} · {cell.matrix}" if cell else "",
+    }.get(aim, "")
+    says = (
+        "1 is the merge as it is, 0 leaves the weights as they were before training, 2 is twice as much."
+        if where
+        else "Click a cell of the map, or the name of a layer or a matrix beside it, to make the merge weaker or "
+        "stronger there."
+    )
+    if waiting:
+        says += f" Factors of another method wait on: {', '.join(waiting)}."
+    return f"<h2>Strength here{': ' + escape(where) if where else ''}</h2><p>{escape(says)}</p>"
+
+
+def _button(title: str, elem_id: str) -> gr.Button:
+    return gr.Button(title, size="sm", min_width=0, scale=0, elem_id=elem_id)
