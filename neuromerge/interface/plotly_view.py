@@ -42,7 +42,7 @@ _BOOT = """
 const begun = Date.now();
 const start = () => {
   if (window.NeuroMergeView) {
-    const tell = (data) => (data.label ? trigger('label', data) : trigger('cell', data));
+    const tell = (data) => (data.heading ? trigger('heading', data) : trigger('cell', data));
     window.NeuroMergeView.mount(element, props, tell, watch);
   } else if (Date.now() - begun < 20000) {
     setTimeout(start, 25);
@@ -61,7 +61,7 @@ class PlotlyView(gr.HTML):
     """Shows a `Figure`. Its value is `Figure.to_json()`, a `Figure`, or `figures.message(...)`; None is "loading".
 
     The event ``cell`` fires when a part of the figure that answers clicks is clicked or chosen with Enter;
-    `read_pick` turns the event into checked indices. The event ``label`` does the same for the name of a row or a
+    `read_pick` turns the event into checked indices. The event ``heading`` does the same for the name of a row or a
     column, where the figure says that names can be chosen.
 
     Args:

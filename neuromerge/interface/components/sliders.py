@@ -7,6 +7,8 @@ from typing import Any
 
 import gradio as gr
 
+from neuromerge.errors import SettingError
+
 # The names of the events must stand here in quotes: Gradio finds them so.
 _BOOT = """
 const start = () => {
@@ -24,7 +26,7 @@ class Sliders(gr.HTML):
     A row that a person has moved comes back with ``moved``. The event ``moved`` fires at every move.
     """
 
-    def __init__(self, value: list[dict[str, Any]], *, label: str, elem_id: str, **more: Any) -> None:
+    def __init__(self, value: list[dict[str, Any]] | None = None, *, label: str, elem_id: str, **more: Any) -> None:
         super().__init__(
             value=value,
             label=label,
@@ -41,5 +43,7 @@ class Sliders(gr.HTML):
 
 
 def rows_of(value: Any) -> list[Mapping[str, Any]]:
-    """The rows that a browser sent, as far as they are rows."""
-    return [row for row in value if isinstance(row, Mapping)] if isinstance(value, list) else []
+    """The rows that a browser sent. Raises SettingError where it sent something else."""
+    if not isinstance(value, list) or not all(isinstance(row, Mapping) for row in value):
+        raise SettingError("What the page sent is no list of sliders. Reload the page and try again.")
+    return value

@@ -53,9 +53,10 @@ CURVE_HINTS = {
 
 _BLOCK = re.compile(r"(?:.* )?block \d+")
 
-MOVED_ROWS = (
-    "(rows) => rows.filter((row) => row.moved).map(({ part, coefficient, value }) => ({ part, coefficient, value }))"
-)
+MOVED_ROWS = """
+(rows) => [rows.filter((row) => row.moved).map(({ part, coefficient, value }) => ({ part, coefficient, value }))]
+"""
+"""The factors that a person has moved, as `Controls.edit` holds them."""
 
 Aimed = Callable[[Moment], tuple[str, CellName | None, Heatmap]]
 """What the sliders act on at a moment: a key of `AIMS`, the open cell, and the map."""
@@ -69,7 +70,7 @@ class StrengthPanel:
 
     def build(self) -> None:
         """Make the components in the current layout context."""
-        with gr.Group(elem_id="strength", elem_classes="nm-strength"):
+        with gr.Column(elem_id="strength", elem_classes="nm-strength"):
             self.title = gr.HTML(title_html("", None, {}), elem_id="strength-title", elem_classes="nm-head")
             self.aim = gr.Radio(
                 [(title, key) for key, title in AIMS.items()],
@@ -191,9 +192,9 @@ class StrengthPanel:
         """The cells that the sentence names as most contested, left at the base: each in its own subspace."""
         heatmap = moment.workspace.heatmap("conflict")
         names = registry.get_method(moment.setting.method).component_names
-        contested = [link for link in headline(heatmap, len(moment.setting.tasks)).links[:-1] if link.value > 0]
+        contested = headline(heatmap, len(moment.setting.tasks)).links[:-1]  # the last one is the calmest
         if not contested:
-            raise SettingError("No cell is contested: nowhere do the tasks pull against each other.")
+            raise SettingError("No cell is more contested than another: there is nothing to calm.")
         shape: Mapping[str, Any] = self.shape(moment)
         for link in contested:
             part: Part = "parallel" if link.source == "parallel" else "orthogonal"

@@ -228,7 +228,7 @@ class View {
     const over = ({ type, clientX, clientY }) => {
       gone.abort();
       const still = Math.hypot(clientX - down.clientX, clientY - down.clientY) < CLICK_PX;
-      if (type === "pointerup" && still) this.trigger({ label: true, ...label });
+      if (type === "pointerup" && still) this.trigger({ heading: true, ...label });
     };
     for (const type of ["pointerup", "pointercancel"]) {
       window.addEventListener(type, over, { capture: true, signal: gone.signal });

@@ -158,10 +158,11 @@ class InterferenceTab(Tab[InterferenceState]):
         events.listen(self.measure.input, self.change_measure, [self.explanation, *self.map])
         # A cell that was asked for opens, even where the setting changes meanwhile.
         clicked = [self.held, self.heatmap, *self.opened, self.strength.aim, *self.strength.shown]
-        events.listen([self.heatmap.cell, self.sentence.cell], self.click, clicked, lasting=True)
+        for cell in (self.heatmap.cell, self.sentence.cell):  # events of one's own cannot be listed
+            events.listen(cell, self.click, clicked, lasting=True)
         menus = [self.layer, self.matrix]
         events.listen([menu.input for menu in menus], self.choose, clicked, extra=menus, lasting=True)
-        events.listen(self.heatmap.label, self.click_label, clicked, lasting=True)
+        events.listen(self.heatmap.heading, self.click_heading, clicked, lasting=True)
         self.strength.wire(events, self.aimed)
         events.listen(self.sort.input, self.draw, self.outputs)
         neuron = self.page.tab(NeuronTab)
@@ -183,7 +184,7 @@ class InterferenceTab(Tab[InterferenceState]):
         pick = read_pick(moment.event, {"parallel": size, "orthogonal": size})
         return self._show(moment, heatmap, pick.row, pick.column, "cell")
 
-    def click_label(self, moment: Moment) -> Changes:
+    def click_heading(self, moment: Moment) -> Changes:
         """Act on the whole layer or matrix whose name was clicked; the cell where it begins opens, too."""
         heatmap = moment.workspace.heatmap(self.shown(moment).measure)
         sizes = {"layer": (len(heatmap.rows),), "matrix": (len(heatmap.columns),)}
