@@ -27,10 +27,13 @@ from neuromerge.exploration.results import (
     Prediction,
 )
 from neuromerge.interface.loader import WorkspaceLoader
+from neuromerge.merging.linear import LAMBDAS, Part
 from neuromerge.merging.measures import get_measure, measures
+from neuromerge.merging.profile import as_mapping
 from neuromerge.progress import UNATTENDED, Job
 from neuromerge.search.landscape import Landscape
 from neuromerge.settings.setting import Setting
+from neuromerge.settings.shapes import factor_of
 
 TASKS = ("digits", "letters", "flags", "animals", "food", "faces", "places", "objects")
 TITLES = ("Digits", "Letters", "Flags", "Animals", "Food", "Faces", "Places", "Objects")
@@ -79,6 +82,20 @@ def _coefficients(setting: Setting) -> tuple[float, float, float]:
         1 / (1 - sigma) if orthogonal == "auto" else float(orthogonal),
         sigma,
     )
+
+
+def _factors(setting: Setting) -> dict[Part, np.ndarray]:
+    """The factors of a setting's profile, for profiles of layers, matrices and cells without curves."""
+    shape = as_mapping(setting.profile)
+    single = np.arange(len(COLUMNS)) >= 8
+    found: dict[Part, np.ndarray] = {}
+    for part, name in LAMBDAS.items():
+        cells = [[(row, column, f"{row}/{column}") for column in COLUMNS] for row in ROWS]
+        factors = np.array(
+            [[np.prod([factor_of(shape, place, name) for place in places]) for places in line] for line in cells]
+        )
+        found[part] = np.where(single == (part == "pointwise"), factors, np.nan)
+    return found
 
 
 class FakeWorkspace:
@@ -140,7 +157,7 @@ class FakeWorkspace:
         note = (
             "lambda_1 is 0: nothing of the parallel part is added." if parallel == 0 and info.moves_with_lambda else ""
         )
-        return Heatmap(info, ROWS, COLUMNS, values[0], values[1], note_parallel=note)
+        return Heatmap(info, ROWS, COLUMNS, values[0], values[1], note_parallel=note, factors=_factors(setting))
 
     def layer(
         self, setting: Setting, layer: str, matrix: str, sort: str = "contested", job: Job = UNATTENDED

@@ -18,6 +18,7 @@ from neuromerge.interface.components.controls import (
 )
 from neuromerge.interface.session import Session
 from neuromerge.merging import registry
+from neuromerge.merging.profile import make_profile
 from neuromerge.settings.choices import PRESETS, Preset, make_setting
 from neuromerge.settings.setting import Setting
 from tests.interface.fakes import FakeWorkspace, family
@@ -63,6 +64,68 @@ def test_every_method_has_a_control_for_each_parameter(controls: Controls, value
 def test_presets_go_through_the_controls_unchanged(controls: Controls, values: Values, preset: Preset) -> None:
     setting = preset.apply(make_setting(FAMILY), FAMILY)
     assert controls.setting(put(controls, values, setting)) == setting
+
+
+@pytest.mark.parametrize(
+    ("method", "profile"),
+    [
+        ("neuromerging", {"fc1": [0.5, 1.0, 1.5], "block 3": {"lambda_parallel": 0.0}, "rest": 1.0}),
+        ("ties", {"block 2/q": 0.0, "attention": 1.2}),
+    ],
+)
+def test_profile_and_weights_go_through_the_controls_unchanged(
+    controls: Controls, values: Values, method: str, profile: dict[str, Any]
+) -> None:
+    weights = {"digits": 0.0, "flags": 1.5}
+    setting = make_setting(FAMILY, ("digits", "flags"), method, profile=profile, task_weights=weights)
+    assert controls.setting(put(controls, values, setting)) == setting
+
+
+def edited(part: str, coefficient: str, value: object) -> dict[str, object]:
+    return {"part": part, "coefficient": coefficient, "value": value}
+
+
+def test_moved_factors_are_laid_over_the_profile(controls: Controls, values: Values) -> None:
+    values = put(controls, values, make_setting(FAMILY, profile={"block 1/fc1": 0.5}))
+    values[controls.edit] = [edited("block 1/fc1", "lambda_parallel", 0.0), edited("block 2", "", 2)]
+    shape = {"lambda_parallel": 0.0, "lambda_orthogonal": 0.5, "lambda_pointwise": 0.5}
+    assert controls.setting(values) == make_setting(FAMILY, profile={"block 1/fc1": shape, "block 2": 2.0})
+
+
+def test_factors_of_another_methods_coefficients_wait(controls: Controls, values: Values) -> None:
+    values = put(controls, values, make_setting(FAMILY, profile={"fc1": {"lambda_parallel": 0.5}, "q": 0.5}))
+    ties = make_setting(FAMILY, None, "ties", profile={"q": 0.5})
+    assert controls.setting({**values, controls.method: "ties"}) == ties
+    assert controls.setting(values).profile == make_profile({"fc1": {"lambda_parallel": 0.5}, "q": 0.5})
+
+
+def test_the_weight_of_an_expert_waits_until_he_is_ticked(controls: Controls, values: Values) -> None:
+    values = put(controls, values, make_setting(FAMILY, task_weights={"digits": 0.5}))
+    assert controls.setting({**values, controls.tasks: ["flags"]}).task_weights == ()
+    assert controls.setting(values).task_weights[0] == 0.5
+
+
+@pytest.mark.parametrize(
+    ("name", "bad"),
+    [
+        ("profile", ["fc1"]),
+        ("profile", {"fc1": "much"}),
+        ("profile", 5),
+        ("edit", None),
+        ("edit", [1]),
+        ("edit", [{"part": ["fc1"], "coefficient": "", "value": 1}]),
+        ("edit", [edited("fc1", "", math.nan)]),
+        ("edit", [edited("fc1", "", None)]),
+        ("edit", [edited("", "", 1)]),
+        ("weights", {"digits": 1}),
+        ("weights", [{"task": "digits", "value": 1e9}]),
+        ("weights", [{"task": "digits"}]),
+    ],
+)
+def test_a_bad_shape_is_refused_in_words(controls: Controls, values: Values, name: str, bad: object) -> None:
+    values[getattr(controls, name)] = bad
+    with pytest.raises(SettingError):
+        controls.setting(values)
 
 
 def test_a_slider_counts_once_its_auto_switch_is_off(controls: Controls, values: Values) -> None:

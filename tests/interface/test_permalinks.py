@@ -208,7 +208,7 @@ _values = st.text(max_size=30) | st.sampled_from(["ties", "auto", "trim_ratio:0.
 
 @given(
     fields=st.dictionaries(
-        st.sampled_from(["v", "f", "t", "m", "p", "s", "pin", "tab", "measure", "cell", "n", "sort", "task"])
+        st.sampled_from(["v", "f", "t", "m", "p", "s", "w", "x", "pin", "tab", "measure", "cell", "n", "sort", "task"])
         | st.text(max_size=5),
         _values,
         max_size=8,
@@ -223,6 +223,44 @@ def test_no_fields_cause_an_error(family: Any, fields: Any) -> None:
 @given(query=st.text(max_size=200))
 def test_no_query_causes_an_error(family: Any, query: str) -> None:
     decode(query, {family.name: family})
+
+
+_factor = st.floats(-100, 100) | st.sampled_from([0.0, 0.5, 1.0, 1 / 3])
+_curve = _factor | st.lists(_factor, min_size=2, max_size=5)
+_part = st.sampled_from(["fc1", "block 3", "block 3/fc1", "rest", "a,b:c", "x@y;z"]) | st.text(
+    st.characters(categories=["L", "N", "P", "S"]), min_size=1, max_size=9
+)
+_shape = _curve | st.dictionaries(st.sampled_from(["lambda_parallel", "lambda_orthogonal"]), _curve, min_size=1)
+
+
+@given(profile=st.dictionaries(_part, _shape, max_size=6), weights=st.dictionaries(st.sampled_from(TASKS), _factor))
+def test_profiles_and_weights_come_back(family: Any, profile: Any, weights: Any) -> None:
+    setting = make_setting(family, TASKS, profile=profile, task_weights=weights)
+    plain = make_setting(family, TASKS)
+    for state in (page(setting), page(plain, pinned=setting)):
+        assert decode(encode(state), {family.name: family}) == (state, ())
+
+
+@pytest.mark.parametrize(
+    ("query", "message"),
+    [
+        ("w=nobody:2", "weights"),
+        ("w=digits:much", "weights"),
+        ("w=digits:nan", "weights"),
+        ("x=fc1:much", "profile"),
+        ("x=fc1", "profile"),
+        ("x=fc1:1e9", "profile"),
+        ("x=fc1:1,fc1:2", "twice"),
+        ("x=fc1:1,fc1@lambda_parallel:2", "twice"),
+        ("x=fc1@nothing:1", "no coefficient"),
+        ("m=ties&x=fc1@lambda_parallel:1", "no coefficient"),
+    ],
+)
+def test_a_bad_profile_or_weight_is_explained_and_left_out(families: Any, query: str, message: str) -> None:
+    state, messages = decode(query + "&tab=tune", families)
+    assert len(messages) == 1
+    assert message in messages[0]
+    assert (state.setting.profile, state.setting.task_weights, state.tab) == ((), (), "tune")
 
 
 def test_task_names_with_punctuation_come_back(family: Any) -> None:

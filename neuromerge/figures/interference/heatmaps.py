@@ -72,12 +72,17 @@ def interference_heatmaps(
     data = [
         trace for panel, place in zip(shown, places, strict=True) for trace in _traces(panel, place, heatmap, tasks)
     ]
+    # Where two panels share the width of a phone, no number fits into a cell: a dot stands for it.
+    dots: dict[str, Trace] = {
+        panel.name: {"text": _written(panel, heatmap.measure, "•")} for panel in shown[1:] if panel.marks
+    }
     layout, narrow = _layouts(heatmap, shown, places, tasks, selected)
     return Figure(
         data=data,
         layout=layout,
         description=describe(heatmap),
         narrow_layout=narrow,
+        narrow_data=[dots.get(trace.get("name", ""), {}) for trace in data] if dots else [],
         narrow_below=780,
         columns={"x": "matrix", "y": "layer", "z": heatmap.measure.key},
         held=[f"coloraxis{place.suffix}" for place in places],
@@ -148,15 +153,15 @@ def _traces(panel: Panel, place: Place, heatmap: Heatmap, tasks: int | None) -> 
     return [grey, values] if panel.not_applicable.any() else [values]
 
 
-def _written(panel: Panel, measure: Measure) -> list[list[str]]:
-    """The factor in every cell that has one of its own, legible on the cell's colour."""
+def _written(panel: Panel, measure: Measure, instead: str = "") -> list[list[str]]:
+    """The factor (or what stands for it) in every cell that has one of its own, legible on the cell's colour."""
     low, high = limits(panel, measure)
     texts = [[""] * len(panel.places) for _ in panel.values]
     for (row, at), text in panel.marks.items():
         value = float(panel.values[row, at])
         if np.isfinite(value):
             share = min(1.0, max(0.0, (value - low) / (high - low))) if high > low else 0.5
-            texts[row][at] = coloured(text, ink_on("diverging" if measure.signed else "sequential", share))
+            texts[row][at] = coloured(instead or text, ink_on("diverging" if measure.signed else "sequential", share))
     return texts
 
 
