@@ -198,7 +198,8 @@ def test_a_merge_without_copies():
     base = {"a.weight": torch.zeros(size // 1024, 1024, dtype=torch.float16)}
     experts = [{"a.weight": torch.full_like(base["a.weight"], 0.5 + k)} for k in range(8)]
     aligned = aligned_sources(base, experts)
+    merged(aligned, "task_arithmetic", {}, True)  # threads and libraries take their share once
     before = anonymous_bytes()
     out, _ = merged(aligned, "task_arithmetic", {}, True)
-    assert anonymous_bytes() - before < 8 * size  # the result, and what the threads work in; not 8 widened copies
+    assert anonymous_bytes() - before < 16 * size  # the result, and what the threads work in; 8 widened copies: 32 size
     assert float(out["a.weight"][0, 0]) == pytest.approx(0.3 * sum(0.5 + k for k in range(8)), rel=1e-3)
