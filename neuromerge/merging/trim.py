@@ -9,8 +9,7 @@ sorts nor holds a task vector:
 2. One pass counts what lies below the bracket and collects the few entries inside it; the threshold is an
    order statistic of those. The same pass sums the magnitudes, which gives sigma.
 3. If the bracket missed (the count says so), a wider one is tried; then, or where it holds too many equal
-   entries, a radix selection over the bit patterns of the floats finds the threshold in bounded memory:
-   non-negative floats order as their bits do.
+   entries, a radix selection (`quantiles`) finds the threshold in bounded memory whatever the values.
 
 Cost: step 2 reads every weight once; ``python -m neuromerge.benchmarks merge`` measures it.
 """
@@ -27,16 +26,32 @@ import torch
 from neuromerge.checkpoints.roles import Parameter
 from neuromerge.merging.chunks import as_they_are, map_chunks, row_chunks
 from neuromerge.merging.kernels.table import StoredVectors, served
+from neuromerge.merging.quantiles import bracket, order_statistics
 from neuromerge.merging.vectors import TaskVectors
 from neuromerge.progress import UNATTENDED, Job
 from neuromerge.threads import in_threads
 
-_SAMPLE_POINTS = 2048  # places of the model where a sample is drawn
-_SAMPLE_RUN = 64  # entries per place
-_KERNEL_POINTS, _KERNEL_RUN = 1 << 14, 16  # the same for compiled kernels, to which a place costs next to nothing
 _WHOLE_ENTRIES = 1 << 21  # entries over all tasks up to which a parameter is read whole for its sample
-_BRACKET_MARGINS = (0.01, 0.05)  # half-width of the bracket in ranks: first try, second try
-_KERNEL_MARGINS = (0.005, 0.05)  # with more places in the sample
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How a sample of magnitudes is drawn, and how far from its quantile a threshold is sought.
+
+    Attributes:
+        points: places of the model, spread evenly.
+        run: neighbouring entries that are drawn at each.
+        margins: half-widths of the bracket as shares of all ranks, one for each try.
+    """
+
+    points: int
+    run: int
+    margins: tuple[float, ...]
+
+
+PLAIN = Sampling(2048, 64, (0.01, 0.05))
+COMPILED = Sampling(1 << 14, 16, (0.005, 0.05))
+"""For compiled kernels, to which a place costs next to nothing; with more places the sample knows more."""
 
 
 @dataclass(frozen=True)
@@ -99,10 +114,16 @@ def global_thresholds(vectors: TaskVectors, trim_ratio: float, job: Job = UNATTE
 
 
 class MagnitudeSample:
-    """The coarse stage of the trim, drawn once per set of task vectors; `thresholds` serves any trim ratio."""
+    """The coarse stage of the trim, drawn once per set of task vectors; `thresholds` serves any trim ratio.
 
-    def __init__(self, vectors: TaskVectors):
+    Args:
+        vectors: the task vectors, read chunk by chunk.
+        sampling: how large the sample is; None takes what suits the way through the weights.
+    """
+
+    def __init__(self, vectors: TaskVectors, sampling: Sampling | None = None):
         self._vectors = vectors
+        self._own_sampling = sampling
         self._entries = sum(p.numel for p in vectors.parameters)
         self._sorted: list[np.ndarray] | None = None
 
@@ -113,20 +134,20 @@ class MagnitudeSample:
         if rank == 0:
             return keep_everything(tasks)
         found: dict[int, _Kept] = {}
-        for margin in _KERNEL_MARGINS if served(self._vectors) else _BRACKET_MARGINS:
+        for margin in self._sampling.margins:
             missed = [task for task in range(tasks) if task not in found]
             if missed:
                 found |= self._bracketed(rank, missed, margin, job)
         missed = [task for task in range(tasks) if task not in found]
         if missed:
-            found |= self._radix(rank, missed)
+            found |= self._selected(rank, missed)
         return _thresholds([found[task] for task in range(tasks)], self._entries, trim_ratio)
 
     def _bracketed(self, rank: int, tasks: list[int], margin: float, job: Job) -> dict[int, _Kept]:
         """Thresholds of those `tasks` whose bracket of `margin` ranks to both sides held them: one pass."""
-        samples = self._samples()
+        samples = self.drawn()
         limit = max(1 << 16, int(4 * margin * self._entries))
-        tallies = {t: _Tally(*_bracket(samples[t], rank / self._entries, margin), limit) for t in tasks}
+        tallies = {t: _Tally.around(samples[t], rank / self._entries, margin, limit) for t in tasks}
         vectors = self._vectors
 
         def plain(parameter: Parameter, start: int, stop: int) -> list[_Count]:
@@ -136,8 +157,8 @@ class MagnitudeSample:
         count = _counting(vectors, tallies) if served(vectors) else plain
         done = 0
         for parameter, counted in map_chunks(count, self._vectors.parameters, self._split, as_they_are):
-            for of_block in counted:
-                for tally, of_task in zip(tallies.values(), of_block, strict=True):
+            for of_chunk in counted:
+                for tally, of_task in zip(tallies.values(), of_chunk, strict=True):
                     tally.add(of_task)
             done += parameter.numel
             job.report(done, self._entries, "threshold of the global trim")
@@ -148,38 +169,29 @@ class MagnitudeSample:
     def _split(self, parameter: Parameter) -> Iterator[tuple[int, int]]:
         return row_chunks(parameter, len(self._vectors.task_names))
 
-    def _samples(self) -> list[np.ndarray]:
+    @property
+    def _sampling(self) -> Sampling:
+        return self._own_sampling or (COMPILED if served(self._vectors) else PLAIN)
+
+    def drawn(self) -> list[np.ndarray]:
+        """The sample of each task: its magnitudes, sorted."""
         if self._sorted is None:
-            self._sorted = _draw_sample(self._vectors, self._entries)
+            self._sorted = _draw_sample(self._vectors, self._entries, self._sampling)
         return self._sorted
 
-    def _radix(self, rank: int, tasks: list[int]) -> dict[int, _Kept]:
-        """Thresholds in bounded memory whatever the values: 16 bits of the float's pattern per pass."""
-        prefix = dict.fromkeys(tasks, 0)
-        remaining = dict.fromkeys(tasks, rank)
-        width, level = 32, 0
-        while 16 * level < width:
-            counts = {task: np.zeros(1 << 16, dtype=np.int64) for task in tasks}
-            for chunk in _magnitude_blocks(self._vectors):
-                for task in tasks:
-                    bits, width = _bits(chunk[task])
-                    shift = width - 16 * (level + 1)
-                    digits = (bits >> shift) & 0xFFFF
-                    if level:
-                        digits = digits[(bits >> (shift + 16)) == prefix[task]]
-                    counts[task] += np.bincount(digits.astype(np.int64), minlength=1 << 16)
-            for task in tasks:
-                running = np.cumsum(counts[task])
-                digit = int(np.searchsorted(running, remaining[task]))
-                remaining[task] -= int(running[digit - 1]) if digit else 0
-                prefix[task] = (prefix[task] << 16) | digit
-            level += 1
-        return self._kept({task: _from_bits(pattern, width) for task, pattern in prefix.items()})
+    def _selected(self, rank: int, tasks: list[int]) -> dict[int, _Kept]:
+        """Thresholds in bounded memory whatever the values: a few passes."""
+
+        def stream() -> Iterator[list[np.ndarray]]:
+            return ([chunk[task] for task in tasks] for chunk in _magnitude_chunks(self._vectors))
+
+        values = order_statistics(stream, len(tasks), [rank - 1])[:, 0]
+        return self._kept({task: float(value) for task, value in zip(tasks, values, strict=True)})
 
     def _kept(self, values: dict[int, float]) -> dict[int, _Kept]:
         """What known thresholds keep: one pass."""
         found = {task: _Kept(value, 0, 0.0, 0.0) for task, value in values.items()}
-        for chunk in _magnitude_blocks(self._vectors):
+        for chunk in _magnitude_chunks(self._vectors):
             for task, sums in found.items():
                 magnitudes = chunk[task]
                 kept = magnitudes[magnitudes >= sums.value]
@@ -225,6 +237,12 @@ class _Tally:
         self.below = self.entries = self.inside = 0
         self.l1_above = self.l1 = 0.0
         self._found: list[np.ndarray] = []
+
+    @classmethod
+    def around(cls, sample: np.ndarray, share: float, margin: float, limit: int) -> _Tally:
+        """Around the quantile `share` of a sorted sample."""
+        low, high = bracket(sample, share, margin)
+        return cls(max(0.0, low), high, limit)
 
     @property
     def collects(self) -> bool:
@@ -315,14 +333,14 @@ def _magnitudes(vectors: TaskVectors, parameter: Parameter, start: int, stop: in
     return tau.abs_().reshape(len(tau), -1).cpu()
 
 
-def _magnitude_blocks(vectors: TaskVectors) -> Iterator[list[np.ndarray]]:
+def _magnitude_chunks(vectors: TaskVectors) -> Iterator[list[np.ndarray]]:
     """|tau| of every task, chunk by chunk, as flat numpy arrays (scratch: valid until the next chunk)."""
     for parameter in vectors.parameters:
         for start, stop in row_chunks(parameter, len(vectors.task_names)):
             yield list(_magnitudes(vectors, parameter, start, stop).numpy())
 
 
-def _draw_sample(vectors: TaskVectors, entries: int) -> list[np.ndarray]:
+def _draw_sample(vectors: TaskVectors, entries: int, sampling: Sampling) -> list[np.ndarray]:
     """Sorted magnitudes of a sample per task: everything of a small model, else evenly spread runs of entries."""
     drawn: list[list[np.ndarray]] = [[] for _ in vectors.task_names]
 
@@ -332,35 +350,35 @@ def _draw_sample(vectors: TaskVectors, entries: int) -> list[np.ndarray]:
         for task, magnitudes in zip(drawn, flat[:, ::step].cpu().numpy(), strict=True):
             task.append(magnitudes[:entries_wanted].copy())
 
-    if entries <= _SAMPLE_POINTS * _SAMPLE_RUN:
+    if entries <= sampling.points * sampling.run:
         for parameter in vectors.parameters:
             take(vectors.read(parameter)[1], None)
     elif served(vectors):
-        return in_threads(np.sort, np.abs(sampled(vectors, entries)))
+        return in_threads(np.sort, np.abs(sampled(vectors, entries, sampling)))
     else:
         # Many rows, a few entries of each: neurons differ in scale more than the entries of one neuron do.
-        stride = entries / _SAMPLE_POINTS
+        stride = entries / sampling.points
         point, before = stride / 2, 0
         for parameter in vectors.parameters:
             width = parameter.numel // parameter.shape[0] if parameter.numel else 1
-            rows = math.ceil(_SAMPLE_RUN / width)
+            rows = math.ceil(sampling.run / width)
             # Of a small parameter many places are wanted: one reading of all of it costs less than one for each.
             whole = parameter.numel * len(vectors.task_names) <= _WHOLE_ENTRIES
             tau = vectors.read(parameter)[1] if whole and point < before + parameter.numel else None
             while point < before + parameter.numel:
                 start = min(int(point - before) // width, max(0, parameter.shape[0] - rows))
                 stop = start + rows
-                take(vectors.read(parameter, start, stop)[1] if tau is None else tau[:, start:stop], _SAMPLE_RUN)
+                take(vectors.read(parameter, start, stop)[1] if tau is None else tau[:, start:stop], sampling.run)
                 point += stride
             before += parameter.numel
     return [np.sort(np.concatenate(task)) if task else np.zeros(1, dtype=np.float32) for task in drawn]
 
 
-def sampled(vectors: StoredVectors, entries: int) -> np.ndarray:
+def sampled(vectors: StoredVectors, entries: int, sampling: Sampling = COMPILED) -> np.ndarray:
     """Entries (T, m) of all task vectors at the same places: short runs of neighbours, spread evenly."""
     from neuromerge.merging.kernels import calls
 
-    points = (np.arange(_KERNEL_POINTS) + 0.5) * (entries / _KERNEL_POINTS)
+    points = (np.arange(sampling.points) + 0.5) * (entries / sampling.points)
     drawn: list[np.ndarray] = []
     before = 0
     for parameter in vectors.parameters:
@@ -369,31 +387,11 @@ def sampled(vectors: StoredVectors, entries: int) -> np.ndarray:
         if not len(inside):
             continue
         width = parameter.shape[-1]
-        run = min(_KERNEL_RUN, width)
+        run = min(sampling.run, width)
         places = np.stack([inside // width, np.minimum(inside % width, width - run)], axis=1)
         found = calls.sample(vectors.stored(parameter), places, run)
         drawn.append(found.reshape(len(found), -1))
     return np.concatenate(drawn, axis=1)
-
-
-def _bracket(sample: np.ndarray, share: float, margin: float) -> tuple[float, float]:
-    """Magnitudes between which the quantile `share` lies with near certainty."""
-    last = len(sample) - 1
-    low = math.floor((share - margin) * last) - 8
-    high = math.ceil((share + margin) * last) + 8
-    return (float(sample[low]) if low > 0 else 0.0), (float(sample[high]) if high < last else math.inf)
-
-
-def _bits(magnitudes: np.ndarray) -> tuple[np.ndarray, int]:
-    if magnitudes.dtype == np.float32:
-        return magnitudes.view(np.uint32), 32
-    return magnitudes.view(np.uint64), 64
-
-
-def _from_bits(pattern: int, width: int) -> float:
-    if width == 32:
-        return float(np.array([pattern], dtype=np.uint32).view(np.float32)[0])
-    return float(np.array([pattern], dtype=np.uint64).view(np.float64)[0])
 
 
 def _numpy_dtype(dtype: torch.dtype) -> type[np.floating]:

@@ -7,8 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from neuromerge.merging.baselines import quantiles
-from neuromerge.merging.baselines.quantiles import order_statistics
+from neuromerge.merging.quantiles import order_statistics
 
 
 @given(
@@ -21,9 +20,7 @@ def test_equals_sorting(values: list[float], cuts: list[int], double: bool, batc
     row = np.array(values, dtype=np.float64 if double else np.float32)
     rows = [row, -row[::-1]]
     parts = [np.split(r, sorted(min(c, len(values)) for c in cuts)) for r in rows]
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(quantiles, "_BATCH", batch)
-        found = order_statistics(lambda: zip(*parts, strict=True), 2, range(len(values)))
+    found = order_statistics(lambda: zip(*parts, strict=True), 2, range(len(values)), batch=batch)
     assert found.dtype == row.dtype
     for got, r in zip(found, rows, strict=True):
         assert np.array_equal(got, np.sort(r))

@@ -16,7 +16,6 @@ import numpy as np
 import torch
 
 from neuromerge.checkpoints.roles import Parameter
-from neuromerge.merging.baselines.quantiles import Inside, bracketed, order_statistics
 from neuromerge.merging.baselines.scaled import scale_spec, task_vector_chunks
 from neuromerge.merging.chunks import as_they_are, map_chunks, row_chunks
 from neuromerge.merging.hyperparameters import Hyperparameter
@@ -25,6 +24,7 @@ from neuromerge.merging.kernels.rules import Rule
 from neuromerge.merging.kernels.table import Counted, Rows, StoredVectors, served
 from neuromerge.merging.linear import SCALE, Components
 from neuromerge.merging.method import MergeMethod, Run
+from neuromerge.merging.quantiles import Inside, bracketed, order_statistics
 from neuromerge.merging.registry import register
 from neuromerge.merging.trim import Thresholds, sampled
 from neuromerge.merging.vectors import Chunk, TaskVectors

@@ -17,12 +17,13 @@ from itertools import islice
 import numpy as np
 
 _DIGIT = 16
-_BATCH = 1 << 18  # values counted at a time: far more than there are counters
+BATCH = 1 << 18
+"""Values counted at a time: far more than there are counters."""
 _MARGINS = (0.0125, 0.125)  # half-width of a bracket in standard deviations of one draw: first try, second try
 
 
 def order_statistics(
-    stream: Callable[[], Iterable[Sequence[np.ndarray]]], rows: int, ranks: Sequence[int]
+    stream: Callable[[], Iterable[Sequence[np.ndarray]]], rows: int, ranks: Sequence[int], *, batch: int = BATCH
 ) -> np.ndarray:
     """The values of the given ranks in each of several streams.
 
@@ -31,11 +32,12 @@ def order_statistics(
             must yield the same values; how they are cut into chunks does not matter.
         rows: number of streams.
         ranks: 0 is the smallest value, the number of values less one the largest.
+        batch: values looked at together, at least; streams up to this are sorted.
 
     Returns:
         (rows, len(ranks)) in the dtype of the stream. Raises IndexError for a rank outside a stream.
     """
-    head = list(islice(_batches(stream()), 2))
+    head = list(islice(_batches(stream(), batch), 2))
     if len(head) == 1:  # all of it fits into one batch
         return np.stack([np.sort(values)[list(ranks)] for values in head[0]])
     dtype = head[0][0].dtype
@@ -46,7 +48,7 @@ def order_statistics(
         counts: dict[tuple[int, int], np.ndarray] = {
             (row, int(prefix)): np.zeros(1 << _DIGIT, dtype=np.int64) for row in range(rows) for prefix in found[row]
         }
-        for chunk in _batches(stream()):
+        for chunk in _batches(stream(), batch):
             for row, values in enumerate(chunk):
                 for prefix in np.unique(found[row]):
                     digits = _digits(values, level, int(prefix))
@@ -95,7 +97,7 @@ def bracketed(
     for margin in _MARGINS:
         shares = [rank / count for rank in ranks]
         widths = [margin * math.sqrt(share * (1.0 - share)) for share in shares]
-        brackets = [_bracket(*of) for of in zip(samples, shares, widths, strict=True)]
+        brackets = [bracket(*of) for of in zip(samples, shares, widths, strict=True)]
         seen = look(brackets)
         values = [_value(*of) for of in zip(seen, brackets, ranks, strict=True)]
         found = [value for value in values if value is not None]
@@ -104,34 +106,42 @@ def bracketed(
     return None
 
 
-def _bracket(sample: np.ndarray, share: float, width: float) -> tuple[float, float]:
+def bracket(sample: np.ndarray, share: float, width: float) -> tuple[float, float]:
+    """Values between which the quantile `share` of a stream lies with near certainty.
+
+    Args:
+        sample: of the stream, sorted.
+        width: how far the sample's own quantile may be off to either side, as a share of all ranks.
+
+    Returns infinity where the sample does not reach as far.
+    """
     last = len(sample) - 1
     low, high = math.floor((share - width) * last) - 8, math.ceil((share + width) * last) + 8
     return (float(sample[low]) if low > 0 else -math.inf), (float(sample[high]) if high < last else math.inf)
 
 
-def _value(seen: Inside, bracket: tuple[float, float], rank: int) -> float | None:
+def _value(seen: Inside, ends: tuple[float, float], rank: int) -> float | None:
     if not seen.below <= rank < seen.below + seen.inside:
         return None
-    if bracket[0] == bracket[1]:
-        return bracket[0]
+    if ends[0] == ends[1]:
+        return ends[0]
     if seen.found is None:
         return None
     return float(np.partition(seen.found, rank - seen.below)[rank - seen.below])
 
 
-def _batches(chunks: Iterable[Sequence[np.ndarray]]) -> Iterator[Sequence[np.ndarray]]:
-    """The same values in chunks of at least `_BATCH` values (but for the last), copied where they are gathered."""
+def _batches(chunks: Iterable[Sequence[np.ndarray]], least: int) -> Iterator[Sequence[np.ndarray]]:
+    """The same values in chunks of at least `least` values (but for the last), copied where several make one."""
     held: list[list[np.ndarray]] = []
     count = 0
     for chunk in chunks:
         size = len(chunk[0])
-        if not held and size >= _BATCH:
+        if not held and size >= least:
             yield chunk
             continue
         held.append([row.copy() for row in chunk])
         count += size
-        if count >= _BATCH:
+        if count >= least:
             yield [np.concatenate(rows) for rows in zip(*held, strict=True)]
             held, count = [], 0
     if held:
