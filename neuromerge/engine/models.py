@@ -14,7 +14,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +23,7 @@ import torch
 from neuromerge.engine import regions
 from neuromerge.engine.accuracy import Accuracy
 from neuromerge.engine.cache import BoundedCache
+from neuromerge.engine.contents import BASE, Contents
 from neuromerge.engine.executor import Executor
 from neuromerge.engine.regions import FamilyKey
 from neuromerge.engine.stages import Stages, tasks_of
@@ -33,30 +33,18 @@ from neuromerge.evaluation.heads import zero_shot_head
 from neuromerge.evaluation.samples import SampleSet, load_samples, prepared, quick_indices
 from neuromerge.evaluation.towers import TextModel, VisionModel
 from neuromerge.progress import UNATTENDED, Job
-from neuromerge.settings.setting import Setting
 
 if TYPE_CHECKING:
     from neuromerge.evaluation.families import Family, TaskSpec
 
 _TURN_PRODUCTS = 12e9
 """Products of one turn of encoding: a few tenths of a second on two cores (256 images of the bundled model)."""
-_LIVE_PRODUCTS = 100e9
+LIVE_PRODUCTS = 100e9
 """Products that the quick split may cost; a family whose quick split costs more looks at fewer pictures of it."""
 _LEAST_PICTURES = 32
 _RETRY_SECONDS = 60.0
 _POOL_BYTES = 1024**3
 _POLL_SECONDS = 0.05
-
-
-@dataclass(frozen=True, slots=True)
-class Contents:
-    """Which weights are in a model: the base's (nothing set), an expert's, or a merge's."""
-
-    task: str | None = None
-    setting: Setting | None = None
-
-
-BASE = Contents()
 
 
 class ModelPool:
@@ -119,10 +107,23 @@ class ModelPool:
 
 
 class Models:
-    """What the models of one family say. Thread-safe; everything said is kept in the cache."""
+    """What the models of one family say. Thread-safe; everything said is kept in the cache.
 
-    def __init__(self, family: Family, stages: Stages, cache: BoundedCache, executor: Executor) -> None:
+    Args:
+        live_products: what evaluating the quick split may cost: see `LIVE_PRODUCTS`.
+    """
+
+    def __init__(
+        self,
+        family: Family,
+        stages: Stages,
+        cache: BoundedCache,
+        executor: Executor,
+        *,
+        live_products: float = LIVE_PRODUCTS,
+    ) -> None:
         self.family = family
+        self._live_products = live_products
         self._stages, self._cache, self._executor = stages, cache, executor
         self._key = FamilyKey(family.name, str(family.base))
         self._lock = threading.Lock()
@@ -196,7 +197,7 @@ class Models:
 
     def _thinned(self, quick: SampleSet) -> SampleSet:
         tasks = len(self.family.default_tasks or self.family.tasks)
-        affordable = max(_LEAST_PICTURES, int(_LIVE_PRODUCTS / self._products)) // max(1, tasks)
+        affordable = max(_LEAST_PICTURES, int(self._live_products / self._products)) // max(1, tasks)
         if affordable >= len(quick):
             return quick
         return quick.select(quick_indices(quick.labels, quick.ids, max(1, affordable))[: max(1, affordable)], "quick")

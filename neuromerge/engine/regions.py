@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import torch
 
     from neuromerge.engine.accuracy import Accuracy
-    from neuromerge.engine.models import Contents
+    from neuromerge.engine.contents import Contents
     from neuromerge.evaluation.samples import SampleSet
     from neuromerge.merging.measures import Cell
     from neuromerge.merging.retention import Products

@@ -14,13 +14,11 @@ _PUBLIC = {
     "Counts": "accuracy",
     "accuracy_interval": "accuracy",
     "accuracy_of": "accuracy",
-    "classify": "accuracy",
     "confusion_counts": "accuracy",
     "evaluate": "accuracy",
     "heads_of": "accuracy",
     "make_batch": "accuracy",
     "samples_for": "accuracy",
-    "top_k": "accuracy",
     "layer_inputs": "activations",
     "Family": "families",
     "TaskSpec": "families",
@@ -47,7 +45,6 @@ __all__ = [
     "VisionModel",
     "accuracy_interval",
     "accuracy_of",
-    "classify",
     "confusion_counts",
     "evaluate",
     "folder_samples",
@@ -60,7 +57,6 @@ __all__ = [
     "picture_classes",
     "prompt_notes",
     "samples_for",
-    "top_k",
     "zero_shot_head",
 ]
 
@@ -71,13 +67,11 @@ if TYPE_CHECKING:
         Counts,
         accuracy_interval,
         accuracy_of,
-        classify,
         confusion_counts,
         evaluate,
         heads_of,
         make_batch,
         samples_for,
-        top_k,
     )
     from neuromerge.evaluation.activations import layer_inputs
     from neuromerge.evaluation.families import Family, TaskSpec, get_family, local_family

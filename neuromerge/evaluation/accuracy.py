@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,15 +21,12 @@ from torch import Tensor
 from neuromerge.checkpoints.checkpoint import Checkpoint, load_checkpoint
 from neuromerge.checkpoints.clip_config import differences
 from neuromerge.errors import SettingError
-from neuromerge.evaluation.families import DEFAULT_TEMPLATES, Family, TaskSpec, families, get_family
+from neuromerge.evaluation.families import Family, TaskSpec, families, get_family
 from neuromerge.evaluation.heads import prompt_notes, zero_shot_head
 from neuromerge.evaluation.samples import SPLITS, SampleSet, folder_samples, load_samples, prepared
 from neuromerge.evaluation.towers import TextModel, VisionModel
 from neuromerge.evaluation.towers.vision import vision_settings
 from neuromerge.progress import UNATTENDED, Job
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 _Z95 = 1.959963984540054  # 97.5 % point of the normal distribution
 
@@ -142,39 +139,6 @@ def confusion_counts(labels: np.ndarray, predictions: np.ndarray, classes: int) 
     return np.bincount(pairs, minlength=classes * classes).reshape(classes, classes)
 
 
-def classify(
-    image: Any,
-    class_names: Sequence[str],
-    model: VisionModel,
-    text_model: TextModel,
-    template: str | Sequence[str] = DEFAULT_TEMPLATES,
-    k: int = 5,
-) -> tuple[tuple[str, float], ...]:
-    """The `k` most probable classes of one picture under any class names: (name, probability), best first.
-
-    Args:
-        image: a PIL picture or a uint8 array (H, W, 3).
-        template: one or several prompt templates with ``{}`` for the class name.
-
-    Raises:
-        SettingError, LimitError: the picture, the names or the template are not usable, and why.
-    """
-    head = zero_shot_head(text_model, class_names, (template,) if isinstance(template, str) else template)
-    with model.lock:
-        feature = model.encode(model.crop(image))[0]
-    return top_k(feature, head, [" ".join(name.split()) for name in class_names], text_model.logit_scale, k)
-
-
-def top_k(
-    feature: Tensor, head: Tensor, names: Sequence[str], logit_scale: float, k: int = 5
-) -> tuple[tuple[str, float], ...]:
-    """The `k` most probable classes of one image embedding (dimensions,): (name, probability), best first."""
-    probabilities = (logit_scale * (head @ feature)).softmax(dim=0)
-    best = probabilities.topk(min(max(int(k), 1), len(names)))
-    pairs = zip(best.indices.tolist(), best.values.tolist(), strict=True)
-    return tuple((names[index], probability) for index, probability in pairs)
-
-
 @dataclass(frozen=True, slots=True)
 class AccuracyRow:
     """Accuracy on one task: shares in [0, 1], `low` to `high` the 95 % interval.
@@ -230,12 +194,6 @@ class AccuracyTable:
     def to_rows(self) -> list[dict[str, Any]]:
         """One dictionary a task."""
         return [asdict(row) for row in self.rows]
-
-    def to_frame(self) -> pd.DataFrame:
-        """As a pandas DataFrame, one row a task."""
-        import pandas
-
-        return pandas.DataFrame(self.to_rows())
 
     def to_json(self) -> str:
         """As JSON, with the means and where everything came from."""

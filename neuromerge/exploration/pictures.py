@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from neuromerge.engine.models import BASE, Contents, Models
+from neuromerge.engine.contents import BASE, Contents
+from neuromerge.engine.models import Models
 from neuromerge.errors import SettingError, quoted
 from neuromerge.evaluation import heads
 from neuromerge.evaluation.accuracy import confusion_counts

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from neuromerge.engine.accuracy import Accuracy
-from neuromerge.engine.models import BASE, Contents, Models
+from neuromerge.engine.contents import BASE, Contents
+from neuromerge.engine.models import Models
 from neuromerge.errors import AssetError, CheckpointError, SettingError, SourceUnavailableError, quoted
 from neuromerge.exploration.results import AccuracyBoard
 from neuromerge.progress import Job

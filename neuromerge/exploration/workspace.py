@@ -17,8 +17,7 @@ from typing import TYPE_CHECKING, Any
 from neuromerge.engine.cache import BoundedCache, CacheStatistics
 from neuromerge.engine.engine import Engine
 from neuromerge.engine.executor import Executor
-from neuromerge.errors import SettingError
-from neuromerge.exploration import close_ups, export, heatmaps, neurons, pictures, regions, scores
+from neuromerge.exploration import close_ups, export, heatmaps, landscapes, neurons, pictures, regions, scores
 from neuromerge.exploration.results import (
     AccuracyBoard,
     Confusion,
@@ -30,10 +29,8 @@ from neuromerge.exploration.results import (
     Prediction,
 )
 from neuromerge.exploration.summary import summary
-from neuromerge.merging.measures import Measure, measures
 from neuromerge.progress import UNATTENDED, Job
-from neuromerge.search import landscape
-from neuromerge.search.landscape import Landscape
+from neuromerge.search.landscape import POINTS, Landscape
 from neuromerge.settings.setting import Setting
 
 if TYPE_CHECKING:
@@ -113,10 +110,6 @@ class Workspace:
         return scores.merged_scores(self.engine.of(setting.family).models, setting, "validation", job)
 
     # ------------------------------------------------------------------------------------- interference
-
-    def measures(self) -> tuple[Measure, ...]:
-        """The measures of the menu, with sentence, formula and range."""
-        return measures()
 
     def heatmap(self, setting: Setting, key: str, job: Job = UNATTENDED) -> Heatmap:
         """One measure over layers and matrices, in both subspaces. Reads no weights once the first pass is there."""
@@ -210,7 +203,7 @@ class Workspace:
         x_name: str = "lambda_orthogonal",
         y_name: str = "lambda_parallel",
         *,
-        points: tuple[int, int] = landscape.POINTS,
+        points: tuple[int, int] = POINTS,
         split: str = "quick",
         job: Job = UNATTENDED,
     ) -> Iterator[Landscape]:
@@ -224,22 +217,8 @@ class Workspace:
 
         Yields the landscape a few times a second, the last time complete. Raises SettingError.
         """
-        if split not in ("quick", "validation"):
-            raise SettingError("A landscape is measured on quick or validation pictures, never on the test split.")
-        models = self.engine.of(setting.family).models
-        tasks = scores.measurable(models, setting, split)
-        images = sum(len(models.samples(task, split)) for task in tasks)
-        yield from landscape.grow(
-            lambda setting, job: scores.merged_scores(models, setting, split, job),
-            setting,
-            x_name,
-            y_name,
-            points=points,
-            in_use=self.summary(setting, job).coefficients,
-            images=images,
-            family=models.family,
-            job=job,
-        )
+        engine = self.engine.of(setting.family)
+        return landscapes.landscape(engine, setting, x_name, y_name, points, split, job)
 
     def export(
         self,

@@ -35,7 +35,7 @@ def mean_of_elected(votes: torch.Tensor, sign: torch.Tensor) -> torch.Tensor:
 
 
 def psi(votes: torch.Tensor) -> torch.Tensor:
-    """Elect and mean over tasks, ties settled by the majority of the group. votes (T, ...) -> (...).
+    """Elect and mean over tasks, ties broken by the majority of the group. votes (T, ...) -> (...).
 
     All coordinates after the task axis are one group (METHOD, section 3).
     """

@@ -17,7 +17,6 @@ coarser rules show what working per neuron buys.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal, Protocol, get_args
@@ -136,14 +135,3 @@ def balanced_vote(gram: torch.Tensor, ridge: float = DEFAULT_RIDGE) -> torch.Ten
     torch.diagonal(system, dim1=-2, dim2=-1).add_(ridge)
     factor = torch.linalg.cholesky(system)
     return torch.cholesky_solve((energy / scale).unsqueeze(-1), factor).squeeze(-1)
-
-
-def balanced_lipschitz(tasks: int, ridge: float = DEFAULT_RIDGE) -> float:
-    """C with |O(M') - O(M)| <= C |M' - M| for the balanced merge O of `tasks` parts M (Frobenius norms).
-
-    With A = G + ridge * mean(diag G) * I and q = tasks / ridge: |A^-1| <= q / |M|^2, |M^T A^-1| <= sqrt(q) / |M| and
-    |alpha| <= q, and diag(G) and A change by at most 2 |M| |dM| and (2 + 2 / q) |M| |dM|. So the derivative of
-    O = M^T A^-1 diag(G) is at most q + sqrt(q) (2 + (2 + 2 / q) q). The published vote has no such C.
-    """
-    q = tasks / ridge
-    return q + math.sqrt(q) * (4.0 + 2.0 * q)

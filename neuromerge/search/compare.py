@@ -13,10 +13,10 @@ import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from typing import Protocol
+from typing import Any, Protocol
 
 from neuromerge.engine.accuracy import Accuracy
-from neuromerge.engine.models import BASE, Contents
+from neuromerge.engine.contents import BASE, Contents
 from neuromerge.errors import SettingError
 from neuromerge.evaluation.families import Family
 from neuromerge.merging.registry import check_values
@@ -72,6 +72,13 @@ class ComparedRow:
     tried: int = 0
 
 
+def as_json(comparison: dict[str, Any]) -> str:
+    """A comparison's fields as JSON. Hyperparameters are called as in recipes and in the other commands."""
+    for row in comparison["rows"]:
+        row["parameters"] = row.pop("hyperparameters")
+    return json.dumps(comparison, indent=2)
+
+
 @dataclass(frozen=True)
 class Comparison:
     """The table, with everything that is needed to make it again."""
@@ -85,10 +92,7 @@ class Comparison:
 
     def to_json(self) -> str:
         """As JSON."""
-        plain = asdict(self)
-        for row in plain["rows"]:
-            row["parameters"] = row.pop("hyperparameters")  # the word of recipes and of the other commands
-        return json.dumps(plain, indent=2)
+        return as_json(asdict(self))
 
     def to_text(self) -> str:
         """As text: the Markdown table."""

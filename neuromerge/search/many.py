@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import itertools
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 
-from neuromerge.engine.models import BASE, Contents
+from neuromerge.engine.contents import BASE, Contents
 from neuromerge.errors import SettingError
 from neuromerge.progress import UNATTENDED, Job
-from neuromerge.search.compare import COLUMNS, Scorer, first_best, mean_of
+from neuromerge.search.compare import COLUMNS, Scorer, as_json, first_best, mean_of
 from neuromerge.search.entries import Entry, Kind, Values, entries
 from neuromerge.search.subsets import Difference, paired_difference, random_subsets, share_of_the_way
 from neuromerge.settings.choices import make_setting, order_tasks
@@ -60,10 +59,7 @@ class SubsetComparison:
 
     def to_json(self) -> str:
         """As JSON."""
-        plain = asdict(self)
-        for row in plain["rows"]:
-            row["parameters"] = row.pop("hyperparameters")  # the word of recipes and of the other commands
-        return json.dumps(plain, indent=2)
+        return as_json(asdict(self))
 
     def to_text(self) -> str:
         """As text: the Markdown table."""

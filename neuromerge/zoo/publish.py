@@ -10,14 +10,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 
 from neuromerge.zoo import render, sources, train
 from neuromerge.zoo.build import DataSet
-from neuromerge.zoo.tasks import Task
 
 SPLITS = ("validation", "test")
-_ICON_SHEET = 24
 
 
 def interval(right: int, total: int, z: float = 1.959964) -> tuple[float, float]:
@@ -154,16 +151,6 @@ def fingerprint(state: dict[str, torch.Tensor]) -> str:
 def write_figures(folder: Path, figures: dict[str, Any], recipe: dict[str, Any]) -> None:
     """Write `figures.json`: the accuracies that `measure` found, and the recipe that led there."""
     _write_json(folder / "figures.json", {"tasks": figures, "recipe": recipe})
-
-
-def contact_sheet(data: DataSet, task: Task, file: Path) -> None:
-    """Save a sheet of test pictures of one task, to look at what the model is asked."""
-    held = samples(data, task.name)
-    images = held["images"][held["split"] == 1][: _ICON_SHEET * 8]
-    sheet = Image.new("RGB", (_ICON_SHEET * 50, 8 * 50), "white")
-    for n, image in enumerate(images):
-        sheet.paste(Image.fromarray(image), (n % _ICON_SHEET * 50, n // _ICON_SHEET * 50))
-    sheet.save(file)
 
 
 def _write_json(file: Path, content: Any) -> None:

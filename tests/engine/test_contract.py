@@ -15,8 +15,8 @@ import neuromerge
 from neuromerge.checkpoints import load_checkpoint
 from neuromerge.checkpoints.roles import Parameter
 from neuromerge.engine.cache import BoundedCache
+from neuromerge.engine.contents import Contents
 from neuromerge.engine.executor import Executor
-from neuromerge.engine.models import Contents
 from neuromerge.engine.stages import tasks_of
 from neuromerge.errors import SettingError
 from neuromerge.evaluation.families import local_family
@@ -178,7 +178,7 @@ def test_a_new_method_is_everywhere_at_once(tiny, louder):
 def test_a_new_measure_is_everywhere_at_once(tiny, loudness):
     workspace = Workspace({tiny.name: tiny}, cache=BoundedCache(2**28), executor=Executor(1))
     setting = make_setting(tiny)
-    assert loudness in workspace.measures()
+    assert loudness in measures.measures()
     heatmap = workspace.heatmap(setting, "loudness")
     key = "visual.transformer.resblocks.0.mlp.c_fc.weight"
     expected = float(load_checkpoint(tiny.base).tensor(key).double().norm())

@@ -9,10 +9,10 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import torch
 
-from neuromerge.engine import models as module
 from neuromerge.engine.cache import BoundedCache
+from neuromerge.engine.contents import BASE, Contents
 from neuromerge.engine.executor import Executor
-from neuromerge.engine.models import BASE, Contents, ModelPool
+from neuromerge.engine.models import ModelPool, Models
 from neuromerge.errors import Cancelled, CheckpointError, SettingError
 from neuromerge.evaluation.families import local_family
 from neuromerge.exploration.workspace import Workspace
@@ -101,11 +101,10 @@ def test_the_base_comes_back_after_merges_and_experts(tiny, workspace):
         assert all(torch.equal(weight, before[name]) for name, weight in model.weights.items())
 
 
-def test_a_large_model_looks_at_fewer_pictures_while_a_slider_moves(workspace, tiny, monkeypatch):
-    models = workspace.engine.of(tiny.name).models
-    assert len(models.samples("animals", "quick")) == 18
-    workspace.engine.cache.clear()
-    monkeypatch.setattr(module, "_LIVE_PRODUCTS", 1.0)
+def test_a_large_model_looks_at_fewer_pictures_while_a_slider_moves(workspace, tiny):
+    engine = workspace.engine.of(tiny.name)
+    assert len(engine.models.samples("animals", "quick")) == 18
+    models = Models(tiny, engine.stages, BoundedCache(2**26), Executor(1), live_products=1.0)
     thin = models.samples("animals", "quick")
     assert len(thin) == 32 // 3
     whole = models.samples("animals", "validation")

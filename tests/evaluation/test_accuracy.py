@@ -9,7 +9,6 @@ import numpy as np
 import open_clip
 import pytest
 import torch
-from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from neuromerge.checkpoints.checkpoint import load_checkpoint
@@ -121,7 +120,7 @@ def test_evaluate_finds_the_family_and_normalises(family, family_folder, monkeyp
     assert accuracy.evaluate(state, family=family, split="validation", experts=False).mean_normalised is None
     read = json.loads(table.to_json())
     assert read["mean"] == pytest.approx(table.mean)
-    assert list(table.to_frame()["task"]) == ["colours", "shades"]
+    assert [row["task"] for row in table.to_rows()] == ["colours", "shades"]
     assert "95 % interval" in table.to_text()
 
 
@@ -202,21 +201,6 @@ def test_wilson_interval():
     assert accuracy.accuracy_interval(0, 0) == (0, 1)
     with pytest.raises(SettingError):
         accuracy.accuracy_interval(3, 2)
-
-
-def test_classify_gives_sorted_probabilities(models):
-    vision, text = models
-    image = Image.fromarray(np.full((30, 50, 3), 90, np.uint8))
-    found = accuracy.classify(image, ["dog", " cat ", "red"], vision, text, "a photo of {}", k=9)
-    assert sorted(name for name, _ in found) == ["cat", "dog", "red"]
-    values = [value for _, value in found]
-    assert values == sorted(values, reverse=True)
-    assert sum(values) == pytest.approx(1)
-    feature = vision.encode(vision.crop(image))[0]
-    scores = text.logit_scale * zero_shot_head(text, ["dog", "cat", "red"], ["a photo of {}"]) @ feature
-    assert values[0] == pytest.approx(float(scores.softmax(0).max()))
-    with pytest.raises(SettingError, match="not a picture"):
-        accuracy.classify("picture.png", ["dog"], vision, text)
 
 
 def test_confusion_counts():

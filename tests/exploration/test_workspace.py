@@ -17,8 +17,8 @@ import neuromerge
 from neuromerge.checkpoints import load_checkpoint
 from neuromerge.engine import regions
 from neuromerge.engine.cache import BoundedCache
+from neuromerge.engine.contents import Contents
 from neuromerge.engine.executor import Executor
-from neuromerge.engine.models import Contents
 from neuromerge.engine.stages import tasks_of
 from neuromerge.errors import Cancelled, SettingError
 from neuromerge.evaluation.accuracy import evaluate

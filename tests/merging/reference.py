@@ -84,3 +84,14 @@ def neuromerging(
             out[k] += lambda_orthogonal * orthogonal_merge(tau[:, k] - c[:, k, None] * weight[k])
         merged[name] = out
     return merged
+
+
+def balanced_lipschitz(tasks: int, ridge: float) -> float:
+    """C with |O(M') - O(M)| <= C |M' - M| for the balanced merge O of `tasks` parts M (Frobenius norms).
+
+    With A = G + ridge * mean(diag G) * I and q = tasks / ridge: |A^-1| <= q / |M|^2, |M^T A^-1| <= sqrt(q) / |M| and
+    |alpha| <= q, and diag(G) and A change by at most 2 |M| |dM| and (2 + 2 / q) |M| |dM|. So the derivative of
+    O = M^T A^-1 diag(G) is at most q + sqrt(q) (2 + (2 + 2 / q) q). The published vote has no such C.
+    """
+    q = tasks / ridge
+    return q + math.sqrt(q) * (4.0 + 2.0 * q)

@@ -14,7 +14,7 @@ from neuromerge.merging.staged import first_pass, merged_parts, revoted
 from neuromerge.merging.streaming import aligned_sources
 from neuromerge.merging.trim import global_thresholds
 from neuromerge.merging.vectors import AlignedVectors
-from neuromerge.merging.votes import Balanced, Published, balanced_lipschitz
+from neuromerge.merging.votes import DEFAULT_RIDGE, Balanced, Published
 from tests.merging import reference
 from tests.merging.test_neuromerging import random_model
 
@@ -133,4 +133,4 @@ def test_a_tiny_change_of_an_expert_is_a_tiny_change_of_the_merge(seed: int, tas
     plain, other = (neuromerge.merge(base, e, trim_ratio=0.0, vote="balanced").state_dict for e in (experts, moved))
     change = sum(float((other[n] - plain[n]).square().sum()) for n in base) ** 0.5
     size = sum(float((a[n] - b[n]).square().sum()) for a, b in zip(experts, moved, strict=True) for n in base) ** 0.5
-    assert change <= balanced_lipschitz(tasks) * size
+    assert change <= reference.balanced_lipschitz(tasks, DEFAULT_RIDGE) * size
