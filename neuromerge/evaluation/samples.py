@@ -48,7 +48,6 @@ MAX_FOLDER_IMAGES = 1_000
 _NAMED = 3  # files and classes that a note names; more are counted
 _MOST_SEEN = 50_000  # files of which is known whether they can be read
 _AT_ONCE = 64  # files that are looked at together
-_PIXEL_CACHE_MB = 400
 _VALIDATION, _TEST = 0, 1
 
 
