@@ -118,11 +118,11 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _teller(job: Job) -> Callable[[Trial, int], None]:
-    def told(trial: Trial, total: int) -> None:
+    def tell(trial: Trial, total: int) -> None:
         value = "failed" if trial.value is None else f"{100 * trial.value:.1f} %"
         job.report(min(trial.number + 1, total), total, f"trial {trial.number}: {value}")
 
-    return told
+    return tell
 
 
 def _as_dict(found: SweepResult) -> dict[str, Any]:

@@ -149,7 +149,7 @@ class Moment:
         """What one of the event's inputs holds."""
         return self.values[component]
 
-    def told(self, name: str) -> Any:
+    def detail(self, name: str) -> Any:
         """One entry of what the browser says about the event, None where it says nothing; untrusted."""
         data = getattr(self.event, "_data", None)
         return data.get(name) if isinstance(data, Mapping) else None

@@ -238,7 +238,7 @@ class TuneTab(Tab[TuneState]):
 
     def apply_row(self, moment: Moment) -> Changes:
         """Put a trial's coefficients into the controls."""
-        row, rows = moment.told("row"), self._rows(moment)
+        row, rows = moment.detail("row"), self._rows(moment)
         if not isinstance(row, int) or isinstance(row, bool) or not 0 <= row < len(rows):
             raise SettingError("That row is no longer in the table. Try again.")
         return self._apply(moment, rows[row].hyperparameters)

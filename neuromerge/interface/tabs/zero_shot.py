@@ -181,7 +181,7 @@ class ZeroShotTab(Tab[ZeroShotState]):
 
     def pick(self, moment: Moment) -> Changes:
         """Put a sample picture into the form."""
-        place, items = moment.told("place"), moment.value(self.items)
+        place, items = moment.detail("place"), moment.value(self.items)
         if not isinstance(place, int) or isinstance(place, bool) or not 0 <= place < len(items):
             raise SettingError("That picture is no longer in the gallery. Click again.")
         return {self.picture: items[place].image}
