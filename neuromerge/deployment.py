@@ -12,7 +12,7 @@ from dataclasses import MISSING, Field, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from neuromerge.errors import SettingError
+from neuromerge.errors import SettingError, quoted
 
 GIBIBYTE = 2**30
 _YES = frozenset({"1", "true", "yes", "on", "y", "t"})
@@ -152,7 +152,9 @@ def boolean(environment: Mapping[str, str], name: str, otherwise: bool) -> bool:
         return True
     if told in _NO:
         return False
-    raise SettingError(f"The environment variable {name} must be yes or no (1 or 0, true or false), not {told!r}.")
+    raise SettingError(
+        f"The environment variable {name} must be yes or no (1 or 0, true or false), not {quoted(told)}."
+    )
 
 
 def whole_number(environment: Mapping[str, str], name: str, otherwise: int, least: int = 0) -> int:
@@ -162,7 +164,7 @@ def whole_number(environment: Mapping[str, str], name: str, otherwise: int, leas
         return otherwise
     if not (told.isascii() and told.isdigit()) or len(told) > 18 or not least <= int(told) <= _LARGEST:
         what = "a positive whole number" if least else "a whole number"
-        raise SettingError(f"The environment variable {name} must be {what}, not {told!r}.")
+        raise SettingError(f"The environment variable {name} must be {what}, not {quoted(told)}.")
     return int(told)
 
 
@@ -173,7 +175,7 @@ def number_of_bytes(environment: Mapping[str, str], name: str, otherwise: int) -
         return otherwise
     digits, unit = (told[:-1], told[-1].upper()) if told[-1].isalpha() else (told, "")
     if unit not in _UNITS or not (digits.isascii() and digits.isdigit()) or len(digits) > 18:
-        raise SettingError(f"The environment variable {name} must be a number of bytes such as 2G, not {told!r}.")
+        raise SettingError(f"The environment variable {name} must be a number of bytes such as 2G, not {quoted(told)}.")
     return int(digits) * _UNITS[unit]
 
 

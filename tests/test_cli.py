@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +16,7 @@ import neuromerge
 from neuromerge import cli
 from neuromerge.cli.parser import VERBS, build_parser
 from neuromerge.errors import Cancelled
+from neuromerge.merging.registry import methods
 
 
 @pytest.fixture(scope="module")
@@ -119,6 +121,15 @@ BAD = {
     "no output": ["merge", "--base", "b", "--task", "t"],
     "no base": ["merge", "--out", "o"],
     "missing file": ["merge", "--base", "nowhere.safetensors", "--task", "t", "--out", "o"],
+    "no such device": ["merge", "{sources}", "--device", "gpu", "--out", "o"],
+    "a device that is not here": ["merge", "{sources}", "--device", "cuda:99", "--out", "o"],
+    "a device without values": ["merge", "{sources}", "--device", "meta", "--out", "o"],
+    "no device": ["merge", "{sources}", "--device", "", "--out", "o"],
+    "a null byte in the folder": ["merge", "{sources}", "--out", "o\0p"],
+    "a null byte in the file": ["merge", "{sources}", "--out", "o\0p.safetensors"],
+    "a null byte in the base": ["merge", "--base", "b\0c", "--task", "t\0u", "--out", "o"],
+    "a null byte in the recipe": ["merge", "r\0.yaml", "--out", "o"],
+    "a null byte to inspect": ["inspect", "c\0d"],
     "missing recipe": ["merge", "nowhere.yaml", "--out", "o"],
     "recipe and base": ["merge", "r.yaml", "--base", "b", "--task", "t", "--out", "o"],
     "unknown method": ["merge", "{sources}", "--method", "magic", "--out", "o"],
@@ -162,6 +173,78 @@ def test_bad_input_is_one_line_and_exit_code_2(
     assert error.endswith(".\n")
     assert "Traceback" not in error
     assert list(tmp_path.iterdir()) == []
+
+
+LONG = "x" * 5000
+LONG_WORDS = {
+    "command": [LONG],
+    "option": ["merge", f"--{LONG}", "--out", "o"],
+    "choice": ["merge", "{sources}", "--layout", LONG, "--out", "o"],
+    "folder": ["merge", "{sources}", "--out", LONG],
+    "recipe": ["merge", LONG, "--out", "o"],
+    "checkpoint": ["inspect", LONG],
+    "method": ["merge", "{sources}", "--method", LONG, "--out", "o"],
+    "device": ["merge", "{sources}", "--device", LONG, "--out", "o"],
+    "dtype": ["merge", "{sources}", "--dtype", LONG, "--out", "o"],
+    "number": ["merge", "{sources}", "--trim-ratio", LONG, "--out", "o"],
+    "seed": ["merge", "{sources}", "--seed", "9" * 5000, "--out", "o"],
+    "step": ["merge", "{sources}", "--then", LONG, "--out", "o"],
+    "part": ["merge", "{sources}", "--profile", f"{LONG}=1", "--out", "o"],
+    "weight": ["merge", "{sources}", "--weight", f"{LONG}=1", "--out", "o"],
+    "family": ["sweep", "--family", LONG],
+    "task": ["evaluate", "bundled:pictoclip", "--tasks", LONG],
+    "measure": ["interference", "{sources}", "--measure", LONG],
+}
+
+
+@pytest.mark.parametrize("arguments", LONG_WORDS.values(), ids=LONG_WORDS.keys())
+def test_a_complaint_does_not_repeat_a_whole_input(
+    arguments: list[str], zoo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    expanded = [word for argument in arguments for word in (sources(zoo) if argument == "{sources}" else [argument])]
+    code, out, error = run(capsys, *expanded)
+    assert (code, out, error.count("\n")) == (2, "", 1)
+    assert len(error) < 1100
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("method", methods())
+def test_values_whose_sum_overflows_are_one_line(
+    method: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    paths = []
+    for name, value in (("base", 0.0), ("one", 3e38), ("two", 3.1e38)):
+        paths.append(str(tmp_path / f"{name}.safetensors"))
+        save_file({"w.weight": torch.full((4, 4), value), "v.weight": torch.full((6, 4), -value)}, paths[-1])
+    out = tmp_path / "out.safetensors"
+    chosen = ["--method", method, *(["--steps", "3"] if method == "wudi" else [])]
+    code, _, error = run(capsys, "merge", "--base", paths[0], "--task", *paths[1:], *chosen, "--out", str(out))
+    assert code in (0, 2)
+    assert error.count("\n") == (code == 2)
+    assert out.exists() == (code == 0)
+    if code == 0:
+        assert all(bool(torch.isfinite(value).all()) for value in load_file(out).values())
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="named pipes")
+def test_a_named_pipe_is_refused_without_waiting(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    for arguments in (
+        ["merge", str(pipe), "--out", "o"],
+        ["inspect", str(pipe)],
+        ["inspect", "x", "--base", str(pipe)],
+    ):
+        code, _, error = run(capsys, *arguments)
+        assert (code, error.count("\n")) == (2, 1)
+
+
+@pytest.mark.parametrize("name", ["b" * 5000, "d\0.safetensors", "../d.safetensors", "", 5])
+def test_an_index_that_names_no_file(name: object, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"a" * 5000: name}}))
+    code, _, error = run(capsys, "inspect", str(tmp_path))
+    assert (code, error.count("\n")) == (2, 1)
 
 
 def test_profile_and_weights(zoo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

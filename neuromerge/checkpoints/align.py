@@ -14,7 +14,7 @@ from neuromerge.checkpoints.checkpoint import Checkpoint, load_checkpoint
 from neuromerge.checkpoints.parts import choice, plain_keys
 from neuromerge.checkpoints.roles import Parameter
 from neuromerge.checkpoints.text import shown
-from neuromerge.errors import AlignmentError, CheckpointError, SettingError
+from neuromerge.errors import AlignmentError, CheckpointError, SettingError, quoted
 
 _TRIED = 8  # keys of the base that an unknown prefix must explain
 
@@ -122,7 +122,7 @@ def align(
 
 def _check_choice(name: str, value: str, known: Sequence[str]) -> None:
     if value not in known:
-        raise SettingError(f"{name} must be {' or '.join(known)}, not {value!r}.")
+        raise SettingError(f"{name} must be {' or '.join(known)}, not {quoted(value)}.")
 
 
 def _opened(

@@ -16,7 +16,7 @@ from neuromerge.checkpoints.image_processing import PREPROCESSOR, PROCESSOR, ima
 from neuromerge.checkpoints.parts import Entry
 from neuromerge.checkpoints.roles import Parameter, clip_key, resolve
 from neuromerge.checkpoints.text import shown
-from neuromerge.errors import CheckpointError, SettingError
+from neuromerge.errors import CheckpointError, SettingError, quoted
 from neuromerge.json_files import read_json
 
 _CLIP_LAYOUTS = (layouts.OPEN_CLIP, layouts.TRANSFORMERS_CLIP)
@@ -63,7 +63,7 @@ def check_dtype(dtype: str | torch.dtype | None) -> torch.dtype | None:
     try:
         return DTYPES[dtype.removeprefix("torch.")]
     except (KeyError, AttributeError):
-        raise SettingError(f"dtype must be one of {', '.join(DTYPES)}, not {dtype!r}.") from None
+        raise SettingError(f"dtype must be one of {', '.join(DTYPES)}, not {quoted(dtype)}.") from None
 
 
 def make_plan(
@@ -95,7 +95,7 @@ def make_plan(
         targets = _targets(entries, roles.parameters + roles.text, dtype)
         return Plan(base.layout, targets, _same_configs(base, dtype), base.config_files)
     if layout not in _CLIP_LAYOUTS:
-        raise SettingError(f"layout must be open_clip or transformers, not {layout!r}.")
+        raise SettingError(f"layout must be open_clip or transformers, not {quoted(layout)}.")
     if base.layout not in _CLIP_LAYOUTS or not base.roles.clip_complete:
         raise CheckpointError(
             f"{base.source} is no CLIP model in a form that {layout} shares; it can only be written as it is "

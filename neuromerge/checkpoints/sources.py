@@ -20,7 +20,7 @@ from neuromerge.checkpoints.adapters import (
 from neuromerge.checkpoints.clip_config import OPEN_CLIP_CONFIG, TRANSFORMERS_CONFIG
 from neuromerge.checkpoints.text import shown
 from neuromerge.deployment import deployment
-from neuromerge.errors import AssetError, CheckpointError, SourceUnavailableError
+from neuromerge.errors import AssetError, CheckpointError, SourceUnavailableError, quoted
 from neuromerge.json_files import read_json
 
 BUNDLED = "bundled:"
@@ -202,7 +202,9 @@ def _without_part(source: str, part: str | None) -> tuple[str, str | None]:
     if literal:
         return source, part
     if part is not None and part != asked:
-        raise CheckpointError(f"{shown(source)} asks for #{asked}, and part={part!r} for another. Give one of them.")
+        raise CheckpointError(
+            f"{shown(source)} asks for #{asked}, and part={quoted(part)} for another. Give one of them."
+        )
     return plain, asked
 
 
@@ -351,14 +353,15 @@ def _bundled(source: str, allow_pickle: bool) -> Located:
     if not folder.is_dir():
         known = sorted(p.parent.name for p in deployment().assets.glob("*/*.safetensors"))
         raise AssetError(
-            f"There is no bundled family {family!r} in {deployment().assets}. Bundled: {', '.join(known) or 'none'}."
+            f"There is no bundled family {quoted(family)} in {deployment().assets}. "
+            f"Bundled: {', '.join(known) or 'none'}."
         )
     if not task:
         return replace(_local(folder, source, allow_pickle=False), name=family)
     path = folder / "experts" / f"{task}.safetensors"
     if not path.is_file():
         known = sorted(p.stem for p in (folder / "experts").glob("*.safetensors"))
-        raise AssetError(f"{source}: {family} has no expert {task!r}. It has: {', '.join(known) or 'none'}.")
+        raise AssetError(f"{source}: {family} has no expert {quoted(task)}. It has: {', '.join(known) or 'none'}.")
     return replace(_local(path, source, allow_pickle=False), name=task)
 
 
@@ -430,7 +433,9 @@ def _snapshot(repository: str, inside: str, revision: str | None) -> Path:
     except hub.RepositoryNotFoundError:
         raise SourceUnavailableError(f"The Hub has no public repository {repository}. Check the name.") from None
     except hub.RevisionNotFoundError:
-        raise SourceUnavailableError(f"{repository} has no revision {revision!r}. Check its list of commits.") from None
+        raise SourceUnavailableError(
+            f"{repository} has no revision {quoted(revision)}. Check its list of commits."
+        ) from None
     except unreachable as error:
         raise SourceUnavailableError(
             f"{repository} is not on this machine and the Hugging Face Hub cannot be reached ({type(error).__name__}). "

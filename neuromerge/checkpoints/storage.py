@@ -221,13 +221,21 @@ def open_index(index: Path, allow_pickle: bool) -> Storage:
             raise CheckpointError(f"{index} names {shown(name)}, which is no file name in its folder. Do not use it.")
         names[name] = None
     for name in names:
-        if not (index.parent / name).exists():
+        if not _exists(index.parent / name):
             raise CheckpointError(f"{index.parent}: the shard {shown(name)} is missing. Download the folder again.")
     storage = open_shards([index.parent / name for name in names], allow_pickle)
     for key, name in weight_map.items():
         if key not in storage.entries:
             raise CheckpointError(f"{index.parent}: {shown(key)} should be in {name} but is not. Download it again.")
     return storage
+
+
+def _exists(path: Path) -> bool:
+    """Whether there is such a file; none has a name that the file system refuses."""
+    try:
+        return path.exists()
+    except (OSError, ValueError):
+        return False
 
 
 def _is_text(key: str) -> bool:

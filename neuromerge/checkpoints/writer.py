@@ -29,7 +29,7 @@ from neuromerge.checkpoints.roles import Parameter
 from neuromerge.checkpoints.sources import expanded
 from neuromerge.checkpoints.storage import PICKLE_SUFFIXES
 from neuromerge.checkpoints.text import shown
-from neuromerge.errors import CheckpointError, StorageError
+from neuromerge.errors import CheckpointError, StorageError, quoted
 from neuromerge.json_files import read_json
 
 RECORD = "neuromerge.json"
@@ -123,7 +123,7 @@ class CheckpointWriter:
     def __enter__(self) -> CheckpointWriter:
         try:
             self._open()
-        except OSError as error:
+        except (OSError, ValueError) as error:  # ValueError: a NUL in the name
             self._abandon()
             raise _storage_error(self.out, error) from None
         except BaseException:
@@ -306,7 +306,7 @@ class CheckpointWriter:
     def _check_target(self) -> None:
         out = self.out
         if not out.name or out.name in (".", ".."):
-            raise StorageError(f"{str(out)!r} is no name for a result. Name a new folder or a .safetensors file.")
+            raise StorageError(f"{quoted(str(out))} is no name for a result. Name a new folder or a .safetensors file.")
         ending = next((e for e in _OTHER_ENDINGS if out.name.lower().endswith(e) and not out.is_dir()), None)
         if ending is not None:
             better = out.with_name(out.name[: -len(ending)] + ".safetensors")
@@ -327,7 +327,7 @@ class CheckpointWriter:
                     f"{out} is not empty and was not written by NeuroMerge. Choose another folder, or write into it "
                     "with --force (force=True)."
                 )
-        except OSError as error:
+        except (OSError, ValueError) as error:
             raise _storage_error(out, error) from None
 
 
@@ -455,8 +455,9 @@ def _sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def _storage_error(out: Path, error: OSError) -> StorageError:
+def _storage_error(out: Path, error: OSError | ValueError) -> StorageError:
+    reason = getattr(error, "strerror", None) or error
     return StorageError(
-        f"{shown(str(out))} cannot be written: {error.strerror or error}. Nothing was changed there; free some space "
+        f"{shown(str(out))} cannot be written: {reason}. Nothing was changed there; free some space "
         "or choose another place."
     )

@@ -6,7 +6,7 @@ import argparse
 
 from neuromerge.cli.options import as_path, checkpoint_options, json_option, quiet_option
 from neuromerge.cli.printing import print_json, progress_bar, require_writable, write_text
-from neuromerge.errors import SettingError
+from neuromerge.errors import SettingError, quoted
 
 SUMMARY = "table where tasks interfere, layer by layer"
 EPILOG = """\
@@ -66,7 +66,7 @@ def run(options: argparse.Namespace) -> int:
         return 0
     known = list(dict.fromkeys(table["measure"]))
     if options.measure not in known:
-        raise SettingError(f"There is no measure {options.measure!r}. Known: {', '.join(known)}.")
+        raise SettingError(f"There is no measure {quoted(options.measure)}. Known: {', '.join(known)}.")
     for subspace in dict.fromkeys(table["subspace"]):
         part = table[(table["measure"] == options.measure) & (table["subspace"] == subspace)]
         grid = part.pivot(index="layer", columns="matrix", values="value")

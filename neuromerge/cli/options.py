@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from neuromerge.errors import quoted
 from neuromerge.settings.setting import MAX_SEED
 
 SPLITS = {"val": "validation", "validation": "validation", "test": "test", "quick": "quick"}
@@ -82,7 +83,7 @@ def as_pair(text: str) -> tuple[str, str]:
     """`NAME=VALUE` as a pair; hyphens of the name become underscores."""
     name, sign, value = text.partition("=")
     if not sign or not name.strip() or not value.strip():
-        raise argparse.ArgumentTypeError(f"expected NAME=VALUE, found {text!r}")
+        raise argparse.ArgumentTypeError(f"expected NAME=VALUE, found {quoted(text)}")
     return name.strip().replace("-", "_"), value.strip()
 
 
@@ -95,7 +96,7 @@ def as_factor(text: str) -> tuple[str, str, float | list[float]]:
     except ValueError:
         numbers = []
     if not part.strip() or not numbers:
-        raise argparse.ArgumentTypeError(f"expected PART=FACTOR or PART=FIRST,...,LAST, found {text!r}")
+        raise argparse.ArgumentTypeError(f"expected PART=FACTOR or PART=FIRST,...,LAST, found {quoted(text)}")
     return part.strip(), coefficient.strip(), numbers[0] if len(numbers) == 1 else numbers
 
 
@@ -105,7 +106,7 @@ def as_weight(text: str) -> tuple[str, float]:
     try:
         return task.strip(), float(value)
     except ValueError:
-        raise argparse.ArgumentTypeError(f"expected TASK=WEIGHT, found {text!r}") from None
+        raise argparse.ArgumentTypeError(f"expected TASK=WEIGHT, found {quoted(text)}") from None
 
 
 def as_range(text: str) -> tuple[str, tuple[float, float]]:
@@ -114,7 +115,7 @@ def as_range(text: str) -> tuple[str, tuple[float, float]]:
         name, value = as_pair(text)
         low, high = (float(bound) for bound in value.split(":"))
     except ValueError:
-        raise argparse.ArgumentTypeError(f"expected NAME=LOW:HIGH, found {text!r}") from None
+        raise argparse.ArgumentTypeError(f"expected NAME=LOW:HIGH, found {quoted(text)}") from None
     return name, (low, high)
 
 
@@ -124,7 +125,7 @@ def _as_whole(text: str, low: int, high: int) -> int:
     except ValueError:
         number = low - 1
     if not low <= number <= high:
-        raise argparse.ArgumentTypeError(f"expected a whole number from {low} to {high}, found {text!r}")
+        raise argparse.ArgumentTypeError(f"expected a whole number from {low} to {high}, found {quoted(text)}")
     return number
 
 

@@ -15,10 +15,15 @@ from neuromerge.atomic import replacing
 from neuromerge.errors import StorageError
 from neuromerge.progress import UNATTENDED, Job
 
+LONGEST_LINE = 1000
+"""Characters of one complaint."""
+
 
 def one_line(text: str) -> str:
-    """`text` without line breaks, ended like a sentence."""
+    """`text` without line breaks, ended like a sentence; what repeats a whole input is cut to `LONGEST_LINE`."""
     line = " ".join(text.split())
+    if len(line) > LONGEST_LINE:
+        line = f"{line[: LONGEST_LINE // 2]} ... {line[-LONGEST_LINE // 4 :]}"
     return line if line.endswith((".", "!", "?")) else line + "."
 
 

@@ -36,7 +36,7 @@ from neuromerge.engine.resident import (
     task_vector,
     thresholds,
 )
-from neuromerge.errors import SettingError
+from neuromerge.errors import SettingError, quoted
 from neuromerge.merging import passes, registry
 from neuromerge.merging.chunks import as_they_are, map_chunks, merge_units
 from neuromerge.merging.kernels.table import served
@@ -310,8 +310,8 @@ class Stages:
             layers = dict.fromkeys(s.parameter.layer for s in first.statistics.values())
             matrices = dict.fromkeys(s.parameter.matrix for s in first.statistics.values())
             raise SettingError(
-                f"The family {self.family.name} has no cell {layer!r}, {matrix!r}. Layers: {', '.join(layers)}; "
-                f"matrices: {', '.join(matrices)} (not every layer has all of them)."
+                f"The family {self.family.name} has no cell {quoted(layer)}, {quoted(matrix)}. "
+                f"Layers: {', '.join(layers)}; matrices: {', '.join(matrices)} (not every layer has all of them)."
             )
         maps = tuple(s for s in found if isinstance(s, NeuronStatistics))
         return maps or tuple(found)

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from neuromerge.checkpoints.checkpoint import Checkpoint, load_checkpoint
 from neuromerge.checkpoints.clip_config import differences
-from neuromerge.errors import SettingError
+from neuromerge.errors import SettingError, quoted
 from neuromerge.evaluation.families import Family, TaskSpec, families, get_family
 from neuromerge.evaluation.heads import prompt_notes, zero_shot_head
 from neuromerge.evaluation.samples import SPLITS, SampleSet, folder_samples, load_samples, prepared
@@ -255,7 +255,7 @@ def evaluate(
         SourceUnavailableError: weights or pictures are on the Hub and it cannot be reached.
     """
     if split not in SPLITS:
-        raise SettingError(f"There is no split {split!r}. Known: {', '.join(SPLITS)}.")
+        raise SettingError(f"There is no split {quoted(split)}. Known: {', '.join(SPLITS)}.")
     opened = open_checkpoint(checkpoint)
     chosen = _family_of(opened, family)
     if isinstance(tasks, str):

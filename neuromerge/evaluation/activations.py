@@ -8,7 +8,7 @@ import numpy as np
 from torch import Tensor
 
 from neuromerge.checkpoints.roles import Parameter
-from neuromerge.errors import SettingError
+from neuromerge.errors import SettingError, quoted
 from neuromerge.evaluation.towers import VisionModel
 
 Tokens = Literal["class", "all"]
@@ -44,7 +44,7 @@ def layer_inputs(
     if pixels is None:
         raise SettingError("Pictures are needed to see a layer's inputs.")
     if tokens not in ("class", "all"):
-        raise SettingError(f'tokens must be "class" or "all", not {tokens!r}.')
+        raise SettingError(f'tokens must be "class" or "all", not {quoted(tokens)}.')
     inputs = model.inputs_of(_block_of(layer, matrix), matrix, pixels)
     if tokens == "all":
         return inputs.flatten(0, 1).numpy()
@@ -61,7 +61,7 @@ def _block_of(layer: str, matrix: str) -> int | None:
             pass
     elif (name, matrix) in (("stem", "patch"), ("head", "projection")):
         return None
-    raise SettingError(f"There is no linear map {matrix!r} in layer {layer!r}.")
+    raise SettingError(f"There is no linear map {quoted(matrix)} in layer {quoted(layer)}.")
 
 
 def _centre(patches: int) -> int:

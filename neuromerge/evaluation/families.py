@@ -117,13 +117,15 @@ class Family:
         if task is None:
             return self.base
         if task not in self.experts:
-            raise SettingError(f"The family {self.name} has no expert {task!r}. It has: {', '.join(self.experts)}.")
+            raise SettingError(
+                f"The family {self.name} has no expert {quoted(task)}. It has: {', '.join(self.experts)}."
+            )
         return self.experts[task]
 
     def task(self, name: str) -> TaskSpec:
         """One task. Raises SettingError listing the known ones."""
         if name not in self.tasks:
-            raise SettingError(f"The family {self.name} has no task {name!r}. It has: {', '.join(self.tasks)}.")
+            raise SettingError(f"The family {self.name} has no task {quoted(name)}. It has: {', '.join(self.tasks)}.")
         return self.tasks[name]
 
     @property
@@ -265,7 +267,9 @@ def check_templates(templates: Any) -> tuple[str, ...]:
     checked = check_texts(templates, "Prompt templates", MAX_TEMPLATES)
     for template in checked:
         if template.count("{}") != 1:
-            raise SettingError(f"The prompt template {template!r} must hold {{}} once, where the class name goes.")
+            raise SettingError(
+                f"The prompt template {quoted(template)} must hold {{}} once, where the class name goes."
+            )
     return checked
 
 
@@ -374,7 +378,7 @@ def _task_from(data: Mapping[str, Any], path: Path, default_name: str) -> TaskSp
         samples = {"kind": "bundled", "path": samples}
     kind = samples.get("kind") if isinstance(samples, dict) else None
     if kind not in ("bundled", "hub", "folder"):
-        raise AssetError(f"{path}: samples.kind must be bundled, hub or folder, not {kind!r}.")
+        raise AssetError(f"{path}: samples.kind must be bundled, hub or folder, not {quoted(kind)}.")
     if kind == "hub" and not samples.get("dataset"):
         raise AssetError(f"{path}: samples.dataset must name a data set on the Hub.")
     return TaskSpec(

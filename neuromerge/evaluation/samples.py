@@ -22,7 +22,7 @@ import torch
 from PIL import Image
 
 from neuromerge.deployment import deployment
-from neuromerge.errors import AssetError, NeuroMergeError, SettingError
+from neuromerge.errors import AssetError, NeuroMergeError, SettingError, quoted
 from neuromerge.evaluation import hub, preprocessing
 from neuromerge.evaluation.archives import ArchiveLimits, ZipTree
 from neuromerge.evaluation.configuration import Preprocessing
@@ -159,7 +159,7 @@ def load_samples(family: Family | str, task: str, split: Split | str = "quick") 
         SourceUnavailableError: the Hub cannot be reached; says the command that fetches them.
     """
     if split not in SPLITS:
-        raise SettingError(f"There is no split {split!r}. Known: {', '.join(SPLITS)}.")
+        raise SettingError(f"There is no split {quoted(split)}. Known: {', '.join(SPLITS)}.")
     chosen = get_family(family) if isinstance(family, str) else family
     spec = chosen.task(task)
     if split == "quick":

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from neuromerge.errors import SettingError
+from neuromerge.errors import SettingError, quoted
 from neuromerge.exploration.results import SORTS, ContestedNeuron, LayerDetail, NeuronDetail
 from neuromerge.merging import election
 from neuromerge.merging.measures import cosines
@@ -25,7 +25,7 @@ ALPHA_BINS = 40
 def check_sort(sort: str) -> str:
     """`sort` when it is a known order. Raises SettingError listing them."""
     if sort not in SORTS:
-        raise SettingError(f"Neurons can be sorted by {', '.join(SORTS)}, not {sort!r}.")
+        raise SettingError(f"Neurons can be sorted by {', '.join(SORTS)}, not {quoted(sort)}.")
     return sort
 
 

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from neuromerge.errors import SettingError
+from neuromerge.errors import SettingError, quoted
 from neuromerge.merging.retention import asking_for, retention_target
 
 AUTO = "auto"
@@ -50,24 +50,24 @@ class Hyperparameter:
                 return value
             if isinstance(value, str) and value.lower() in ("true", "false"):
                 return value.lower() == "true"
-            raise SettingError(f"{self.name} must be true or false, not {value!r}.")
+            raise SettingError(f"{self.name} must be true or false, not {quoted(value)}.")
         if self.kind == "choice":
             if isinstance(value, str) and value in self.choices:
                 return value
-            raise SettingError(f"{self.name} must be one of {', '.join(self.choices)}, not {value!r}.")
+            raise SettingError(f"{self.name} must be one of {', '.join(self.choices)}, not {quoted(value)}.")
         try:
             if isinstance(value, bool):
                 raise TypeError
             number = float(value)
         except (TypeError, ValueError, OverflowError):
-            raise SettingError(f"{self.name} must be {self.range_text()}, not {value!r}.") from None
+            raise SettingError(f"{self.name} must be {self.range_text()}, not {quoted(value)}.") from None
         too_low = self.minimum is not None and number < self.minimum
         too_high = self.maximum is not None and (
             number >= self.maximum if self.exclusive_maximum else number > self.maximum
         )
         whole = self.kind != "int" or number == int(number) if math.isfinite(number) else False
         if not math.isfinite(number) or too_low or too_high or not whole:
-            raise SettingError(f"{self.name} must be {self.range_text()}, not {value!r}.")
+            raise SettingError(f"{self.name} must be {self.range_text()}, not {quoted(value)}.")
         return int(number) if self.kind == "int" else number
 
     def range_text(self) -> str:

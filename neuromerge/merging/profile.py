@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from neuromerge.checkpoints.roles import Parameter
-from neuromerge.errors import SettingError
+from neuromerge.errors import SettingError, quoted
 
 REST = "rest"
 """The part that stands for wherever no other part reaches."""
@@ -79,11 +79,11 @@ def make_profile(given: Mapping[str, Any] | Profile | None) -> Profile:
             raise SettingError(f"A part of a profile must be a name such as 'fc1' or 'block 3', not {part!r:.60}.")
         if isinstance(value, Mapping):
             if not value:
-                raise SettingError(f"The profile names no factor for {part!r}.")
+                raise SettingError(f"The profile names no factor for {quoted(part)}.")
             for coefficient, own in value.items():
                 if not isinstance(coefficient, str) or not coefficient:
-                    raise SettingError(f"The profile names a coefficient of {part!r} by {coefficient!r:.60}.")
-                found.append(Factor(part.strip(), coefficient, _curve(own, f"{part!r}, {coefficient}")))
+                    raise SettingError(f"The profile names a coefficient of {quoted(part)} by {coefficient!r:.60}.")
+                found.append(Factor(part.strip(), coefficient, _curve(own, f"{quoted(part)}, {coefficient}")))
         else:
             found.append(Factor(part.strip(), "", _curve(value, repr(part))))
     if len(found) > MAX_FACTORS:
@@ -91,7 +91,7 @@ def make_profile(given: Mapping[str, Any] | Profile | None) -> Profile:
     places = [(factor.part, factor.coefficient) for factor in found]
     for place in places:
         if places.count(place) > 1:
-            raise SettingError(f"The profile names {place[0]!r} twice.")
+            raise SettingError(f"The profile names {quoted(place[0])} twice.")
     return tuple(sorted(found))
 
 
@@ -206,17 +206,17 @@ def _check(
         if not reached:
             layers, matrices = (", ".join(dict.fromkeys(cell[side] for cell in cells)) for side in (0, 1))
             raise SettingError(
-                f"This model has no part {factor.part!r}. Matrices: {matrices}; layers: {layers}; a cell is written "
-                f"as layer/matrix, and {REST!r} is all that no other part names."
+                f"This model has no part {quoted(factor.part)}. Matrices: {matrices}; layers: {layers}; a cell is "
+                f"written as layer/matrix, and {REST!r} is all that no other part names."
             )
         if factor.coefficient and factor.coefficient not in coefficients:
             raise SettingError(
-                f"The profile names {factor.coefficient!r} at {factor.part!r}, which is no coefficient of this method. "
-                f"It has: {', '.join(coefficients)}."
+                f"The profile names {quoted(factor.coefficient)} at {quoted(factor.part)}, which is no coefficient "
+                f"of this method. It has: {', '.join(coefficients)}."
             )
         if len(factor.curve) > 1 and all(depths[layer].outside for layer, _ in reached):
             raise SettingError(
-                f"The profile has a curve over depth at {factor.part!r}, which is in no block: give one number."
+                f"The profile has a curve over depth at {quoted(factor.part)}, which is in no block: give one number."
             )
 
 

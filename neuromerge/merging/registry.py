@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from neuromerge.errors import SettingError
+from neuromerge.errors import SettingError, quoted
 from neuromerge.merging.hyperparameters import AUTO, Hyperparameter
 from neuromerge.merging.method import MergeMethod, check_contract
 
@@ -39,7 +39,7 @@ def get_method(name: str) -> MergeMethod:
     try:
         return _METHODS[name]
     except (KeyError, TypeError):
-        raise SettingError(f"There is no merge method {name!r}. Known: {', '.join(_METHODS)}.") from None
+        raise SettingError(f"There is no merge method {quoted(name)}. Known: {', '.join(_METHODS)}.") from None
 
 
 def methods() -> dict[str, MergeMethod]:
@@ -56,6 +56,6 @@ def check_values(method: MergeMethod, given: Mapping[str, Any]) -> dict[str, Any
     for name in given:
         if name not in known:
             raise SettingError(
-                f"The method {method.name} has no parameter {name!r}. It has: {', '.join(known) or 'none'}."
+                f"The method {method.name} has no parameter {quoted(name)}. It has: {', '.join(known) or 'none'}."
             )
     return {name: spec.check(given[name]) if name in given else spec.default for name, spec in known.items()}

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from neuromerge.errors import SettingError
+from neuromerge.errors import SettingError, quoted
 from neuromerge.merging.linear import AlongBase, Coefficients, Component, Place
 
 RETENTION = "retention"
@@ -41,7 +41,8 @@ def retention_target(value: object) -> float | None:
         target = math.nan
     if not 0.0 < target < math.inf:
         raise SettingError(
-            f"{value!r} is not understood: write retention, or retention:x with x above 0, such as retention:0.85."
+            f"{quoted(value)} is not understood: write retention, or retention:x with x above 0, such as "
+            "retention:0.85."
         )
     return target
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import torch
 
 from neuromerge.checkpoints.roles import Parameter
+from neuromerge.errors import CheckpointError
 
 _NULL = {torch.float32: 1e-6, torch.float64: 1e-13}
 """Singular values at most this share of the largest are none: their singular vectors are arbitrary."""
@@ -46,8 +47,18 @@ def leading_triplets(matrix: torch.Tensor, rank: int | None = None, precision: t
     return u[:, :count], s[:count], v[:, :count]
 
 
+def _require_finite(matrix: torch.Tensor) -> None:
+    """Raise CheckpointError where adding task vectors up overflowed: such a matrix has no singular values."""
+    if not bool(torch.isfinite(matrix).all()):
+        raise CheckpointError(
+            "The changes of these experts add up to more than their number format can hold, so they have no singular "
+            "values. Check that the experts were trained from this base."
+        )
+
+
 def _triplets_of_wide(matrix: torch.Tensor, rank: int, precision: torch.dtype) -> Triplets:
     """`rank` leading triplets of a float64 matrix with no more rows than columns, null ones too."""
+    _require_finite(matrix)
     if precision == torch.float64:
         u, s, vh = torch.linalg.svd(matrix, full_matrices=False)
         return u[:, :rank], s[:rank], vh[:rank].mT
@@ -101,6 +112,7 @@ def isotropic(total: torch.Tensor) -> torch.Tensor:
     if total.shape[0] > total.shape[1]:
         return isotropic(total.mT).mT
     wide = total.double()
+    _require_finite(wide)
     u = _left_basis(wide, total.dtype)
     projected = u.mT @ wide  # the weakest directions need all the digits: each is divided by its singular value
     s = torch.linalg.vector_norm(projected, dim=1)

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from neuromerge.checkpoints.roles import Parameter
-from neuromerge.errors import SettingError
+from neuromerge.errors import SettingError, quoted
 from neuromerge.merging.profile import Factors
 
 SVC_ALPHA = 0.1
@@ -53,13 +53,13 @@ def parse_steps(given: str | Sequence[str] | None) -> Steps:
         if name.lower() == "svc" and svc is None and len(values) <= 1:
             svc = values[0] if values else SVC_ALPHA
             if svc <= 0.0:
-                raise SettingError(f"The step {text!r}: the alpha of svc is a number above 0, such as svc:0.1.")
+                raise SettingError(f"The step {quoted(text)}: the alpha of svc is a number above 0, such as svc:0.1.")
         elif name.lower() == "lines" and lines is None and len(values) in (0, 2):
             lines = (values[0], values[1]) if values else LINES
         else:
             raise SettingError(
-                f"The step {text!r} is not understood. After a merge there may be, once each: svc or svc:ALPHA (such "
-                "as svc:0.1), and lines or lines:ALPHA:BETA (such as lines:0.2:0.6)."
+                f"The step {quoted(text)} is not understood. After a merge there may be, once each: svc or svc:ALPHA "
+                "(such as svc:0.1), and lines or lines:ALPHA:BETA (such as lines:0.2:0.6)."
             )
     return Steps(svc, lines)
 
@@ -70,7 +70,7 @@ def _number(text: str, step: str) -> float:
     except ValueError:
         value = math.nan
     if not math.isfinite(value):
-        raise SettingError(f"The step {step!r}: {text!r} is no number.")
+        raise SettingError(f"The step {quoted(step)}: {quoted(text)} is no number.")
     return value
 
 

@@ -32,6 +32,7 @@ from neuromerge.checkpoints.roles import Parameter
 from neuromerge.checkpoints.sources import expanded
 from neuromerge.errors import SettingError
 from neuromerge.merging import kernels
+from neuromerge.merging.devices import find_device
 from neuromerge.merging.linear import LAMBDAS, SCALE
 from neuromerge.merging.method import MergeMethod, MergeReport
 from neuromerge.merging.passes import findings, merged_weights
@@ -277,6 +278,7 @@ def merge(
         profile=shape,
         task_weights=weights,
     )
+    find_device(device)  # before a folder is made
     if out is None:
         merged: dict[str, torch.Tensor] = {}
         report = merge_aligned(aligned, chosen, values, merged.__setitem__, seed, device, job, shape, weights, steps)

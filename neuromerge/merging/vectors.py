@@ -10,6 +10,7 @@ import torch
 
 from neuromerge.checkpoints.roles import Parameter
 from neuromerge.merging.chunks import Scratch
+from neuromerge.merging.devices import find_device
 from neuromerge.merging.kernels.table import Rows, StoredVectors
 from neuromerge.merging.profile import TaskWeights
 
@@ -117,7 +118,7 @@ class AlignedVectors:
     def __init__(self, aligned: AlignedWeights, device: str | torch.device = "cpu", weights: TaskWeights = ()):
         self.aligned = aligned
         self.weights = weights
-        self.device = torch.device(device)
+        self.device = find_device(device)
         self.parameters: tuple[Parameter, ...] = tuple(aligned.parameters)
         self.task_names: tuple[str, ...] = tuple(aligned.task_names)
         wide = any(aligned.base_tensor(p).dtype == torch.float64 for p in self.parameters)

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from neuromerge.errors import NeuroMergeError, SettingError, StorageError
+from neuromerge.errors import NeuroMergeError, SettingError, StorageError, quoted
 
 HEARTBEAT_SECONDS = 10
 GRACE_SECONDS = 60
@@ -44,7 +44,7 @@ def storage_errors(storage: str | None) -> Iterator[None]:
             raise
         shown = re.sub(r"//([^:/@]+):[^@]*@", r"//\1:***@", storage)
         reason = str(getattr(error, "orig", None) or error).splitlines()[0][:200].replace(storage, shown)
-        raise StorageError(f"The study storage {shown!r} cannot be used: {reason}.") from None
+        raise StorageError(f"The study storage {quoted(shown)} cannot be used: {reason}.") from None
 
 
 def _from_driver(error: Exception) -> bool:

@@ -20,7 +20,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from neuromerge.errors import RecipeError
+from neuromerge.errors import RecipeError, quoted
 from neuromerge.merging.hyperparameters import AUTO, Hyperparameter
 from neuromerge.merging.profile import GROUPS, REST, Profile
 
@@ -96,7 +96,7 @@ def read_shaped(spec: Hyperparameter, given: Sequence[Any]) -> Shaped:
                 "Blocks and cells are written under `profile`."
             )
         if part in found or any(part in GROUPS.get(group, ()) for group in found):
-            raise RecipeError(f"{spec.name} in the recipe: the entry for {entry['filter']!r} never holds.")
+            raise RecipeError(f"{spec.name} in the recipe: the entry for {quoted(entry['filter'])} never holds.")
         found[part] = curve
     if fallback is None:
         if spec.default == AUTO:

@@ -99,14 +99,14 @@ def load_recipe(path_or_text: str | Path) -> Recipe:
     try:
         path = Path(path_or_text).expanduser()
         if path.exists() and not path.is_file():  # reading a pipe could wait for ever
-            raise RecipeError(f"The recipe {str(path)!r} is not a file. Write the recipe into one.")
+            raise RecipeError(f"The recipe {quoted(str(path))} is not a file. Write the recipe into one.")
         with path.open("rb") as file:
             data = file.read(MAX_BYTES + 1)
     except FileNotFoundError:
-        raise RecipeError(f"There is no recipe file {str(path)!r}.") from None
+        raise RecipeError(f"There is no recipe file {quoted(str(path))}.") from None
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
-        raise RecipeError(f"The recipe {str(path)!r} cannot be read: {reason}.") from None
+        raise RecipeError(f"The recipe {quoted(str(path))} cannot be read: {reason}.") from None
     return parse_recipe(data)
 
 

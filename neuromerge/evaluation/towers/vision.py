@@ -18,7 +18,7 @@ from torch import Tensor
 from neuromerge.checkpoints.checkpoint import Checkpoint
 from neuromerge.checkpoints.layouts import OPTIONAL_NAMES
 from neuromerge.checkpoints.roles import Parameter
-from neuromerge.errors import CheckpointError, SettingError
+from neuromerge.errors import CheckpointError, SettingError, quoted
 from neuromerge.evaluation import preprocessing
 from neuromerge.evaluation.configuration import Preprocessing, TowerSettings, configuration_of
 from neuromerge.evaluation.towers.blocks import ACTIVATIONS, MIN_ROWS, block_forward, bound_threads, patches
@@ -222,13 +222,15 @@ class VisionModel:
         if block is None and matrix == "patch":
             return patches(pixels, self.patch)
         if block is None and matrix != "projection":
-            raise SettingError(f"Outside the blocks there is no linear map {matrix!r}, only patch and projection.")
+            raise SettingError(
+                f"Outside the blocks there is no linear map {quoted(matrix)}, only patch and projection."
+            )
         if block is not None and (
             not 0 <= block < len(self._blocks) or matrix not in ("q", "k", "v", "out", "fc1", "fc2")
         ):
             raise SettingError(
-                f"There is no linear map {matrix!r} in block {block}: blocks run from 0 to {len(self._blocks) - 1} and "
-                "hold q, k, v, out, fc1, fc2."
+                f"There is no linear map {quoted(matrix)} in block {block}: blocks run from 0 to "
+                f"{len(self._blocks) - 1} and hold q, k, v, out, fc1, fc2."
             )
         x = self._embedded(pixels)
         seen: dict[str, Tensor] = {}

@@ -5,7 +5,7 @@ To add one, write a `Measure` and put it into the list below.
 
 from __future__ import annotations
 
-from neuromerge.errors import SettingError
+from neuromerge.errors import SettingError, quoted
 from neuromerge.merging.measures.between import (
     CANCELLATION,
     CONFLICT,
@@ -61,7 +61,7 @@ def get_measure(key: str) -> Measure:
     try:
         return _MEASURES[key]
     except (KeyError, TypeError):
-        raise SettingError(f"There is no measure {key!r}. Known: {', '.join(_MEASURES)}.") from None
+        raise SettingError(f"There is no measure {quoted(key)}. Known: {', '.join(_MEASURES)}.") from None
 
 
 # The order of the menu; the map opens on the first one.
