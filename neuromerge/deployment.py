@@ -19,6 +19,7 @@ _YES = frozenset({"1", "true", "yes", "on", "y", "t"})
 _NO = frozenset({"0", "false", "no", "off", "n", "f"})
 _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30}
 _LARGEST = 2**50
+LOG_LEVELS = ("debug", "info", "warning", "error")
 
 
 @dataclass(frozen=True)
@@ -26,18 +27,23 @@ class Limits:
     """What one visitor may send and how many may wait. Each field is the variable ``NEUROMERGE_<FIELD>``."""
 
     max_upload_bytes: int = 8 * 2**20  # one uploaded picture
+    max_body_bytes: int = 12 * 2**20  # any one request: a picture in base64 is a third larger than its file
     max_pixels: int = 16_000_000  # width x height of an uploaded picture
     max_classes: int = 100  # class names typed for one picture
     max_class_length: int = 80  # characters of one class name
     max_prompt_length: int = 200  # characters of the prompt template
     max_trials: int = 200  # trials of one search
     queue_size: int = 256  # events that may wait; more are refused with a message
+    events_per_page: int = 24  # events of one page that wait or run
     light_workers: int = 8  # moved controls followed at the same time: figures and quick accuracy
     heavy_workers: int = 4  # galleries, tabs that are costly to draw and exports at the same time
     settling_workers: int = 2  # whole validation splits at the same time
     searches: int = 2  # maps and searches at the same time
     sessions: int = 256  # pages remembered at the same time
     session_seconds: int = 3600  # how long an idle page is remembered
+    exports_per_page: int = 2  # exported files of one page; a new one takes the oldest one's place
+    export_bytes: int = 4 * 2**30  # all exported files together
+    temporary_bytes: int = 6 * 2**30  # uploads and exports together
     export_seconds: int = 900  # how long an exported file stays
 
     @classmethod
@@ -84,12 +90,17 @@ class Deployment:
     """Heavy steps at the same time; 0: one for every four cores."""
     kernels: bool = True
     """Passes over weights are compiled for this machine's processor where that pays; off: torch alone."""
+    log_level: str = "warning"
+    """What the server logs, from this level on: debug, info (a line for every request), warning or error."""
     limits: Limits = Limits()
     """What one visitor may send and how many may wait."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.workers <= 64:
             raise SettingError(f"The environment variable NEUROMERGE_WORKERS must be from 1 to 64, not {self.workers}.")
+        if self.log_level not in LOG_LEVELS:
+            levels = ", ".join(LOG_LEVELS)
+            raise SettingError(f"NEUROMERGE_LOG_LEVEL must be one of {levels}, not {quoted(self.log_level)}.")
 
     @property
     def pickles_allowed(self) -> bool:
@@ -114,6 +125,8 @@ class Deployment:
             "cache": _cache_folder(environment),
             "limits": Limits.from_environment(environment),
         }
+        if environment.get("NEUROMERGE_LOG_LEVEL", "").strip():
+            given["log_level"] = environment["NEUROMERGE_LOG_LEVEL"].strip().lower()
         if environment.get("NEUROMERGE_ASSETS"):
             given["assets"] = Path(environment["NEUROMERGE_ASSETS"]).expanduser()
         if environment.get("NEUROMERGE_DATASETS_SERVER"):

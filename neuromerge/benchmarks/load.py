@@ -157,9 +157,21 @@ class Client:
             changed |= further
         return asked, changed
 
-    def _join(self, event: dict[str, Any], target: int | None, data: Any) -> str:
+    def ask(self, event: dict[str, Any], values: list[Any], said: Any = None) -> list[str]:
+        """Send one event with values of the caller's, wait for its answer and keep none; returns what was complained.
+
+        Raises RuntimeError where the server does not take the event.
+        """
+        target = event["targets"][0][0] if event["targets"] else None
+        held = dict(self.values)
+        problems: list[str] = []
+        self._listen({self._join(event, target, said, values): event}, problems)
+        self.values = held
+        return problems
+
+    def _join(self, event: dict[str, Any], target: int | None, data: Any, values: list[Any] | None = None) -> str:
         body = {
-            "data": [self.values.get(place) for place in event["inputs"]],
+            "data": [self.values.get(place) for place in event["inputs"]] if values is None else values,
             "fn_index": event["id"],
             "session_hash": self.page,
             "trigger_id": target,

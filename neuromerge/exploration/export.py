@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from neuromerge.checkpoints.plan import make_plan
 from neuromerge.errors import StorageError
 from neuromerge.merging.profile import as_mapping
 from neuromerge.merging.streaming import MergeResult, merge
@@ -44,6 +45,11 @@ def write(setting: Setting, stages: Stages, layout: str | None, directory: Path,
     except OSError as error:
         raise StorageError(f"{directory} cannot be written: {error.strerror or error}.") from None
     return tuple(sorted(path for path in directory.iterdir() if path.is_file()))
+
+
+def nbytes(stages: Stages, layout: str | None) -> int:
+    """Bytes of the weights that `write` would write, told from the base's headers. Raises SettingError."""
+    return make_plan(stages.checkpoint(), layout, with_configs=False).nbytes
 
 
 def notes(result: MergeResult) -> list[str]:

@@ -104,6 +104,9 @@ class Explorer(Protocol):
     ) -> Iterator[Landscape]:
         """Accuracy over two coefficients, growing."""
 
+    def export_bytes(self, setting: Setting, layout: str | None) -> int:
+        """Bytes of the weights that `export` would write."""
+
     def export(
         self, setting: Setting, layout: str | None, directory: str | Path, *, job: Job = UNATTENDED
     ) -> tuple[Path, ...]:

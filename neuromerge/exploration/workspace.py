@@ -220,6 +220,10 @@ class Workspace:
         engine = self.engine.of(setting.family)
         return landscapes.landscape(engine, setting, x_name, y_name, points, split, job)
 
+    def export_bytes(self, setting: Setting, layout: str | None) -> int:
+        """Bytes of the weights that `export` would write."""
+        return export.nbytes(self.engine.of(setting.family).stages, layout)
+
     def export(
         self,
         setting: Setting,

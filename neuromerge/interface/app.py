@@ -12,6 +12,7 @@ from neuromerge.evaluation.families import Family, unreadable_families
 from neuromerge.evaluation.families import families as known_families
 from neuromerge.exploration.protocol import Explorer
 from neuromerge.interface.api import add_api
+from neuromerge.interface.blocks import PageBlocks
 from neuromerge.interface.components.controls import FIRST_COMPARISON, build_controls
 from neuromerge.interface.components.header import header
 from neuromerge.interface.components.readout import loading_readout, unreadable_notice
@@ -53,10 +54,11 @@ def build(
     limits = deployment().limits if limits is None else limits
     loader = WorkspaceLoader() if loader is None else loader
 
-    with gr.Blocks(
+    with PageBlocks(
         title=TITLE, fill_width=True, analytics_enabled=False, delete_cache=(300, limits.export_seconds)
     ) as demo:
         page, tour = lay_out(loader, families, limits, tabs, unreadable)
+        page.presence = demo.presence
         events = Events(page)
         Sidebar(page).wire(events)
         Flow(page).wire(events, demo)
@@ -64,7 +66,7 @@ def build(
             tab.wire(events)
         tour.wire(events)
         add_api(loader, families, limits)
-    demo.queue(max_size=limits.queue_size, default_concurrency_limit=limits.light_workers)
+    demo.queue(api_open=False, max_size=limits.queue_size, default_concurrency_limit=limits.light_workers)
     return demo
 
 

@@ -56,7 +56,8 @@ class Events:
             outputs: the components that may change, in any order.
             lane: see `Lane`.
             moves: the event changes the setting; older work of the page is then useless.
-            lasting: the work is wanted even when the setting changes meanwhile; else it stops.
+            lasting: the work is wanted even when the setting changes meanwhile; else it stops. Where the page is
+                closed, both stop.
             deadline_seconds: time after which the work stops in any case.
             extra: components whose values the handler needs beside those of `Page.inputs`.
             told: where an error for people is shown.
@@ -101,16 +102,20 @@ class Events:
 
         return self.attach(trigger, run, inputs, outputs, lane=lane, **options)
 
-    def _overtaken(self, page_id: str | None, *, moves: bool, lasting: bool) -> Callable[[], None] | None:
+    def _overtaken(self, page_id: str | None, *, moves: bool, lasting: bool) -> Callable[[], None]:
         """What a job asks in order to know whether its work is still wanted."""
         pulse = self.page.pulse
         number = pulse.beat(page_id) if moves else pulse.number(page_id)
 
+        presence = self.page.presence
+
         def check() -> None:
-            if pulse.number(page_id) != number:
+            if not presence.is_there(page_id):
+                raise Cancelled("The page was closed.")
+            if not lasting and pulse.number(page_id) != number:
                 raise Cancelled("A newer change of the page makes this work useless.")
 
-        return None if lasting else check
+        return check
 
     def gather(self, trigger: Any) -> Any:
         """On `trigger`, before what is attached to it later: collect what the sidebar's controls hold."""

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import atexit
 import importlib.util
+import os
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
+from starlette.middleware import Middleware
 
 from neuromerge.deployment import Limits, deployment
 from neuromerge.evaluation.families import families as known_families
-from neuromerge.interface import static_files
+from neuromerge.interface import observing, static_files
 from neuromerge.interface.app import build, warm_up
 from neuromerge.interface.components.controls import method_rules
 from neuromerge.interface.components.readout import STALE_RULES
+from neuromerge.interface.gate import Gate
+from neuromerge.interface.leftovers import ServerFolder
 from neuromerge.interface.loader import WorkspaceLoader
 from neuromerge.interface.theme import style_sheet, theme
 
@@ -23,7 +29,13 @@ def server_options(limits: Limits) -> dict[str, Any]:
         "theme": theme(),
         "css": style_sheet(),
         "head": f"{static_files.head()}<style>{method_rules()}{STALE_RULES}</style>",
-        "app_kwargs": {"routes": static_files.routes(), "docs_url": None, "redoc_url": None, "openapi_url": None},
+        "app_kwargs": {
+            "routes": [*static_files.routes(), *observing.routes()],
+            "middleware": [Middleware(Gate, limits=limits)],
+            "docs_url": None,
+            "redoc_url": None,
+            "openapi_url": None,
+        },
         "max_file_size": limits.max_upload_bytes,
         "state_session_capacity": limits.sessions,
         # Also the number of events under way: a page whose controls come to rest holds a place, though no thread.
@@ -51,7 +63,13 @@ def launch(port: int | None = None, host: str | None = None, *, block: bool = Tr
         SettingError: when a variable of the environment cannot be read.
     """
     deployed = deployment()
+    observing.set_up_logging(deployed.log_level)
     limits = deployed.limits
+    chosen = os.environ.get("GRADIO_TEMP_DIR", "").strip()
+    folder = ServerFolder(Path(chosen) if chosen else None)
+    atexit.register(folder.remove)
+    os.environ["GRADIO_TEMP_DIR"] = str(folder.files)  # read where components are made
+    folder.keep_tidy(max(limits.session_seconds, limits.export_seconds), limits.temporary_bytes)
     families = known_families()
     loader = WorkspaceLoader()
     demo = build(loader, None, limits)

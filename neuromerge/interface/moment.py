@@ -99,6 +99,10 @@ class BoundWorkspace:
         """Accuracy over two coefficients, growing."""
         return self._explorer.landscape(self._setting, x_name, y_name, job=self._job)
 
+    def export_bytes(self, layout: str) -> int:
+        """Bytes of the weights that an export takes."""
+        return self._explorer.export_bytes(self._setting, layout)
+
     def export(self, layout: str, directory: Path) -> tuple[Path, ...]:
         """The merge written into a folder."""
         return self._explorer.export(self._setting, layout, directory, job=self._job)

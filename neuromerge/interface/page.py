@@ -13,6 +13,7 @@ from neuromerge.interface.components.controls import FIRST_COMPARISON, Controls
 from neuromerge.interface.loader import WorkspaceLoader
 from neuromerge.interface.moment import Changes, Chosen, Moment
 from neuromerge.interface.permalinks import PageState, encode
+from neuromerge.interface.presence import Presence
 from neuromerge.interface.session import Pulse, Session
 from neuromerge.interface.signals import Signals, stamp
 from neuromerge.interface.state import TabState
@@ -35,6 +36,7 @@ class Page:
     readout: gr.HTML
     tabs: list[Tab[Any]] = field(default_factory=list)
     panels: dict[str, gr.Tab] = field(default_factory=dict)
+    presence: Presence = field(default_factory=Presence)
 
     # ------------------------------------------------------------------------------------------- its parts
     @property

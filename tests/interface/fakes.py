@@ -299,6 +299,9 @@ class FakeWorkspace:
             task: score.value for task, score in self._scores(setting, "validation").items() if task in setting.tasks
         }
 
+    def export_bytes(self, setting: Setting, layout: str | None) -> int:
+        return 7
+
     def export(
         self, setting: Setting, layout: str | None, directory: str | Path, *, job: Job = UNATTENDED
     ) -> tuple[Path, ...]:

@@ -41,14 +41,9 @@ def test_no_crafted_event_meets_a_defect(server: str, caplog: pytest.LogCaptureF
     asked = [event for event in client.events if event["backend_fn"]]
     assert len(asked) > 40
     for event in asked * 2:
-        body = {
-            "data": spoilt([client.values.get(place) for place in event["inputs"]], dice),
-            "fn_index": event["id"],
-            "session_hash": client.page,
-            "trigger_id": event["targets"][0][0] if event["targets"] else None,
-            "event_data": said(dice),
-        }
-        client.http.post("/gradio_api/run/predict", json=body)
+        if event["queue"] is False:
+            continue
+        client.ask(event, spoilt([client.values.get(place) for place in event["inputs"]], dice), said(dice))
     client.close()
     failed = [record for record in caplog.records if record.name.startswith("neuromerge") and record.exc_info]
     assert failed == []
@@ -59,7 +54,5 @@ def test_no_crafted_event_meets_a_defect(server: str, caplog: pytest.LogCaptureF
 def test_no_crafted_family_of_the_api_meets_a_defect(server: str, junk: Any) -> None:
     client = Client(server)
     (event,) = (event for event in client.events if event["api_name"] == "merge_summary")
-    body = {"data": [None, "ties", None, 0, junk], "fn_index": event["id"], "session_hash": client.page}
-    answer = client.http.post("/gradio_api/run/predict", json=body)
-    assert "There is no model family" in answer.text
+    assert "There is no model family" in str(client.ask(event, [None, "ties", None, 0, junk]))
     client.close()

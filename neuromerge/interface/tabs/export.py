@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import html
 import logging
-import shutil
-import tempfile
 from pathlib import Path
 
 import gradio as gr
@@ -14,6 +12,7 @@ from neuromerge.errors import SettingError, StorageError
 from neuromerge.exploration.export import RECIPE, SCRIPT, script
 from neuromerge.interface.components.download import download_link
 from neuromerge.interface.events import Events
+from neuromerge.interface.exports import Exports, pack
 from neuromerge.interface.moment import Changes, Moment
 from neuromerge.interface.page import Page
 from neuromerge.interface.state import TabState
@@ -36,6 +35,7 @@ class ExportTab(Tab[TabState]):
     def __init__(self, page: Page) -> None:
         super().__init__(page)
         self._made: dict[str | None, Setting] = {}
+        self.exports = Exports(page.limits)
 
     def build(self) -> None:
         """Make the checkpoint button, the texts and the link."""
@@ -104,6 +104,7 @@ class ExportTab(Tab[TabState]):
     def forget(self, page_id: str | None) -> None:
         """Nothing is prepared for a page that was closed."""
         self._made.pop(page_id, None)
+        self.exports.forget(page_id)
 
     def wire(self, events: Events) -> None:
         """Write the checkpoint on its button. The link gets this page's own address in the browser."""
@@ -120,19 +121,24 @@ class ExportTab(Tab[TabState]):
         events.in_browser(self.link.change, [self.link], [self.link], WHOLE_ADDRESS)
 
     def prepare(self, moment: Moment) -> Changes:
-        """Write the merged checkpoint to a private folder and hand it over as one file."""
+        """Write the merged checkpoint to a folder whose name cannot be guessed and hand it over as one file."""
         layout = moment.value(self.layout)
         if layout not in LAYOUTS:
             raise SettingError(f"The layout can be {' or '.join(LAYOUTS)}.")
+        nbytes = moment.workspace.export_bytes(layout)
+        root = Path(self.file.GRADIO_CACHE)
+        name = f"neuromerge-{moment.setting.method}-{layout.replace('_', '-')}"
         try:
-            with tempfile.TemporaryDirectory(prefix="neuromerge-export-") as folder:
-                target = Path(folder) / f"neuromerge-{moment.setting.method}-{layout.replace('_', '-')}"
+            with self.exports.place(moment.page_id, nbytes, root, f"{name}.zip") as packed:
+                # Beside the archive, so that a killed server leaves both where the next one looks.
+                target = packed.with_name("files")
                 target.mkdir()
                 moment.workspace.export(layout, target)
-                # Gradio takes its own copy, which `delete_cache` removes; the folder goes when this block ends.
-                packed = shutil.make_archive(str(target), "zip", root_dir=target)
-                kept = str(self.file.move_resource_to_block_cache(packed))
-                size = Path(kept).stat().st_size / 2**20
+                pack(target, packed)
+                target.rmdir()
+            # It lies in Gradio's own folder already: nothing is copied.
+            kept = str(self.file.move_resource_to_block_cache(packed))
+            size = packed.stat().st_size / 2**20
         except (OSError, StorageError):
             # What the disk says names folders of the server, which visitors know nothing of.
             logger.exception("an export failed")
@@ -143,7 +149,7 @@ class ExportTab(Tab[TabState]):
         self._made[moment.page_id] = moment.setting
         minutes = self.page.limits.export_seconds // 60
         note = (
-            f"<p class='nm-hint'>{html.escape(Path(packed).name)}, {size:.1f} MB, is ready. It is deleted here "
+            f"<p class='nm-hint'>{html.escape(packed.name)}, {size:.1f} MB, is ready. It is deleted here "
             f"in about {minutes} minutes.</p>"
         )
         return {self.file: gr.update(value=kept, interactive=True), self.note: note}

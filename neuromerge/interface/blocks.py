@@ -1,0 +1,95 @@
+"""The page's blocks: what does not fit its components is refused in one line, and the queue can be looked at."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from ipaddress import ip_address
+from typing import Any
+
+import gradio as gr
+from gradio.server_messages import ProcessCompletedMessage
+
+from neuromerge.interface.presence import Presence
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """Events of the queue that wait or run, by page and by address."""
+
+    by_page: Counter[str]
+    by_address: Counter[str]
+    lanes: dict[str, int]
+
+
+def address_of(scope: Mapping[str, Any]) -> str:
+    """Where a request comes from: behind a proxy, the last public address it names; earlier ones may be made up."""
+    forwarded = dict(scope["headers"]).get(b"x-forwarded-for", b"").decode("latin-1")
+    for name in reversed(forwarded.split(",")):
+        try:
+            if ip_address(name.strip()).is_global:
+                return str(name.strip())
+        except ValueError:
+            continue
+    return str((scope.get("client") or ("",))[0])
+
+
+class PageBlocks(gr.Blocks):
+    """Gradio's blocks with an account of their visitors. The queue's own tables are read here and nowhere else."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.presence = Presence()
+
+    async def preprocess_data(self, block_fn: Any, inputs: list[Any], *args: Any, **kwargs: Any) -> Any:
+        """As Gradio's, but crafted values raise an error that is no traceback in the log."""
+        try:
+            return await super().preprocess_data(block_fn, inputs, *args, **kwargs)
+        except gr.Error as error:
+            error.print_exception = False
+            raise
+        except Exception as error:  # noqa: BLE001 - a component's complaint about a crafted value
+            logger.warning("an event's values do not fit its components: %s", type(error).__name__)
+            raise gr.Error(
+                "The values of this event do not fit the page. Reload the page.", print_exception=False
+            ) from None
+
+    def keep_listeners(self) -> None:
+        """Before a new page comes: those that listen are remembered before those that only ask."""
+        for page in self.presence.listeners:
+            self.state_holder.update(page)
+
+    def inputs_of(self, index: object) -> int | None:
+        """How many values an event takes; None for one that does not exist."""
+        function = self.fns.get(index) if isinstance(index, int) and not isinstance(index, bool) else None
+        return None if function is None else len(function.inputs)
+
+    def is_private(self, index: object) -> bool:
+        """Whether an event is one of the page's own, none of the API."""
+        function = self.fns.get(index) if isinstance(index, int) else None
+        return function is not None and function.api_visibility == "private"
+
+    def waiting(self) -> Waiting:
+        """What waits and runs now."""
+        events = list(self._queue.event_ids_to_events.values())
+        lanes = {str(name): len(lane.queue) for name, lane in self._queue.event_queue_per_concurrency_id.items()}
+        return Waiting(
+            by_page=Counter(event.session_hash for event in events),
+            by_address=Counter(address_of(event.request.scope) for event in events),
+            lanes=lanes,
+        )
+
+    async def drop_oldest(self, page: str, index: object) -> bool:
+        """Take the page's oldest event of that kind out of the queue, if one still waits; its browser is told."""
+        for lane in self._queue.event_queue_per_concurrency_id.values():
+            for event in list(lane.queue):
+                if event.session_hash == page and event.fn._id == index:
+                    unchanged = {"data": [gr.skip()] * len(event.fn.outputs), "is_generating": False}
+                    await self._queue.remove_from_queue(event._id)
+                    self._queue.send_message(event, ProcessCompletedMessage(output=unchanged, success=True))
+                    return True
+        return False

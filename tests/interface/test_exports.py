@@ -1,0 +1,139 @@
+"""The server's disk is bounded: exports have a quota, are stored once, and a killed server's files are swept."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import zipfile
+from collections import namedtuple
+from pathlib import Path
+
+import pytest
+
+from neuromerge.deployment import Limits
+from neuromerge.errors import LimitError
+from neuromerge.interface.exports import Exports, pack
+from neuromerge.interface.leftovers import PREFIX, ServerFolder, sweep
+
+LIMITS = Limits(exports_per_page=2, export_bytes=100, export_seconds=10)
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def put(exports: Exports, root: Path, page: str, nbytes: int) -> Path:
+    with exports.place(page, nbytes, root, "merge.zip") as path:
+        path.write_bytes(b"x" * nbytes)
+    return path
+
+
+def files(root: Path) -> list[Path]:
+    return [path for path in root.rglob("*") if path.is_file()]
+
+
+def test_a_new_export_takes_the_place_of_the_pages_oldest(tmp_path: Path) -> None:
+    exports = Exports(LIMITS)
+    made = [put(exports, tmp_path, "a", 10) for _ in range(3)]
+    assert [path.exists() for path in made] == [False, True, True]
+    assert len({path.parent for path in made}) == 3
+    assert exports.nbytes == 20
+
+
+def test_what_does_not_fit_beside_the_others_is_refused_before_it_is_written(tmp_path: Path) -> None:
+    clock = Clock()
+    exports = Exports(LIMITS, clock)
+    kept = [put(exports, tmp_path, page, 40) for page in "ab"]
+    with pytest.raises(LimitError, match="no room"):
+        put(exports, tmp_path, "c", 40)
+    assert set(files(tmp_path)) == set(kept)
+    clock.now = 11.0  # those have expired
+    put(exports, tmp_path, "c", 40)
+    assert len(files(tmp_path)) == 1
+    exports.forget("c")
+    assert len(files(tmp_path)) == 1  # a download may be under way
+    clock.now = 22.0
+    exports.forget("d")
+    assert files(tmp_path) == []
+    assert exports.nbytes == 0
+
+
+def test_a_disk_that_is_too_small_is_told_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    usage = namedtuple("usage", "total used free")
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(100, 90, 64 * 2**20 + 99))
+    with pytest.raises(LimitError, match="disk"):
+        put(Exports(LIMITS), tmp_path, "a", 50)
+    assert files(tmp_path) == []
+
+
+def test_a_failed_export_leaves_nothing(tmp_path: Path) -> None:
+    exports = Exports(LIMITS)
+
+    def fail() -> None:
+        with exports.place("a", 10, tmp_path, "merge.zip") as path:
+            (path.parent / "half").write_bytes(b"x")
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
+    assert files(tmp_path) == []
+    assert exports.nbytes == 0
+
+
+def test_weights_are_stored_and_texts_deflated(tmp_path: Path) -> None:
+    source = tmp_path / "files"
+    source.mkdir()
+    content = {"model.safetensors": b"\0" * 5000, "config.json": b" " * 5000, "recipe.yaml": b"a" * 5000}
+    for name, data in content.items():
+        (source / name).write_bytes(data)
+    pack(source, tmp_path / "merge.zip")
+    assert list(source.iterdir()) == []
+    with zipfile.ZipFile(tmp_path / "merge.zip") as archive:
+        assert {name: archive.read(name) for name in archive.namelist()} == content
+        stored = {info.filename for info in archive.infolist() if info.compress_type == zipfile.ZIP_STORED}
+    assert stored == {"model.safetensors"}
+
+
+KILLED = """
+import os, sys
+from pathlib import Path
+from neuromerge.interface.leftovers import ServerFolder
+folder = ServerFolder(Path(sys.argv[1]))
+(folder.files / "export.zip").write_bytes(b"left")
+os._exit(9)
+"""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="locks of POSIX")
+def test_what_a_killed_server_left_is_swept_and_a_running_ones_is_not(tmp_path: Path) -> None:
+    running = ServerFolder(tmp_path)
+    (running.files / "upload.png").write_bytes(b"mine")
+    assert subprocess.run([sys.executable, "-c", KILLED, str(tmp_path)], check=False, timeout=120).returncode == 9
+    (tmp_path / "somebody else's").mkdir()
+    (left,) = sweep(tmp_path)
+    assert left.name.startswith(PREFIX)
+    assert not left.exists()
+    assert (running.files / "upload.png").exists()
+    assert (tmp_path / "somebody else's").exists()
+    running.remove()
+    assert not running.path.exists()
+
+
+def test_the_oldest_files_go_first_until_few_enough_bytes_are_left(tmp_path: Path) -> None:
+    folder = ServerFolder(tmp_path)
+    for age in (1, 2, 3, 100):
+        path = folder.files / "deep" / f"{age}.png"
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(b"x" * 10)
+        when = path.stat().st_mtime - age
+        os.utime(path, (when, when))
+    folder.tidy(seconds=50, most_bytes=1000)
+    assert {path.name for path in files(folder.files)} == {"1.png", "2.png", "3.png"}
+    folder.tidy(seconds=50, most_bytes=15)
+    assert {path.name for path in files(folder.files)} == {"1.png"}
+    folder.remove()
