@@ -19,6 +19,7 @@ _YES = frozenset({"1", "true", "yes", "on", "y", "t"})
 _NO = frozenset({"0", "false", "no", "off", "n", "f"})
 _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30}
 _LARGEST = 2**50
+_GRADIO_FILES = "GRADIO_TEMP_DIR"
 LOG_LEVELS = ("debug", "info", "warning", "error")
 
 
@@ -76,6 +77,8 @@ class Deployment:
     """Folder of the bundled models."""
     families: tuple[Path, ...] = ()
     """Folders of the user's own: families, or registry files. Separated as in PATH."""
+    temporary: Path | None = None
+    """Folder for uploads and exports (`GRADIO_TEMP_DIR` unless said); the system's temporary folder when None."""
     cache: Path = Path()
     """Where fetched pictures and slow text heads are kept."""
     datasets_server: str = "https://datasets-server.huggingface.co"
@@ -127,6 +130,8 @@ class Deployment:
         }
         if environment.get("NEUROMERGE_LOG_LEVEL", "").strip():
             given["log_level"] = environment["NEUROMERGE_LOG_LEVEL"].strip().lower()
+        if temporary := environment.get("NEUROMERGE_TEMPORARY") or environment.get(_GRADIO_FILES):
+            given["temporary"] = Path(temporary).expanduser()
         if environment.get("NEUROMERGE_ASSETS"):
             given["assets"] = Path(environment["NEUROMERGE_ASSETS"]).expanduser()
         if environment.get("NEUROMERGE_DATASETS_SERVER"):
@@ -149,6 +154,11 @@ def deployment() -> Deployment:
 def inherited(**changes: str) -> dict[str, str]:
     """The environment for a process of our own: this one's, with some variables changed."""
     return {**os.environ, **changes}
+
+
+def keep_files_in(folder: Path) -> None:
+    """Let Gradio keep uploads and exports in that folder; it asks where components are made."""
+    os.environ[_GRADIO_FILES] = str(folder)
 
 
 def variable(field: str) -> str:

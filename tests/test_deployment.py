@@ -30,6 +30,15 @@ def test_every_way_to_deny_it_opens_a_space(word):
     assert found.allow_local
 
 
+def test_where_files_are_kept_for_a_while_and_what_is_logged():
+    assert Deployment.from_environment({}).temporary is None
+    assert Deployment.from_environment({"GRADIO_TEMP_DIR": "/a"}).temporary == Path("/a")
+    assert Deployment.from_environment({"GRADIO_TEMP_DIR": "/a", "NEUROMERGE_TEMPORARY": "/b"}).temporary == Path("/b")
+    assert Deployment.from_environment({"NEUROMERGE_LOG_LEVEL": " INFO "}).log_level == "info"
+    with pytest.raises(SettingError, match="NEUROMERGE_LOG_LEVEL"):
+        Deployment.from_environment({"NEUROMERGE_LOG_LEVEL": "loud"})
+
+
 def test_a_space_is_public_unless_told():
     assert Deployment.from_environment({"SPACE_ID": "someone/space"}).public
     assert not Deployment.from_environment({}).public

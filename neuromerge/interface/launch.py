@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import atexit
 import importlib.util
-import os
-from pathlib import Path
 from typing import Any
 
 import gradio as gr
 from starlette.middleware import Middleware
 
-from neuromerge.deployment import Limits, deployment
+from neuromerge.deployment import Limits, deployment, keep_files_in
 from neuromerge.evaluation.families import families as known_families
 from neuromerge.interface import observing, static_files
 from neuromerge.interface.app import build, warm_up
@@ -65,10 +63,9 @@ def launch(port: int | None = None, host: str | None = None, *, block: bool = Tr
     deployed = deployment()
     observing.set_up_logging(deployed.log_level)
     limits = deployed.limits
-    chosen = os.environ.get("GRADIO_TEMP_DIR", "").strip()
-    folder = ServerFolder(Path(chosen) if chosen else None)
+    folder = ServerFolder(deployed.temporary)
     atexit.register(folder.remove)
-    os.environ["GRADIO_TEMP_DIR"] = str(folder.files)  # read where components are made
+    keep_files_in(folder.files)
     folder.keep_tidy(max(limits.session_seconds, limits.export_seconds), limits.temporary_bytes)
     families = known_families()
     loader = WorkspaceLoader()
