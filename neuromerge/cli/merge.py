@@ -236,7 +236,9 @@ def _merge_text(result: MergeResult) -> str:
     for task, share in result.retention.items():
         lines.append(f"  {task}: {100 * share:.0f} % of what it learned retained")
     if result.neurons:
-        lines.append(f"  {result.ill_conditioned} of {result.neurons} neurons are ill-conditioned")
+        lines.append(
+            f"  {result.ill_conditioned} of {result.neurons} neurons are close calls: a tiny change of the weights could turn their vote"
+        )
     if result.from_base:
         lines.append(f"  {len(result.from_base)} tensors come from the base unchanged (--json lists them)")
     lines += [f"  warning: {text}" for text in result.warnings]

@@ -25,6 +25,7 @@ from neuromerge.interface.components.controls import (
     comparison_choices,
     pin_key,
     sigma_text,
+    unusual_text,
 )
 from neuromerge.interface.components.readout import empty_readout, readout
 from neuromerge.interface.events import Events
@@ -51,7 +52,7 @@ SET_UP = """
     const label = slider?.getAttribute('aria-label')?.replace('range slider for ', '');
     if (label) { button.setAttribute('aria-label', `Reset ${label}`); }
   }
-  if (window.innerWidth < 768) {
+  if (matchMedia('(max-width: 768px)').matches) {
     const close = () => {
       const button = document.querySelector('.sidebar.open .toggle-button');
       if (button) { button.click(); }
@@ -167,7 +168,7 @@ class Flow:
         summary, controls = moment.workspace.summary(), self.page.controls
         return {
             self.page.readout: readout(moment.setting, board, summary),
-            controls.sigma: sigma_text(moment.setting, summary),
+            controls.sigma: sigma_text(moment.setting, summary) + unusual_text(moment.setting),
             self.page.signals.resolved: {"shown": controls.resolved(moment.setting, summary), "stamp": stamp()},
             **self.page.opened(moment).draw_scores(moment, board),
         }

@@ -50,25 +50,29 @@ class Hyperparameter:
                 return value
             if isinstance(value, str) and value.lower() in ("true", "false"):
                 return value.lower() == "true"
-            raise SettingError(f"{self.name} must be true or false, not {quoted(value)}.")
+            raise self._refused("true or false", value)
         if self.kind == "choice":
             if isinstance(value, str) and value in self.choices:
                 return value
-            raise SettingError(f"{self.name} must be one of {', '.join(self.choices)}, not {quoted(value)}.")
+            raise self._refused(f"one of {', '.join(self.choices)}", value)
         try:
             if isinstance(value, bool):
                 raise TypeError
             number = float(value)
         except (TypeError, ValueError, OverflowError):
-            raise SettingError(f"{self.name} must be {self.range_text()}, not {quoted(value)}.") from None
+            raise self._refused(self.range_text(), value) from None
         too_low = self.minimum is not None and number < self.minimum
         too_high = self.maximum is not None and (
             number >= self.maximum if self.exclusive_maximum else number > self.maximum
         )
         whole = self.kind != "int" or number == int(number) if math.isfinite(number) else False
         if not math.isfinite(number) or too_low or too_high or not whole:
-            raise SettingError(f"{self.name} must be {self.range_text()}, not {quoted(value)}.")
+            raise self._refused(self.range_text(), value)
         return int(number) if self.kind == "int" else number
+
+    def _refused(self, legal: str, value: Any) -> SettingError:
+        empty = value is None or (isinstance(value, str) and not value.strip())
+        return SettingError(f"{self.name} must be {legal}, {'but it is empty' if empty else f'not {quoted(value)}'}.")
 
     def range_text(self) -> str:
         """The legal values in words."""

@@ -65,7 +65,7 @@ def _trace(detail: LayerDetail) -> Trace:
         "hovertext": [f"{unit(detail)} {row.index}" for row in rows],
         "hovertemplate": (
             "<b>%{hovertext}</b>  click to open<br>margin of the vote %{y:.3f}<br>change %{x:.2f} % of the base"
-            "<br>mean alpha %{customdata[1]}<br>ill-conditioned: %{customdata[2]}<extra></extra>"
+            "<br>mean alpha %{customdata[1]}<br>close call: %{customdata[2]}<extra></extra>"
         ),
         "meta": {"source": "neuron", "index": list(range(len(rows)))},
     }
@@ -73,7 +73,7 @@ def _trace(detail: LayerDetail) -> Trace:
 
 def _layouts(detail: LayerDetail, what: str) -> tuple[Layout, Layout]:
     """Margin over change; narrow, the caption takes two lines."""
-    ill = f"  ·  hollow: ill-conditioned ({detail.ill_conditioned} in this layer)" if detail.kind == "neurons" else ""
+    ill = f"  ·  hollow: close calls ({detail.ill_conditioned} in this layer)" if detail.kind == "neurons" else ""
     above = {"xanchor": "left", "yanchor": "bottom"}
     layout = {
         "height": 300,

@@ -319,6 +319,22 @@ def comparison_choices(session: Session) -> list[tuple[str, str]]:
     return [*pins, *methods, (f"{default.title} (auto)", default.name), ("Nothing", NO_COMPARISON)]
 
 
+def unusual_text(setting: Setting) -> str:
+    """A line for every number that lies beyond its slider: legal, and used as it is, but not by accident."""
+    lines = []
+    for spec in registry.get_method(setting.method).hyperparameters:
+        value = setting.value(spec.name)
+        if spec.slider is None or isinstance(value, (bool, str)):
+            continue
+        low, high = slider_range(spec)
+        if not low <= value <= high:
+            lines.append(
+                f"<p class='nm-hint' role='status'>{spec.label}: {value:g} is beyond the usual {low:g} to {high:g}. "
+                "It is allowed and used as it is.</p>"
+            )
+    return "".join(lines)
+
+
 def sigma_text(setting: Setting, summary: MergeSummary) -> str:
     """The line under the coefficients of a method that trims: sigma, and what makes up for it."""
     method = registry.get_method(setting.method)

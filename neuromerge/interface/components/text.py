@@ -7,3 +7,13 @@ LATEX: list[dict[str, str | bool]] = [
     {"left": "$", "right": "$", "display": False},
 ]
 """Where formulas stand in Markdown."""
+
+
+def way_back(identity: str, where: str) -> str:
+    """HTML of a button that leads back to the element with that id; `where` says what that is."""
+    return f"<button type='button' class='nm-back' data-to='{identity}'>↑ Back to {where}</button>"
+
+
+def bring(identity: str) -> str:
+    """JavaScript of an event that brings the element with that id into view."""
+    return f"() => NeuroMergeView.bring('{identity}')"

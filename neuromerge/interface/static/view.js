@@ -4,6 +4,7 @@
  * The page loads this module once; every view calls NeuroMergeView.mount. */
 import { Cursor } from "./cursor.js";
 import { isMoving, whenAtRest, withHeld } from "./held.js";
+import { bring } from "./page.js";
 import * as plotly from "./plotly.js";
 import { prepared } from "./prepared.js";
 import { sketch } from "./sketch.js";
@@ -270,4 +271,4 @@ function placeOf(stage, source, row, column) {
 }
 
 onModeChange(() => views.forEach((view) => view.redraw()));
-window.NeuroMergeView = { mount, placeOf };
+window.NeuroMergeView = { bring, mount, placeOf };

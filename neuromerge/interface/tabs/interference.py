@@ -16,7 +16,7 @@ from neuromerge.figures.interference import as_table, headline, interference_hea
 from neuromerge.interface.components.sentence import sentence_html, sentence_links
 from neuromerge.interface.components.strength import AIMS, StrengthPanel
 from neuromerge.interface.components.tables import neuron_table
-from neuromerge.interface.components.text import LATEX
+from neuromerge.interface.components.text import LATEX, bring, way_back
 from neuromerge.interface.events import Events
 from neuromerge.interface.moment import Changes, Moment
 from neuromerge.interface.plotly_view import PlotlyView, read_pick
@@ -74,7 +74,10 @@ class InterferenceTab(Tab[InterferenceState]):
         self.strength = StrengthPanel(self.page)
         self.strength.build()
 
-        gr.HTML("<div class='nm-head nm-section'><h2>Inside one layer</h2></div>")
+        gr.HTML(
+            f"<div class='nm-head nm-section'><h2>Inside one layer</h2>{way_back('interference', 'the map')}</div>",
+            elem_id="inside-layer",
+        )
         with gr.Row(elem_classes="nm-actions nm-pickers"):
             self.layer = gr.Dropdown([], label="Layer", elem_id="layer", min_width=120, allow_custom_value=True)
             self.matrix = gr.Dropdown([], label="Matrix", elem_id="matrix", min_width=120, allow_custom_value=True)
@@ -160,6 +163,7 @@ class InterferenceTab(Tab[InterferenceState]):
         clicked = [self.held, self.heatmap, *self.opened, self.strength.aim, *self.strength.shown]
         for cell in (self.heatmap.cell, self.sentence.cell):  # events of one's own cannot be listed
             events.listen(cell, self.click, clicked, lasting=True)
+            events.in_browser(cell, [], [], bring("layer-neurons"))
         menus = [self.layer, self.matrix]
         events.listen([menu.input for menu in menus], self.choose, clicked, extra=menus, lasting=True)
         events.listen(self.heatmap.heading, self.click_heading, clicked, lasting=True)

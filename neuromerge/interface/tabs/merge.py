@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
+
 import gradio as gr
 
 from neuromerge.exploration.results import AccuracyBoard
@@ -15,11 +17,19 @@ from neuromerge.interface.state import TabState
 from neuromerge.interface.tab import Tab
 
 
-class MergeTab(Tab[TabState]):
+@dataclass(frozen=True)
+class MergeState(TabState):
+    """How often this page has looked at the test images."""
+
+    looks: int = 0
+
+
+class MergeTab(Tab[MergeState]):
     """Grouped bars of accuracy per task; drawn together with the readout, which needs the same numbers."""
 
     key = "merge"
     title = "Merge"
+    state = MergeState
     scored = True
 
     def build(self) -> None:
@@ -31,18 +41,19 @@ class MergeTab(Tab[TabState]):
         self.bars = PlotlyView(label="Accuracy per task", height=420, elem_id="accuracy-bars")
         with gr.Row(elem_classes="nm-actions"):
             self.test = gr.Button("Run the final test", size="sm", elem_id="final-test", min_width=0, scale=0)
-            gr.HTML(
-                "<p class='nm-hint'>Everything above is measured on validation images, so that you may tune as you "
-                "like. The test images are for the end: look once.</p>"
-            )
+            self.hint = gr.HTML(split_hint("validation", 0), elem_id="split-hint")
         with gr.Accordion("The same numbers as a table", open=False, elem_id="accuracy-table-box"):
             self.table = gr.HTML("", elem_id="accuracy-table")
-        self.outputs = [self.bars, self.table]
+        self.outputs = [self.bars, self.table, self.hint]
 
     def draw_scores(self, moment: Moment, board: AccuracyBoard) -> Changes:
         """Bars and table."""
         titles = self.page.controls.titles(moment.setting)
-        return {self.bars: accuracy_bars(board, titles), self.table: accuracy_table(board, titles)}
+        return {
+            self.bars: accuracy_bars(board, titles),
+            self.table: accuracy_table(board, titles),
+            self.hint: split_hint(board.split, self.shown(moment).looks),
+        }
 
     def wire(self, events: Events) -> None:
         """Run the final test on its button, and only there."""
@@ -59,4 +70,37 @@ class MergeTab(Tab[TabState]):
         """Everything on the test split."""
         board = moment.board("test")
         shown = readout(moment.setting, board, moment.workspace.summary())
-        return {self.page.readout: shown, **self.draw_scores(moment, board)}
+        state = replace(self.shown(moment), looks=self.shown(moment).looks + 1)
+        scores = self.draw_scores(moment.showing(self.key, state), board)
+        return {self.page.readout: shown, **self.hold(state), **scores}
+
+
+def split_hint(split: str, looks: int) -> str:
+    """HTML that says which pictures the numbers come from, and what a look at the test images means.
+
+    Args:
+        split: of the numbers on screen.
+        looks: how often the page has looked at the test images, this time included.
+    """
+    if split != "test":
+        text = "Everything above is measured on validation images, so that you may tune as you like. " + (
+            f"You have looked at the test images {count(looks)}: what you choose after that is tuned on them, too."
+            if looks
+            else "The test images are for the end: look once."
+        )
+    elif looks < 2:
+        text = (
+            "Everything above is measured on the test images: this was the one look. The next change "
+            "shows validation again."
+        )
+    else:
+        text = (
+            f"Everything above is measured on the test images, and this is look number {looks}: a setting chosen by "
+            "several looks is tuned on them, and its score is no longer a fair one."
+        )
+    return f"<p class='nm-hint' role='status'>{text}</p>"
+
+
+def count(looks: int) -> str:
+    """How often, in words."""
+    return "once" if looks == 1 else f"{looks} times"

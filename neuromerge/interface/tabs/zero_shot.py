@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import gradio as gr
 
 from neuromerge.errors import SettingError
+from neuromerge.evaluation.families import TaskSpec
 from neuromerge.figures.confusion import confusion_matrix
 from neuromerge.interface.components.controls import short_title
 from neuromerge.interface.components.pictures import (
@@ -16,6 +17,7 @@ from neuromerge.interface.components.pictures import (
     notes_below,
     prediction_columns,
 )
+from neuromerge.interface.components.text import bring, way_back
 from neuromerge.interface.events import Events
 from neuromerge.interface.limits import check_class_names, check_template
 from neuromerge.interface.moment import Changes, Moment
@@ -84,7 +86,8 @@ class ZeroShotTab(Tab[ZeroShotState]):
 
         gr.HTML(
             "<div class='nm-head nm-section'><h2>Your own picture</h2><p>Any picture, any classes. It stays on this "
-            "server for a few minutes and is then deleted.</p></div>"
+            f"server for a few minutes and is then deleted.</p>{way_back('gallery', 'the pictures')}</div>",
+            elem_id="own-head",
         )
         with gr.Row(elem_classes="nm-own"):
             with gr.Column(scale=2, min_width=240):
@@ -97,7 +100,7 @@ class ZeroShotTab(Tab[ZeroShotState]):
                 )
             with gr.Column(scale=3, min_width=260):
                 self.classes = gr.Textbox(
-                    "\n".join(family.tasks[choices[0][1]].classes[:12]),
+                    self._class_list(family.tasks[choices[0][1]]),
                     label="Class names",
                     info=f"One a line; 2 to {limits.max_classes}.",
                     lines=6,
@@ -106,7 +109,7 @@ class ZeroShotTab(Tab[ZeroShotState]):
                     elem_id="own-classes",
                 )
                 self.template = gr.Textbox(
-                    "a picture of a {}",
+                    family.tasks[choices[0][1]].templates[0],
                     label="Prompt",
                     info="{} stands for the class name.",
                     max_length=limits.max_prompt_length,
@@ -151,7 +154,10 @@ class ZeroShotTab(Tab[ZeroShotState]):
         events.listen(self.earlier.click, self.page_before, self.outputs, lane="heavy")
         events.listen(self.later.click, self.page_after, self.outputs, lane="heavy")
         events.listen(self.grid.pick, self.pick, [self.picture], extra=[self.items])
-        events.listen(self.fill.click, self.fill_classes, [self.classes, self.template])
+        events.in_browser(self.grid.pick, [], [], bring("own-head"))
+        form = [self.classes, self.template]
+        events.listen(self.fill.click, self.fill_classes, form)
+        events.listen(self.task.change, self.follow_task, form, extra=form, lasting=True)
         events.listen(self.picture.upload, self.check_picture, [], extra=[self.picture])
         own = [self.picture, self.classes, self.template]
         events.listen(
@@ -189,10 +195,18 @@ class ZeroShotTab(Tab[ZeroShotState]):
     def fill_classes(self, moment: Moment) -> Changes:
         """The classes and the first prompt of the chosen task."""
         task = self.page.controls.families[moment.setting.family].task(self._chosen(moment).task)
-        return {
-            self.classes: "\n".join(task.classes[: self.page.limits.max_classes]),
-            self.template: task.templates[0],
-        }
+        return {self.classes: self._class_list(task), self.template: task.templates[0]}
+
+    def follow_task(self, moment: Moment) -> Changes:
+        """Another task brings its classes and prompt, unless the visitor has written classes of their own."""
+        written = str(moment.value(self.classes) or "").strip()
+        families = self.page.controls.families.values()
+        known = {self._class_list(task) for family in families for task in family.tasks.values()}
+        return self.fill_classes(moment) if not written or written in known else {}
+
+    def _class_list(self, task: TaskSpec) -> str:
+        """The task's classes, one a line, as many as the form takes."""
+        return "\n".join(task.classes[: self.page.limits.max_classes])
 
     def check_picture(self, moment: Moment) -> None:
         """Say at once when an uploaded file is no picture."""
