@@ -237,7 +237,8 @@ def _merge_text(result: MergeResult) -> str:
         lines.append(f"  {task}: {100 * share:.0f} % of what it learned retained")
     if result.neurons:
         lines.append(
-            f"  {result.ill_conditioned} of {result.neurons} neurons are close calls: a tiny change of the weights could turn their vote"
+            f"  {result.ill_conditioned} of {result.neurons} neurons are close calls: "
+            "a tiny change of the weights could turn their vote"
         )
     if result.from_base:
         lines.append(f"  {len(result.from_base)} tensors come from the base unchanged (--json lists them)")

@@ -61,7 +61,7 @@ def theme() -> gr.themes.Base:
         **both("input_background_fill_focus", "surface"),
         **both("input_border_color", "axis"),
         **both("input_border_color_focus", "merge"),
-        **both("input_placeholder_color", "faint"),
+        **both("input_placeholder_color", "muted"),
         "input_border_width": "1px",
         "input_border_width_dark": "1px",
         "input_shadow": "none",

@@ -73,13 +73,19 @@ class ExportTab(Tab[TabState]):
                     language="yaml",
                     label=f"Recipe: neuromerge merge {RECIPE} --out merged",
                     interactive=False,
+                    wrap_lines=True,  # what scrolls sideways cannot be reached by keyboard
                     elem_id="recipe",
                     buttons=["copy"],
                 )
                 self.save_recipe = gr.HTML("", elem_id="save-recipe")
             with gr.Column(min_width=280):
                 self.script = gr.Code(
-                    language="python", label="Python", interactive=False, elem_id="script", buttons=["copy"]
+                    language="python",
+                    label="Python",
+                    interactive=False,
+                    wrap_lines=True,
+                    elem_id="script",
+                    buttons=["copy"],
                 )
                 self.save_script = gr.HTML("", elem_id="save-script")
         texts = [self.recipe, self.save_recipe, self.script, self.save_script]
