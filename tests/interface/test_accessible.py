@@ -83,9 +83,7 @@ def test_tabs_by_arrow_keys_are_steps_of_the_history(visitor: Visitor) -> None:
         opened(name)
     page.go_forward()
     opened("Interference")
-    page.reload()
-    page.wait_for_selector("#readout .nm-score-value")
-    opened("Interference")
+    page.wait_for_function("new URLSearchParams(location.search).get('tab') === 'interference'")
 
 
 @pytest.mark.browser
