@@ -111,12 +111,12 @@ def test_a_cell_and_a_picture_bring_what_they_open_into_view_and_there_is_a_way_
     stage.focus()
     for key in ("ArrowRight", "ArrowDown", "Enter"):
         stage.press(key)
-    in_view(page, "inside-layer")
+    in_view(page, "layer-neurons")
     page.locator("#inside-layer .nm-back").click()
     in_view(page, "interference")
     visitor.tab("Zero-shot")
     page.locator(".nm-card").first.click()
-    in_view(page, "own-head")
+    in_view(page, "own-picture")
     page.locator("#own-head .nm-back").click()
     in_view(page, "gallery")
 
@@ -124,7 +124,7 @@ def test_a_cell_and_a_picture_bring_what_they_open_into_view_and_there_is_a_way_
 def in_view(page: Any, identity: str) -> None:
     page.wait_for_function(
         """id => { const { top, bottom } = document.getElementById(id).getBoundingClientRect();
-                   return bottom > 0 && top < innerHeight * 0.55; }""",
+                   return bottom > 0 && top < innerHeight - 40; }""",
         arg=identity,
     )
 

@@ -7,12 +7,9 @@ const tabs = () => [...document.querySelectorAll('#tabs [role="tab"]')].filter((
 const keyOf = (tab) => /^tab-(.+)-button$/.exec(tab.id)?.[1];
 const asked = () => new URLSearchParams(location.search).get("tab") ?? (tabs()[0] && keyOf(tabs()[0]));
 
-/* Show an element; nothing moves where it is in the upper half of the screen already. */
+/* Show an element, and move the page no further than that takes: what was clicked may stay in sight, too. */
 export function bring(id) {
-  const node = document.getElementById(id);
-  if (!node) return;
-  const { top } = node.getBoundingClientRect();
-  if (top < 0 || top > innerHeight / 2) node.scrollIntoView({ block: "start" });
+  document.getElementById(id)?.scrollIntoView({ block: "nearest" });
 }
 
 /* A tab that is opened, by whom ever, is a step to come back from. */

@@ -154,7 +154,7 @@ class ZeroShotTab(Tab[ZeroShotState]):
         events.listen(self.earlier.click, self.page_before, self.outputs, lane="heavy")
         events.listen(self.later.click, self.page_after, self.outputs, lane="heavy")
         events.listen(self.grid.pick, self.pick, [self.picture], extra=[self.items])
-        events.in_browser(self.grid.pick, [], [], bring("own-head"))
+        events.in_browser(self.grid.pick, [], [], bring("own-picture"))
         form = [self.classes, self.template]
         events.listen(self.fill.click, self.fill_classes, form)
         events.listen(self.task.change, self.follow_task, form, extra=form, lasting=True)
