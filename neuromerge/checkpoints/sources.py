@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from neuromerge.checkpoints import hub_files
 from neuromerge.checkpoints import storage as stores
 from neuromerge.checkpoints.adapters import (
     ADAPTER_CONFIG,
@@ -20,7 +21,7 @@ from neuromerge.checkpoints.adapters import (
 from neuromerge.checkpoints.clip_config import OPEN_CLIP_CONFIG, TRANSFORMERS_CONFIG
 from neuromerge.checkpoints.text import shown
 from neuromerge.deployment import deployment
-from neuromerge.errors import AssetError, CheckpointError, SourceUnavailableError, quoted
+from neuromerge.errors import AssetError, CheckpointError, quoted
 from neuromerge.json_files import read_json
 
 BUNDLED = "bundled:"
@@ -326,6 +327,22 @@ def _weights_in(folder: Path) -> tuple[Path, ...]:
     raise CheckpointError(f"{folder} holds no weights (looked for {', '.join(n for n, _ in _WEIGHTS[:4])} ...).")
 
 
+def _hub_weights(present: Collection[str]) -> Sequence[str]:
+    """The file, index or shards of weights among the files of a folder of the Hub: safetensors only, as `_weights_in`.
+
+    Of a model and an adapter both, of which one has to be named; none where a name has to be given.
+    """
+    safe = {name for name in present if name.endswith((".safetensors", ".safetensors.index.json"))}
+    found = [(name, config in present) for name, config in _WEIGHTS if name in safe]
+    adapters = [name for name in ADAPTER_WEIGHTS if name in safe]
+    if found:
+        return [next((name for name, configured in found if configured), found[0][0]), *adapters]
+    if adapters:
+        return adapters
+    files = sorted(name for name in safe if name.endswith(".safetensors"))
+    return files if len(files) == 1 else _all_shards(files) if files else []
+
+
 def _all_shards(files: Sequence[str]) -> list[str]:
     """The files where their names count one set of shards without a gap (``model-00001-of-00002``), else none."""
     found = [_SHARD.fullmatch(name) for name in files]
@@ -385,59 +402,25 @@ def parse_hub(source: str) -> tuple[str, str, str | None]:
 def _hub(source: str, allow_pickle: bool, part: str | None) -> Located:
     """Fetch (or find in the cache) the safetensors and configuration files of a repository of the Hub."""
     repository, inside, revision = parse_hub(source)
-    snapshot = _snapshot(repository, inside, revision)
+    snapshot = hub_files.snapshot(repository, inside, revision, _hub_weights, COMPANIONS)
     try:
         located = _local(snapshot / inside if inside else snapshot, source, allow_pickle=False, part=part)
     except CheckpointError as error:
-        if not any(snapshot.rglob("*.safetensors")):
-            raise SourceUnavailableError(
-                f"{repository} holds no safetensors weights at revision {revision or 'main'}. Name a revision "
-                f"that does (often {HUB}{repository}@refs/pr/1, the Hub's own conversion), or convert it yourself."
-            ) from None
         raise CheckpointError(f"{source}: {error}") from None
     name = meaningful_name(Path(repository.split("/")[1]) / inside) if inside else repository.split("/")[1]
     return replace(located, name=name, source=source, revision=snapshot.name)
 
 
-def _snapshot(repository: str, inside: str, revision: str | None) -> Path:
-    """Folder of the cached snapshot. Raises SourceUnavailableError, naming the command that fetches it."""
-    from huggingface_hub import errors as hub
-    from huggingface_hub import snapshot_download
+def resolved(source: str) -> str:
+    """A source of the Hub with the commit that its branch stands for in the cache; any other as it is. No network."""
+    if not source.startswith(HUB):
+        return source
+    plain, mark, part = source.partition("#")
+    repository, _, revision = parse_hub(plain)
+    commit = hub_files.kept_commit(repository, revision)
+    return source if commit is None else at_commit(plain, commit) + mark + part
 
-    wanted = ["*.safetensors", "*.json", "merges.txt", "vocab.txt", "*.model"]
-    if inside:
-        beside = Path(inside).parent.as_posix()
-        wanted = [inside, f"{inside}/*", "*.json" if beside == "." else f"{beside}/*.json"]
-    options: dict[str, Any] = {
-        "repo_id": repository,
-        "revision": revision,
-        "allow_patterns": wanted,
-        "ignore_patterns": None if inside else ["*/*"],
-    }
-    at_revision = f" --revision {revision}" if revision else ""
-    fetch = f'hf download {repository}{at_revision} --exclude "*.bin"'
-    # No network, an offline setting, a timeout, a connection lost on the way (HTTPError is the HTTP library's own).
-    unreachable = (OSError, ValueError, hub.EntryNotFoundError, hub.HTTPError, hub.XetDownloadError)  # type: ignore[attr-defined]
-    try:
-        if revision and re.fullmatch(r"[0-9a-f]{40}", revision):
-            try:  # A commit never changes: no need to ask the network when it is there.
-                return Path(snapshot_download(**options, local_files_only=True))
-            except hub.LocalEntryNotFoundError:
-                pass
-        return Path(snapshot_download(**options))
-    except hub.GatedRepoError:
-        raise SourceUnavailableError(
-            f"{repository} asks its users to accept terms first. Accept them on its page, run `hf auth login`, then "
-            f"`{fetch}`."
-        ) from None
-    except hub.RepositoryNotFoundError:
-        raise SourceUnavailableError(f"The Hub has no public repository {repository}. Check the name.") from None
-    except hub.RevisionNotFoundError:
-        raise SourceUnavailableError(
-            f"{repository} has no revision {quoted(revision)}. Check its list of commits."
-        ) from None
-    except unreachable as error:
-        raise SourceUnavailableError(
-            f"{repository} is not on this machine and the Hugging Face Hub cannot be reached ({type(error).__name__}). "
-            f"Fetch it where there is a network with `{fetch}`, then try again."
-        ) from None
+
+def at_commit(source: str, commit: str) -> str:
+    """A source of the Hub with its revision replaced by a commit."""
+    return f"{source.partition('@')[0]}@{commit}"

@@ -267,7 +267,7 @@ def evaluate(
         raise SettingError(
             f"Pictures were given for {', '.join(unused)}, which is not evaluated. Evaluated: {', '.join(names)}."
         )
-    base = opened if opened.source == chosen.base else load_checkpoint(chosen.base)
+    base = opened if chosen.is_source(opened.source) else load_checkpoint(chosen.base)
     text_model = TextModel.from_checkpoint(base)
     model = VisionModel.from_checkpoint(opened, base=base)
     batch = make_batch(samples_for(chosen, names, split, samples), model)
@@ -284,8 +284,38 @@ def evaluate(
         notes=(
             *differences(base, opened, "It is evaluated under its own."),
             *(note for task in names for note in _notes_of(chosen.task(task), batch.samples[task], text_model)),
+            *(note for task in names if (note := _check(chosen, opened.source, task, counts))),
         ),
     )
+
+
+def differs_from_published(published: float, correct: int, n: int) -> str:
+    """``"differs from the published 90.3: ..."`` where the interval of the sample excludes it, else empty.
+
+    `published` in [0, 1]. A whole test set was published, so only the error of this sample counts; the last printed
+    digit (0.01 points) may be rounded.
+    """
+    low, high = accuracy_interval(correct, n)
+    if low - 5e-5 <= published <= high + 5e-5:
+        return ""
+    return (
+        f"differs from the published {100 * published:.1f}: {100 * correct / n:.1f} on {n:,} pictures (95 % interval "
+        f"{100 * low:.1f} to {100 * high:.1f})"
+    )
+
+
+def _check(family: Family, source: str, task: str, counts: Counts) -> str:
+    """A note where the base, or the expert on its own task, is not what its publisher measured."""
+    accepted = family.acceptance.get(task)
+    if accepted is None:
+        return ""
+    if family.is_source(source):
+        found = differs_from_published(accepted.base, counts.correct[task], counts.n[task])
+        return f"{task}: the base {found}." if found else ""
+    if family.is_source(source, task):
+        found = differs_from_published(accepted.expert, counts.correct[task], counts.n[task])
+        return f"{task}: the expert {found}." if found else ""
+    return ""
 
 
 def _notes_of(spec: TaskSpec, samples: SampleSet, text_model: TextModel) -> list[str]:
@@ -338,7 +368,7 @@ def samples_for(
         if isinstance(given, SampleSet):
             result[task] = given
         elif given is not None:
-            result[task] = folder_samples(given, family.task(task).classes, task, split)
+            result[task] = folder_samples(given, family.task(task).shown_classes, task, split)
         else:
             result[task] = load_samples(family, task, split)
     return result
@@ -359,7 +389,7 @@ def family_of(checkpoint: Checkpoint) -> Family:
     """
     known = families()
     for family in known.values():
-        if checkpoint.source == family.base or checkpoint.source in family.experts.values():
+        if any(family.is_source(checkpoint.source, task) for task in (None, *family.experts)):
             return family
     shapes = {parameter.name: parameter.shape for parameter in checkpoint.parameters}
     for family in known.values():

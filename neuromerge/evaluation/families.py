@@ -8,12 +8,13 @@ Families are described in YAML files beside this module (`families/`, tasks in `
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
+from neuromerge.checkpoints.sources import HUB, resolved
 from neuromerge.deployment import deployment
 from neuromerge.errors import AssetError, LimitError, NeuroMergeError, SettingError, quoted
 from neuromerge.evaluation.folders import FolderTree, classes_in, is_left_behind
@@ -25,6 +26,7 @@ DEFAULT_TEMPLATES = ("a photo of a {}.",)
 MAX_CLASSES = 5_000
 MAX_TEMPLATES = 200
 MAX_TEXT = 200
+_AT_COMMIT = re.compile(r"@[0-9a-f]{40}$")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
@@ -43,6 +45,21 @@ class ModelEntry:
     file: str | None = None
     tried: bool = True
     note: str = ""
+
+    @property
+    def address(self) -> str:
+        """`source` with `file` in it where it is on the Hub: of that repository only this file is fetched."""
+        repository, mark, revision = self.source.partition("@")
+        named = self.file is not None and self.source.startswith(HUB) and repository.count("/") == 1
+        return f"{repository}/{self.file}{mark}{revision}" if named else self.source
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """Published accuracies on the whole test set of one task, in [0, 1]: what a run is checked against."""
+
+    base: float
+    expert: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +83,10 @@ class SampleSource:
 
 @dataclass(frozen=True, slots=True)
 class TaskSpec:
-    """One classification task: `classes` in the order of the labels, `templates` with ``{}`` for the class name."""
+    """One classification task: `classes` in the order of the labels, `templates` with ``{}`` for the class name.
+
+    `classes` are what heads are made of; `display` has what people read in the place of some of them.
+    """
 
     name: str
     title: str
@@ -74,6 +94,12 @@ class TaskSpec:
     classes: tuple[str, ...]
     templates: tuple[str, ...]
     samples: SampleSource
+    display: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def shown_classes(self) -> tuple[str, ...]:
+        """The class names for people, in the order of the labels."""
+        return tuple(self.display.get(name, name) for name in self.classes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,8 +121,8 @@ class Family:
 
     `base` and `experts` (by task) are sources for `load_checkpoint`; `entries` holds the same with file and
     notes (the base under ``"base"``). `online` says that the weights come from the Hub. `published` are figures
-    from the literature to show beside a run. `folder` is the family's own folder where it has one (bundled and
-    local families).
+    from the literature to show beside a run, `acceptance` what base and experts reach alone, by task. `folder` is the
+    family's own folder where it has one (bundled and local families).
     """
 
     name: str
@@ -111,6 +137,7 @@ class Family:
     entries: dict[str, ModelEntry] = field(default_factory=dict)
     published: tuple[PublishedFigures, ...] = ()
     folder: Path | None = None
+    acceptance: dict[str, Accepted] = field(default_factory=dict)
 
     def source(self, task: str | None = None) -> str:
         """The source of an expert, of the base for None. Raises SettingError for an unknown task."""
@@ -127,6 +154,15 @@ class Family:
         if name not in self.tasks:
             raise SettingError(f"The family {self.name} has no task {quoted(name)}. It has: {', '.join(self.tasks)}.")
         return self.tasks[name]
+
+    def is_source(self, source: str, task: str | None = None) -> bool:
+        """Whether `source` names an expert (the base for None) of this family, with or without its file or commit."""
+        entry = self.entries.get("base" if task is None else task)
+        known = {self.source(task)} if entry is None else {self.source(task), entry.source, entry.address}
+        if source in known:
+            return True
+        pinned = source.startswith(HUB) and _AT_COMMIT.search(source)
+        return bool(pinned) and source in {resolved(each) for each in known if each.startswith(source.split("@")[0])}
 
     @property
     def fetch_command(self) -> str:
@@ -329,8 +365,8 @@ def _read_family(path: Path, tasks_file: Path | None, stamp: int) -> Family:
         name=name,
         title=str(data.get("title", name)),
         description=str(data.get("description", "")),
-        base=base.source,
-        experts={task: entry.source for task, entry in experts.items()},
+        base=base.address,
+        experts={task: entry.address for task, entry in experts.items()},
         tasks=tasks,
         online=bool(data.get("online", False)),
         licence=str(data.get("licence", "")),
@@ -338,6 +374,7 @@ def _read_family(path: Path, tasks_file: Path | None, stamp: int) -> Family:
         entries={"base": base, **experts},
         published=tuple(_published_from(figures, chosen, path) for figures in data.get("published", ())),
         folder=tasks_file.parent if tasks_file is not None else None,
+        acceptance=_acceptance_from(data.get("acceptance", {}), experts, path),
     )
 
 
@@ -373,6 +410,11 @@ def _task_from(data: Mapping[str, Any], path: Path, default_name: str) -> TaskSp
         templates = check_templates(data.get("templates", DEFAULT_TEMPLATES))
     except (SettingError, LimitError) as error:
         raise AssetError(f"{path}: {error}") from None
+    display = data.get("display", {})
+    if not isinstance(display, dict) or not all(isinstance(t, str) for t in (*display, *display.values())):
+        raise AssetError(f"{path}: display must give names of classes the names that people read.")
+    if unknown := [known for known in display if known not in classes]:
+        raise AssetError(f"{path}: display names {', '.join(unknown)}, which is no class of {name}.")
     samples = data.get("samples", {})
     if isinstance(samples, str):  # the bundled family's own short form: the packed file
         samples = {"kind": "bundled", "path": samples}
@@ -397,6 +439,7 @@ def _task_from(data: Mapping[str, Any], path: Path, default_name: str) -> TaskSp
             tried=bool(samples.get("tried", True)),
             path=path.parent / str(samples["path"]) if "path" in samples else None,
         ),
+        display=display,
     )
 
 
@@ -417,7 +460,7 @@ def _local_task(folder: Path, task: str) -> TaskSpec | None:
 
 
 def _with_samples(spec: TaskSpec, source: SampleSource) -> TaskSpec:
-    return TaskSpec(spec.name, spec.title, spec.description, spec.classes, spec.templates, source)
+    return replace(spec, samples=source)
 
 
 def _published_from(data: Any, tasks: tuple[str, ...], path: Path) -> PublishedFigures:
@@ -427,6 +470,21 @@ def _published_from(data: Any, tasks: tuple[str, ...], path: Path) -> PublishedF
         return PublishedFigures(str(data["source"]), str(data["setting"]), listed, means)
     except (AttributeError, KeyError, TypeError, ValueError):
         raise AssetError(f"{path}: every entry of published needs source, setting and mean.") from None
+
+
+def _acceptance_from(data: Any, tasks: Collection[str], path: Path) -> dict[str, Accepted]:
+    try:
+        found = {
+            str(task): Accepted(float(shares["base"]) / 100, float(shares["expert"]) / 100)
+            for task, shares in data.items()
+        }
+    except (AttributeError, KeyError, TypeError, ValueError):
+        raise AssetError(f"{path}: every task of acceptance needs base and expert, in percent.") from None
+    wrong = [task for task, each in found.items() if task not in tasks or not 0 <= min(each.base, each.expert) <= 1]
+    wrong += [task for task, each in found.items() if max(each.base, each.expert) > 1]
+    if wrong:
+        raise AssetError(f"{path}: acceptance of {', '.join(wrong)} is of no expert here, or no percentage.")
+    return found
 
 
 def _entry_from(data: Any, path: Path, where: str) -> ModelEntry:

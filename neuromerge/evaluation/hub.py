@@ -1,8 +1,8 @@
 """Test pictures from the Hugging Face Hub: a fixed few hundred of a data set, fetched once and kept.
 
-Whole test sets run to gigabytes, so rows are asked for one by one through the Hub's dataset viewer, evenly
-spread over the split. The viewer may hand out pictures encoded anew, so accuracies can differ in the last digit
-from those on the original files.
+Whole test sets run to gigabytes, so a few rows at a time are asked for through the Hub's dataset viewer, evenly
+spread over the whole split: some sets stand in the order of their classes. The viewer may hand out pictures
+encoded anew, so accuracies can differ in the last digit from those on the original files.
 """
 
 from __future__ import annotations
@@ -15,13 +15,14 @@ import urllib.request
 import zipfile
 import zlib
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from neuromerge.atomic import replacing
+from neuromerge.checkpoints import hub_answers
 from neuromerge.deployment import deployment
 from neuromerge.errors import SourceUnavailableError, StorageError
 from neuromerge.evaluation.families import SampleSource
@@ -30,7 +31,8 @@ from neuromerge.progress import UNATTENDED, Job
 
 TEST_IMAGES = 300
 VALIDATION_IMAGES = 200
-_PAGE = 5  # neighbouring rows that one request brings
+_SPLITS = np.array([0, 1, 0, 1, 1], np.uint8)  # of the neighbouring rows that one request brings
+_PAGE = len(_SPLITS)
 _TIMEOUT = 30.0
 _MAX_BYTES = 30_000_000
 _WORKERS = 8
@@ -81,7 +83,12 @@ def _fetch_and_keep(source: SampleSource, path: Path, fetch_command: str, job: J
         )
     try:
         packed = _fetch(source, job)
-    except (SourceUnavailableError, urllib.error.URLError, OSError, ValueError, KeyError, TypeError) as error:
+    except _NoSuchSplit as error:
+        raise SourceUnavailableError(f"The test pictures of {source.dataset} could not be fetched: {error}") from None
+    except (urllib.error.URLError, OSError) as error:
+        found = hub_answers.failure(error, source.dataset, fetch_command, token=False)
+        raise type(found)(f"The test pictures of {source.dataset} could not be fetched. {found}") from None
+    except (SourceUnavailableError, ValueError, KeyError, TypeError) as error:
         raise SourceUnavailableError(
             f"The test pictures of {source.dataset} are not on this machine and could not be fetched from the Hugging "
             f"Face Hub ({_reason(error)}). Fetch them where there is a network with `{fetch_command}`, then try again."
@@ -90,37 +97,84 @@ def _fetch_and_keep(source: SampleSource, path: Path, fetch_command: str, job: J
     return packed
 
 
+class _NoSuchSplit(Exception):
+    """The data set holds no such split, or several of one name."""
+
+
 def chosen_rows(total: int) -> tuple[np.ndarray, np.ndarray]:
-    """(first rows of the pages, split of each page): evenly spread over `total` rows, without overlap."""
-    pages = min((TEST_IMAGES + VALIDATION_IMAGES) // _PAGE, max(total // _PAGE, 1))
-    starts = np.unique(np.linspace(0, max(total - _PAGE, 0), pages).astype(np.int64))
-    starts = starts[np.concatenate([[True], np.diff(starts) >= _PAGE])]
-    share = VALIDATION_IMAGES / (TEST_IMAGES + VALIDATION_IMAGES)
-    steps = np.floor((np.arange(len(starts)) + 1) * share) - np.floor(np.arange(len(starts)) * share)
-    return starts, np.where(steps > 0, 0, 1).astype(np.uint8)
+    """(rows, the split of each): pages of neighbouring rows, evenly spread over `total` rows, without overlap.
+
+    Every page gives to both splits. Where rows stand in the order of the classes, both then see as many classes.
+    """
+    most = TEST_IMAGES + VALIDATION_IMAGES
+    if total <= most:
+        starts = np.arange(0, total, _PAGE)
+    else:
+        starts = np.linspace(0, total - _PAGE, most // _PAGE).astype(np.int64)  # at least _PAGE apart
+    rows = (starts[:, None] + np.arange(_PAGE)).ravel()
+    there = rows < total
+    return rows[there], np.tile(_SPLITS, len(starts))[there]
 
 
 def _fetch(source: SampleSource, job: Job) -> Packed:
-    first, revision = _rows(source, 0, 1)
+    source, first, revision = _first(source)
     image, label = _columns(first["features"], source)
-    starts, splits = chosen_rows(int(first["num_rows_total"]))
-    total = len(starts) * _PAGE
+    rows, splits = chosen_rows(int(first["num_rows_total"]))
+    split_of = dict(zip(rows.tolist(), splits.tolist(), strict=True))
     encoded: list[bytes] = []
     labels: list[int] = []
     split: list[int] = []
     ids: list[str] = []
     with ThreadPoolExecutor(_WORKERS) as pool:
-        pages = pool.map(lambda start: _page(source, int(start), image, label), starts)
-        for number, page in zip(splits, pages, strict=True):
+        pages = pool.map(lambda start: _page(source, int(start), image, label), rows[::_PAGE])
+        for page in pages:
             for row, content, value in page:
+                if row not in split_of:  # another row than was asked for
+                    continue
                 encoded.append(content)
                 labels.append(value)
-                split.append(int(number))
+                split.append(split_of[row])
                 ids.append(str(row))
-            job.report(len(encoded), total, source.dataset)
+            job.report(len(encoded), len(rows), source.dataset)
     if not encoded:
         raise ValueError("the data set is empty")
     return Packed(encoded, np.array(labels, np.int64), np.array(split, np.uint8), tuple(ids), revision)
+
+
+def _first(source: SampleSource) -> tuple[SampleSource, dict[str, Any], str]:
+    """The source, its first row and its revision.
+
+    A data set that has no such configuration is asked for the one that holds the split. Raises _NoSuchSplit.
+    """
+    try:
+        return source, *_rows(source, 0, 1)
+    except urllib.error.HTTPError as error:
+        if error.code != 404:
+            raise
+        config = _config_with(source, error)
+        if config == source.config:
+            raise
+        source = replace(source, config=config)
+        return source, *_rows(source, 0, 1)
+
+
+def _config_with(source: SampleSource, missing: urllib.error.HTTPError) -> str:
+    """The configuration that holds the split of `source`, as the Hub lists them; raises `missing` where it cannot."""
+    query = urllib.parse.urlencode({"dataset": source.dataset})
+    try:
+        content, _ = _get(f"{deployment().datasets_server}/splits?{query}")
+    except urllib.error.HTTPError:
+        raise missing from None
+    answer = parse_json(content, "The answer of the Hub's dataset viewer", remedy="", error=SourceUnavailableError)
+    listed = [(str(each["config"]), str(each["split"])) for each in answer["splits"]]
+    holding = [config for config, split in listed if split == source.split]
+    if source.config in holding or len(holding) == 1:
+        return source.config if source.config in holding else holding[0]
+    there = ", ".join(f"{config}/{split}" for config, split in listed) or "nothing"
+    raise _NoSuchSplit(
+        f"it has no {source.config}/{source.split}. It has {there}: name one in the task's file (samples.config, "
+        "samples.split)."
+    )
 
 
 def _page(source: SampleSource, start: int, image: str, label: str) -> list[tuple[int, bytes, int]]:
@@ -163,11 +217,15 @@ def _get(url: str) -> tuple[bytes, Any]:
     if urllib.parse.urlsplit(url).scheme not in ("https", "http"):
         raise ValueError("an address that is not on the web")
     request = urllib.request.Request(url, headers={"User-Agent": "neuromerge"})
-    with urllib.request.urlopen(request, timeout=_TIMEOUT) as answer:
-        content = answer.read(_MAX_BYTES + 1)
-        if len(content) > _MAX_BYTES:
-            raise ValueError("an answer of more than 30 MB")
-        return content, answer.headers
+
+    def ask() -> tuple[bytes, Any]:
+        with urllib.request.urlopen(request, timeout=_TIMEOUT) as answer:
+            content = answer.read(_MAX_BYTES + 1)
+            if len(content) > _MAX_BYTES:
+                raise ValueError("an answer of more than 30 MB")
+            return content, answer.headers
+
+    return hub_answers.patiently(ask)
 
 
 def _columns(features: Any, source: SampleSource) -> tuple[str, str]:
@@ -216,7 +274,4 @@ def _write(path: Path, packed: Packed) -> None:
 
 
 def _reason(error: BaseException) -> str:
-    if isinstance(error, urllib.error.HTTPError):
-        return f"it answered {error.code}"
-    reason = getattr(error, "reason", None)
-    return str(reason or error or type(error).__name__)[:200]
+    return str(error or type(error).__name__)[:200]

@@ -82,7 +82,7 @@ class SampleSet:
     Attributes:
         images: uint8 (N, H, W, 3), or `EncodedImages` where sizes vary; `images[i]` is uint8 (H, W, 3) in both.
         labels: int64 (N,), indices into `classes`.
-        classes: class names.
+        classes: class names for people, in the order of the labels.
         ids: what identifies each picture in its source.
         task, split: what they are for.
         key: identifies the set for caches; the same key is the same pictures.
@@ -169,7 +169,7 @@ def load_samples(family: Family | str, task: str, split: Split | str = "quick") 
     if spec.samples.kind == "folder":
         if spec.samples.path is None:
             raise AssetError(f"The task {task} names no folder of pictures.")
-        return folder_samples(spec.samples.path, spec.classes, task, split)
+        return folder_samples(spec.samples.path, spec.shown_classes, task, split)
     return _from_hub(chosen, spec, split)
 
 
@@ -398,7 +398,7 @@ def _bundled(family: Family, spec: TaskSpec, split: str) -> SampleSet:
     return SampleSet(
         images=images[rows],
         labels=labels[rows],
-        classes=spec.classes,
+        classes=spec.shown_classes,
         ids=tuple(str(ids[row]) for row in rows),
         task=spec.name,
         split=split,
@@ -440,7 +440,7 @@ def _from_hub(family: Family, spec: TaskSpec, split: str) -> SampleSet:
     return SampleSet(
         images=EncodedImages([packed.encoded[rows[i]] for i in kept], [f"{spec.name}/{names[i]}" for i in kept]),
         labels=labels[kept],
-        classes=spec.classes,
+        classes=spec.shown_classes,
         ids=tuple(names[i] for i in kept),
         task=spec.name,
         split=split,

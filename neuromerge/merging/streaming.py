@@ -29,7 +29,7 @@ from neuromerge.checkpoints import (
 from neuromerge.checkpoints.align import Towers, Vocabulary
 from neuromerge.checkpoints.notices import weights_left_out
 from neuromerge.checkpoints.roles import Parameter
-from neuromerge.checkpoints.sources import expanded
+from neuromerge.checkpoints.sources import at_commit, expanded
 from neuromerge.errors import SettingError
 from neuromerge.merging import kernels
 from neuromerge.merging.devices import find_device
@@ -391,7 +391,7 @@ def _left_out(aligned: Aligned) -> dict[str, dict[str, str]]:
 def _sources(aligned: Aligned) -> dict[str, str]:
     def described(checkpoint: Checkpoint) -> str:
         address, mark, part = checkpoint.source.partition("#") if checkpoint.part else (checkpoint.source, "", "")
-        return f"{address}@{checkpoint.revision}{mark}{part}" if checkpoint.revision else checkpoint.source
+        return f"{at_commit(address, checkpoint.revision)}{mark}{part}" if checkpoint.revision else checkpoint.source
 
     named = {name: described(expert) for name, expert in zip(aligned.task_names, aligned.experts, strict=True)}
     return {"base": described(aligned.base), **named}

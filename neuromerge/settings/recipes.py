@@ -35,6 +35,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from neuromerge.checkpoints.sources import resolved
 from neuromerge.errors import RecipeError, SettingError, quoted
 from neuromerge.merging import registry
 from neuromerge.merging.profile import Profile, as_mapping, make_task_weights
@@ -206,13 +207,16 @@ def _entry(model: RecipeModel) -> dict[str, Any]:
 
 
 def recipe_of(setting: Setting, family: Family | str | None = None) -> Recipe:
-    """The recipe of a setting: the family's sources in the place of task names."""
+    """The recipe of a setting: the family's sources in the place of task names.
+
+    A branch of the Hub is given as the commit that was fetched, where it was.
+    """
     family = family_of(family or setting.family)
     return Recipe(
         method=setting.method,
-        base=str(family.base),
+        base=resolved(str(family.base)),
         models=tuple(
-            RecipeModel(str(family.experts[task]), task, weight)
+            RecipeModel(resolved(str(family.experts[task])), task, weight)
             for task, weight in zip(setting.tasks, setting.task_weights or [1.0] * len(setting.tasks), strict=True)
         ),
         hyperparameters=setting.hyperparameters,
@@ -232,13 +236,17 @@ def setting_of(recipe: Recipe, families: Iterable[Family]) -> Setting:
             f"The recipe takes steps after the merge ({', '.join(recipe.then)}), which are not taken here. Run it "
             "with: neuromerge merge recipe.yaml --out merged"
         )
-    wanted = {entry.model for entry in recipe.models}
     names = []
     for family in families:
         names.append(family.name)
-        task_of = {str(source): task for task, source in family.experts.items()}
-        if str(family.base) == recipe.base and wanted <= set(task_of):
-            tasks = [task_of[entry.model] for entry in recipe.models]
+        if not family.is_source(recipe.base):
+            continue
+        found = [
+            next((task for task in family.experts if family.is_source(entry.model, task)), None)
+            for entry in recipe.models
+        ]
+        tasks = [task for task in found if task is not None]
+        if len(tasks) == len(found):
             try:
                 return make_setting(
                     family,

@@ -50,7 +50,7 @@ def test_online_families_are_complete(name):
     for task in family.experts:
         repository, inside, revision = parse_hub(family.source(task))
         assert repository == f"tanganke/{name}_{task}"
-        assert (inside, revision) == ("", "main")
+        assert (inside, revision) == ("model.safetensors", "main")
     assert parse_hub(family.source())[2]
     for entry in family.entries.values():
         assert entry.file.endswith(".safetensors")

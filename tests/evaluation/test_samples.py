@@ -266,11 +266,21 @@ def test_a_damaged_cache_is_fetched_anew(viewer):
 
 @pytest.mark.parametrize("total", [1, 7, 400, 1880, 26_032])
 def test_chosen_rows_do_not_overlap(total):
-    starts, splits = hub.chosen_rows(total)
-    assert len(starts) == len(splits)
-    assert starts[0] == 0
-    assert starts[-1] <= max(total - 1, 0)
-    assert (np.diff(starts) >= 5).all()
+    rows, splits = hub.chosen_rows(total)
+    assert len(rows) == len(splits) == len(set(rows.tolist())) == min(total, len(rows))
+    assert rows[0] == 0
+    assert rows[-1] == total - 1
     if total >= 500:
-        assert len(starts) == 100
-        assert (splits == 0).sum() == 40
+        assert len(rows) == 500
+        assert (splits == 0).sum() == hub.VALIDATION_IMAGES
+
+
+def test_both_splits_see_the_classes_of_a_set_in_their_order():
+    total, classes = 19_850, 397
+    rows, splits = hub.chosen_rows(total)
+    labels = rows * classes // total
+    assert len(set(labels[splits == 0])) >= 100
+    assert len(set(labels[splits == 1])) >= 100
+    seven = rows * 7 // total
+    counted = [np.bincount(seven[splits == split], minlength=7) for split in (0, 1)]
+    assert all(counts.max() - counts.min() <= 6 for counts in counted)

@@ -206,7 +206,7 @@ class ZeroShotTab(Tab[ZeroShotState]):
 
     def _class_list(self, task: TaskSpec) -> str:
         """The task's classes, one a line, as many as the form takes."""
-        return "\n".join(task.classes[: self.page.limits.max_classes])
+        return "\n".join(task.shown_classes[: self.page.limits.max_classes])
 
     def check_picture(self, moment: Moment) -> None:
         """Say at once when an uploaded file is no picture."""
