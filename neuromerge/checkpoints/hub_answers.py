@@ -43,7 +43,7 @@ def wait_told(error: BaseException) -> float | None:
     return None
 
 
-def patiently(ask: Callable[[], _Answer], sleep: Callable[[float], Any] = time.sleep) -> _Answer:
+def patiently(ask: Callable[[], _Answer], sleep: Callable[[float], Any] | None = None) -> _Answer:
     """What `ask` returns. Too many requests (429) and a Hub in trouble (5xx) are waited for, as the answer says.
 
     The last error is raised where waiting did not help, at once where the answer asks for more than `LONGEST_WAIT`.
@@ -60,7 +60,7 @@ def patiently(ask: Callable[[], _Answer], sleep: Callable[[float], Any] = time.s
             told = wait_told(error)
             if told is not None and told > LONGEST_WAIT:
                 raise
-            sleep(told if told is not None else 2.0**tried)
+            (sleep or time.sleep)(told if told is not None else 2.0**tried)
     raise AssertionError("the last try returns or raises")
 
 

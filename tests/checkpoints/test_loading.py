@@ -282,14 +282,6 @@ class TestHub:
         assert (checkpoint.name, checkpoint.revision, checkpoint.source) == ("name", commit, "hub:org/name@main")
         assert not any("bin" in pattern for pattern in asked[0]["allow_patterns"])
 
-    def test_a_repository_without_safetensors(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        import huggingface_hub
-
-        (tmp_path / "config.json").write_text("{}")
-        monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda **options: str(tmp_path))
-        with pytest.raises(SourceUnavailableError, match="no safetensors"):
-            load_checkpoint("hub:org/name")
-
 
 # --------------------------------------------------------------------------------------------- what is refused
 

@@ -206,3 +206,12 @@ def test_wilson_interval():
 def test_confusion_counts():
     counts = accuracy.confusion_counts(np.array([0, 0, 2, 2]), np.array([0, 1, 2, 0]), 3)
     assert counts.tolist() == [[1, 1, 0], [0, 0, 0], [1, 0, 1]]
+
+
+def test_a_measurement_is_held_against_the_published_figure():
+    from neuromerge.evaluation.accuracy import differs_from_published
+
+    assert differs_from_published(0.903, 268, 300) == ""
+    assert differs_from_published(0.903, 300, 300).startswith("differs from the published 90.3: 100.0 on 300 pictures")
+    assert "(95 % interval" in differs_from_published(0.903, 240, 300)
+    assert differs_from_published(0.903, 0, 0) == ""

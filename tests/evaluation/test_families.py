@@ -206,3 +206,62 @@ def test_not_a_family(tmp_path):
     (tmp_path / "experts").mkdir()
     with pytest.raises(SettingError, match="no expert"):
         local_family(tmp_path, allowed=True)
+
+
+def test_heads_are_made_of_the_published_strings_and_people_read_others():
+    pets = get_family("clip-vit-base-patch32").task("oxford-iiit-pet")
+    assert sum("_" in name for name in pets.classes) == 19
+    assert not any("_" in name for name in pets.shown_classes)
+    objects = get_family("clip-vit-base-patch32").task("cifar100")
+    assert [name for name in objects.classes if "_" in name or name == "cra"] == [
+        *("aquarium_fish", "cra", "lawn_mower", "maple_tree", "oak_tree", "palm_tree", "pickup_truck"),
+        *("pine_tree", "sweet_pepper", "willow_tree"),
+    ]
+    assert objects.shown_classes[objects.classes.index("cra")] == "crab"
+    assert objects.samples.label == "label"
+
+
+def test_data_sets_with_named_configurations():
+    tasks = get_family("clip-vit-base-patch32").tasks
+    assert tasks["emnist_letters"].samples.config == "emnist-letters"
+    assert tasks["kmnist"].samples.config == "kmnist"
+
+
+@pytest.mark.parametrize("name", ONLINE)
+def test_published_accuracies_stand_in_the_registry(name):
+    family = get_family(name)
+    assert set(family.acceptance) == set(family.experts)
+    assert all(0.09 < each.base < 1 and 0.7 < each.expert < 1 for each in family.acceptance.values())
+
+
+def test_published_accuracies_of_the_smallest_backbone():
+    found = {task: 100 * each.expert for task, each in get_family("clip-vit-base-patch32").acceptance.items()}
+    expected = {"oxford_flowers102": 88.55, "pcam": 87.96, "fer2013": 71.61, "oxford-iiit-pet": 92.45}
+    expected |= {"emnist_letters": 95.62, "kmnist": 98.23, "rendered-sst2": 71.28, "svhn": 97.27}
+    assert {task: found[task] for task in expected} == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    "wrong", ["{nope: {base: 1, expert: 2}}", "{mnist: {base: 1}}", "{mnist: {base: 1, expert: 200}}", "[1]"]
+)
+def test_acceptance_that_is_none(tmp_path, monkeypatch, wrong):
+    monkeypatch.setattr(registry, "REGISTRY", tmp_path)
+    text = "base: {source: x}\nexperts: {mnist: {source: y}}\nacceptance: "
+    (tmp_path / "mine.yaml").write_text(text + wrong)
+    with pytest.raises(AssetError, match="acceptance"):
+        get_family("mine")
+
+
+def test_display_names_are_of_classes(tmp_path):
+    (tmp_path / "t.yaml").write_text("classes: [a]\ndisplay: {b: B}\nsamples: {kind: folder}\n")
+    with pytest.raises(AssetError, match="display names b"):
+        read_task(tmp_path / "t.yaml")
+
+
+def test_a_source_is_known_with_and_without_its_file():
+    family = get_family("clip-vit-base-patch16")
+    assert family.base == "hub:timm/vit_base_patch16_clip_224.openai/open_clip_model.safetensors@main"
+    assert family.is_source("hub:timm/vit_base_patch16_clip_224.openai@main")
+    assert family.is_source("hub:tanganke/clip-vit-base-patch16_dtd@main", "dtd")
+    assert not family.is_source("hub:tanganke/clip-vit-base-patch16_dtd@main", "mnist")
+    assert not family.is_source(f"hub:tanganke/clip-vit-base-patch16_dtd@{'a' * 40}", "dtd")

@@ -28,7 +28,7 @@ def weights(value: float) -> bytes:
 
 
 def model(value: float) -> dict[str, bytes]:
-    return {"config.json": b"{}", "tokenizer.json": b"{}", "merges.txt": b"#", "model.safetensors": weights(value)}
+    return {"config.json": b"{}", "tokenizer.json": b"{ }", "merges.txt": b"#", "model.safetensors": weights(value)}
 
 
 @pytest.fixture
@@ -40,7 +40,7 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HubStandIn]
 
 
 def value(source: str) -> float:
-    return float(load_checkpoint(source)["layer.weight"][0, 0])
+    return float(dict(load_checkpoint(source).items())["layer.weight"][0, 0])
 
 
 def test_only_weights_configuration_and_tokenizer_are_fetched(hub):
@@ -127,7 +127,7 @@ def test_every_failure_has_its_own_name(hub, name, where):
 def test_a_bad_token(hub, monkeypatch):
     monkeypatch.setenv("HF_TOKEN", "hf_wrong")
     hub.faults.append(["/api/models", 401, {"X-Error-Message": "Invalid credentials in Authorization header"}, 1000])
-    with pytest.raises(SourceUnavailableError, match="does not accept your token.*remove HF_TOKEN"):
+    with pytest.raises(SourceUnavailableError, match=r"does not accept your token.*remove HF_TOKEN"):
         load_checkpoint("hub:org/name")
 
 
@@ -156,7 +156,7 @@ def test_the_wait_is_as_long_as_the_answer_says():
 def test_names_that_are_not_there(hub):
     with pytest.raises(SourceUnavailableError, match=r"no file or folder 'other.safetensors'.*model.safetensors"):
         load_checkpoint("hub:org/name/other.safetensors")
-    with pytest.raises(SourceUnavailableError, match="no revision 'gone'.*moved or deleted"):
+    with pytest.raises(SourceUnavailableError, match=r"no revision 'gone'.*moved or deleted"):
         load_checkpoint("hub:org/name@gone")
     with pytest.raises(SourceUnavailableError, match="no public repository org/missing"):
         load_checkpoint("hub:org/missing")
@@ -164,7 +164,7 @@ def test_names_that_are_not_there(hub):
     with pytest.raises(SourceUnavailableError, match="no safetensors weights"):
         load_checkpoint("hub:org/pickled")
     hub.publish("org/loose", {"one.safetensors": weights(1), "two.safetensors": weights(2)})
-    with pytest.raises(SourceUnavailableError, match="Name one of them: hub:org/loose/one.safetensors"):
+    with pytest.raises(SourceUnavailableError, match=r"Name one of them: hub:org/loose/one.safetensors"):
         load_checkpoint("hub:org/loose")
     assert hub.fetched == []
 
@@ -178,7 +178,7 @@ def test_a_full_disk(hub, monkeypatch):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", full)
-    with pytest.raises(StorageError, match="the disk is full.*HF_HOME"):
+    with pytest.raises(StorageError, match=r"the disk is full.*HF_HOME"):
         load_checkpoint("hub:org/name")
 
 

@@ -174,11 +174,27 @@ class Viewer(BaseHTTPRequestHandler):
 
     requests: ClassVar[Counter[str]] = Counter()
     broken: ClassVar[bool] = False
+    config: ClassVar[str] = ""  # the only one that it has, '' for any
+    splits: ClassVar[list[dict[str, str]]] = []
+    faults: ClassVar[list[tuple[int, dict[str, str]]]] = []
 
     def do_GET(self):
         parts = urlsplit(self.path)
         type(self).requests[parts.path] += 1
-        if parts.path == "/rows":
+        if type(self).faults:
+            status, headers = type(self).faults.pop()
+            self.send_response(status)
+            for name, value in headers.items():
+                self.send_header(name, value)
+            self.end_headers()
+            return
+        if parts.path == "/splits":
+            content = json.dumps({"splits": type(self).splits}).encode()
+        elif parts.path == "/rows" and type(self).config not in ("", parse_qs(parts.query)["config"][0]):
+            self.send_response(404)
+            self.end_headers()
+            return
+        elif parts.path == "/rows":
             query = {key: value[0] for key, value in parse_qs(parts.query).items()}
             start, count = int(query["offset"]), int(query["length"])
             here = f"http://127.0.0.1:{self.server.server_port}"
@@ -216,7 +232,7 @@ def viewer(tmp_path, monkeypatch):
     monkeypatch.setenv("NEUROMERGE_CACHE", str(tmp_path / "cache"))
     monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
     Viewer.requests.clear()
-    Viewer.broken = False
+    Viewer.broken, Viewer.config, Viewer.splits, Viewer.faults = False, "", [], []
     yield Viewer
     server.shutdown()
     thread.join()
@@ -284,3 +300,38 @@ def test_both_splits_see_the_classes_of_a_set_in_their_order():
     seven = rows * 7 // total
     counted = [np.bincount(seven[splits == split], minlength=7) for split in (0, 1)]
     assert all(counts.max() - counts.min() <= 6 for counts in counted)
+
+
+def test_the_configuration_that_holds_the_split_is_found_by_asking(viewer):
+    viewer.config = "letters"
+    viewer.splits = [{"config": "digits", "split": "train"}, {"config": "letters", "split": "test"}]
+    assert len(load_samples("clip-vit-base-patch32", "mnist", "test")) == hub.TEST_IMAGES
+
+
+def test_a_split_that_is_nowhere_is_named_with_those_that_are(viewer):
+    viewer.config = "letters"
+    viewer.splits = [{"config": "letters", "split": "train"}]
+    with pytest.raises(SourceUnavailableError, match=r"it has no mnist/test. It has letters/train"):
+        load_samples("clip-vit-base-patch32", "mnist", "test")
+
+
+def test_too_many_requests_are_waited_for(viewer, monkeypatch):
+    waits = []
+    monkeypatch.setattr(hub.hub_answers.time, "sleep", waits.append)
+    viewer.faults = [(429, {"Retry-After": "9"}), (503, {})]
+    assert len(load_samples("clip-vit-base-patch32", "mnist", "test")) == hub.TEST_IMAGES
+    assert waits == [1.0, 9.0]
+
+
+@pytest.mark.parametrize(
+    ("status", "headers", "said"),
+    [
+        (429, {"Retry-After": "900"}, "ylecun/mnist was not fetched. Try again in 900 seconds"),
+        (403, {}, "403 Forbidden"),
+        (401, {}, "no public repository ylecun/mnist"),
+    ],
+)
+def test_what_the_viewer_refuses_has_its_own_name(viewer, status, headers, said):
+    viewer.faults = [(status, headers)] * 9
+    with pytest.raises(SourceUnavailableError, match=said):
+        load_samples("clip-vit-base-patch32", "mnist", "test")
