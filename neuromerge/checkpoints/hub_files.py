@@ -35,7 +35,7 @@ def snapshot(repository: str, inside: str, revision: str | None, choice: Choice,
         from huggingface_hub import HfApi, snapshot_download
 
         if not wanted:
-            listed = HfApi().repo_info(repository, revision=revision).siblings or []
+            listed = HfApi().model_info(repository, revision=revision).siblings or []
             wanted.extend(
                 files_wanted([each.rfilename for each in listed], repository, inside, revision, choice, companions)
             )

@@ -18,8 +18,9 @@ from neuromerge.benchmarks.load import ORTHOGONAL, Client
 from neuromerge.deployment import Limits
 from neuromerge.errors import Cancelled
 from neuromerge.interface.app import build
+from neuromerge.interface.blocks import address_of
 from neuromerge.interface.bodies import MAX_DEPTH, MAX_ITEMS, fault
-from neuromerge.interface.gate import address_of, route_of
+from neuromerge.interface.gate import route_of
 from neuromerge.interface.loader import WorkspaceLoader
 from neuromerge.interface.observing import FewLines
 from neuromerge.interface.presence import Presence
@@ -119,7 +120,8 @@ def test_values_of_the_wrong_type_leave_one_line_and_no_traceback(
     event = next(e for e in client.events if e["backend_fn"] and len(e["inputs"]) > 5 and e["queue"] is not False)
     caplog.clear()
     capfd.readouterr()
-    for junk in ({"path": "/etc/passwd", "meta": {"_type": "gradio.FileData"}}, [[{}]], 5):
+    forged: list[Any] = [{"path": "/etc/passwd", "meta": {"_type": "gradio.FileData"}}, [[{}]], 5]
+    for junk in forged:
         client.ask(event, [junk] * len(event["inputs"]))
     assert "Traceback" not in capfd.readouterr().err
     assert all(record.exc_info is None for record in caplog.records if record.name.startswith("neuromerge"))

@@ -301,7 +301,7 @@ def weight_rows(family: Family, setting: Setting | None = None) -> list[dict[str
 def weights_of(rows: Any, tasks: Any) -> dict[str, Any]:
     """The weights of the ticked experts; that of an expert who is not ticked waits until he is."""
     chosen = tasks if isinstance(tasks, list | tuple) else ()
-    given = {row.get("task"): row.get("value") for row in rows_of(rows) if isinstance(row.get("task"), str)}
+    given = {str(row.get("task")): row.get("value") for row in rows_of(rows)}
     return {task: weight for task, weight in given.items() if task in chosen}
 
 
