@@ -29,6 +29,9 @@ class FakeFamily:
     def tasks(self) -> dict[str, str]:
         return dict(self.experts)
 
+    def is_source(self, source: str, task: str | None = None) -> bool:
+        return source == str(self.base if task is None else self.experts[task])
+
 
 @pytest.fixture(scope="session")
 def family() -> FakeFamily:
