@@ -24,6 +24,7 @@ class FakeFamily:
     experts: dict[str, str] = field(
         default_factory=lambda: {task: f"bundled:tiny/{task}" for task in ("digits", "flags", "styles")}
     )
+    default_tasks: tuple[str, ...] = ()
 
     @property
     def tasks(self) -> dict[str, str]:

@@ -14,7 +14,7 @@ already.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -45,7 +45,7 @@ from neuromerge.merging.measures import Cell, cells
 from neuromerge.merging.measures.projection import with_merged
 from neuromerge.merging.method import Findings, FirstPassHook, MergeMethod, Run
 from neuromerge.merging.profile import factors
-from neuromerge.merging.retention import Products
+from neuromerge.merging.retention import Products, retention_target
 from neuromerge.merging.staged import FirstPass, NeuronStatistics, Statistics, first_pass, merged_parts, revoted
 from neuromerge.merging.trim import MagnitudeSample, Thresholds, apply_trim
 from neuromerge.merging.vectors import AlignedVectors, WatchedVectors, read_chunk
@@ -209,21 +209,26 @@ class Stages:
 
     def products(self, setting: Setting, job: Job = UNATTENDED) -> Products:
         """What retention follows from, at any coefficients: of components that are kept, or by a pass of its own."""
-        method = registry.get_method(setting.method)
-        hook = method.first_pass
+        hook, own = registry.get_method(setting.method).first_pass, (self._key, structure_of(setting))
         if hook is not None:
             statistics = self.first_pass(pass_of(setting), job).statistics.values()
-            found = [hook.products(of_parameter) for of_parameter in statistics]
-            places = tuple(of_parameter.parameter for of_parameter in statistics)
-            squares = np.sum([own for _, own in found], axis=0)
-            return Products(places, tuple(products for products, _ in found), squares)
+            return self._cache.get(regions.PRODUCTS, own, lambda: _products_of(hook, statistics), job)
 
         def compute() -> Products:
             begin = self._begin(setting, job)
             kept = self.components(setting, job) if self.keeps_components(tasks_of(setting)) else None
             return self._executor.run(lambda: passes.products(*begin(), kept), job)
 
-        return self._cache.get(regions.PRODUCTS, (self._key, structure_of(setting)), compute, job)
+        return self._cache.get(regions.PRODUCTS, own, compute, job)
+
+    def retention(self, setting: Setting, job: Job = UNATTENDED) -> dict[str, float]:
+        """What each task keeps of its own change, by task; empty where that takes a pass that nobody asked for."""
+        method, values = registry.get_method(setting.method), dict(setting.hyperparameters)
+        asked = any(retention_target(values[name]) is not None for name in method.coefficients)
+        if method.first_pass is None and not asked and not self.keeps_components(tasks_of(setting)):
+            return {}
+        kept = self.products(setting, job).retention(self.coefficients(setting, job))
+        return dict(zip(setting.tasks, kept.tolist(), strict=True))
 
     def components(self, setting: Setting, job: Job = UNATTENDED) -> Mapping[str, Components]:
         """By parameter name, what the coefficients of a setting multiply: the same for all coefficients."""
@@ -318,6 +323,13 @@ class Stages:
 
 
 _Begun = tuple[WatchedVectors, MergeMethod, Run[Any]]
+
+
+def _products_of(hook: FirstPassHook, statistics: Collection[Statistics]) -> Products:
+    """Inner products as a first pass found them: no look at the weights."""
+    places = tuple(of_parameter.parameter for of_parameter in statistics)
+    found = [hook.products(of_parameter) for of_parameter in statistics]
+    return Products(places, tuple(products for products, _ in found), np.sum([own for _, own in found], axis=0))
 
 
 def _add_up(

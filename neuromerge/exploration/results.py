@@ -144,7 +144,8 @@ class MergeSummary:
     """The numbers beside the sliders.
 
     `coefficients` are those in use, by name of the hyperparameter: what Auto came to. `warnings` are sentences
-    about them.
+    about them. `retention` is what each task keeps of its own change, by task (1: all of it); empty where only another
+    pass over a large model would tell.
     """
 
     coefficients: Mapping[str, float]
@@ -154,6 +155,7 @@ class MergeSummary:
     ill_conditioned: int
     neurons: int
     warnings: tuple[str, ...] = ()
+    retention: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

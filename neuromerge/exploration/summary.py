@@ -9,7 +9,7 @@ from neuromerge.settings.setting import Setting
 
 
 def summary(stages: Stages, setting: Setting, job: Job) -> MergeSummary:
-    """Coefficients in use, sigma, what the trim kept, ill-conditioned neurons.
+    """Coefficients in use, sigma, what the trim kept, ill-conditioned neurons, what each task keeps of its change.
 
     sigma belongs to the method's own trim; it is 0 where the method does not trim.
     """
@@ -25,4 +25,5 @@ def summary(stages: Stages, setting: Setting, job: Job) -> MergeSummary:
         ill_conditioned=first.ill_conditioned,
         neurons=first.neurons,
         warnings=used.warnings,
+        retention=stages.retention(setting, job),
     )

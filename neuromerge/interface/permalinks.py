@@ -6,7 +6,7 @@ Format, version 1 (`?v=1&f=pictoclip&t=digits,flags&m=neuromerging&p=trim_ratio:
 ``v``       version of this format
 ``f``       family
 ``t``       merged tasks, commas between; absent: all of them
-``m``       merge method
+``m``       merge method; absent: the library's default, whatever the page opens with
 ``p``       its hyperparameters that are not at their defaults, ``name:value``
 ``s``       seed, when it is not 0
 ``w``       weights of tasks that are not 1, ``task:weight``
@@ -20,7 +20,8 @@ Interference tab, ``task`` of the gallery, ``cell`` and ``n`` of the Neuron tab.
 
 A link may be years old or written by a stranger. Each field is checked on its own; one that cannot be used
 is left at its default and explained in a message, and the rest applies. Unknown fields are mentioned, except
-those that browsers and hosts add themselves (``utm_...``, names that start with ``__``).
+those that browsers and hosts add themselves (``utm_...``, names that start with ``__``). An address without any
+field of this format is no link: it is a fresh page, which opens as `opening_setting` says.
 """
 
 from __future__ import annotations
@@ -35,7 +36,14 @@ from neuromerge.errors import NeuroMergeError, SettingError, quoted
 from neuromerge.interface.state import TabState, links
 from neuromerge.merging import registry
 from neuromerge.merging.profile import make_task_weights
-from neuromerge.settings.choices import DEFAULT_METHOD, check_profile, check_seed, make_setting, order_tasks
+from neuromerge.settings.choices import (
+    DEFAULT_METHOD,
+    check_profile,
+    check_seed,
+    make_setting,
+    opening_setting,
+    order_tasks,
+)
 from neuromerge.settings.setting import Setting, Value
 
 if TYPE_CHECKING:
@@ -120,7 +128,7 @@ def decode(
         for dependent in (*_OF_FAMILY, *(link.name for link in linked.values() if link.of_family)):
             fields.pop(dependent, None)
 
-    setting = _setting(family, fields, messages)
+    setting = _setting(family, fields, messages) if fields else opening_setting(family)
     return (
         PageState(
             setting=setting,

@@ -128,6 +128,31 @@ def test_votes_and_retention_of_the_live_merge_are_the_librarys(tiny, workspace,
         torch.testing.assert_close(weight, expected[name], rtol=1e-4, atol=5e-5)
 
 
+@pytest.mark.parametrize(
+    ("method", "values"),
+    [
+        *((name, {}) for name in METHODS),
+        ("neuromerging", {"vote": "balanced", "trim_ratio": 0.0}),
+        ("neuromerging", {"lambda_orthogonal": "retention:0.85", "lambda_parallel": 0.4}),
+        ("tsv_m", {"scale": "retention:0.85"}),
+    ],
+)
+def test_what_a_task_keeps_is_the_librarys(tiny, workspace, method, values):
+    setting = make_setting(tiny, ["animals", "signs"], method, values, seed=3)
+    told = workspace.summary(setting).retention
+    assert told == pytest.approx(library_merge(tiny, setting).retention, rel=1e-3, abs=1e-3)
+    if "retention:0.85" in values.values():
+        assert sum(told.values()) / 2 == pytest.approx(0.85, rel=1e-4)
+
+
+def test_a_large_model_tells_what_tasks_keep_only_where_that_is_no_pass_of_its_own(tiny, workspace):
+    small = Workspace({tiny.name: tiny}, cache=BoundedCache(60_000), executor=Executor(1))
+    for method, values in (("neuromerging", {}), ("ties", {"scale": "retention"})):
+        setting = make_setting(tiny, None, method, values)
+        assert small.summary(setting).retention == pytest.approx(workspace.summary(setting).retention, rel=1e-4)
+    assert small.summary(make_setting(tiny, None, "ties")).retention == {}
+
+
 @pytest.mark.parametrize("method", [name for name in METHODS if name != "neuromerging"])
 def test_a_new_scale_needs_no_new_merge_and_is_right(tiny, workspace, method):
     specs = {spec.name for spec in registry.get_method(method).hyperparameters}

@@ -30,6 +30,7 @@ from neuromerge.interface.loader import WorkspaceLoader
 from neuromerge.merging.linear import LAMBDAS, Part
 from neuromerge.merging.measures import get_measure, measures
 from neuromerge.merging.profile import as_mapping
+from neuromerge.merging.retention import retention_target
 from neuromerge.progress import UNATTENDED, Job
 from neuromerge.search.landscape import Landscape
 from neuromerge.settings.setting import Setting
@@ -72,6 +73,14 @@ def _random(*keys: object) -> np.random.Generator:
     return np.random.default_rng(zlib.crc32(repr(keys).encode()))
 
 
+def _resolved(value: float | str, automatic: float) -> float:
+    """A coefficient as a number; one that keeps half as much as it is large asks for twice the retention."""
+    target = retention_target(value)
+    if target is not None:
+        return 2 * target
+    return automatic if value == "auto" else float(value)
+
+
 def _coefficients(setting: Setting) -> tuple[float, float, float]:
     values = dict(setting.hyperparameters)
     trim = float(values.get("trim_ratio", 0.5))
@@ -79,7 +88,7 @@ def _coefficients(setting: Setting) -> tuple[float, float, float]:
     parallel, orthogonal = values.get("lambda_parallel", 0.0), values.get("lambda_orthogonal", "auto")
     return (
         0.0 if parallel == "auto" else float(parallel),
-        1 / (1 - sigma) if orthogonal == "auto" else float(orthogonal),
+        _resolved(orthogonal, 1 / (1 - sigma)),
         sigma,
     )
 
@@ -107,9 +116,17 @@ class FakeWorkspace:
     def summary(self, setting: Setting, job: Job = UNATTENDED) -> MergeSummary:
         job.check()
         parallel, orthogonal, sigma = _coefficients(setting)
-        tasks = dict.fromkeys(setting.tasks, sigma)
+        tasks, kept = dict.fromkeys(setting.tasks, sigma), 0.5 * orthogonal
         used = {"lambda_parallel": parallel, "lambda_orthogonal": orthogonal, "lambda_pointwise": orthogonal}
-        return MergeSummary(used, sigma, tasks, dict.fromkeys(setting.tasks, 0.2), 12, 9000)
+        return MergeSummary(
+            used,
+            sigma,
+            tasks,
+            dict.fromkeys(setting.tasks, 0.2),
+            12,
+            9000,
+            retention=dict.fromkeys(setting.tasks, kept),
+        )
 
     def _scores(self, setting: Setting, split: str) -> dict[str, Accuracy]:
         parallel, orthogonal, _ = _coefficients(setting)

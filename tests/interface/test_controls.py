@@ -19,7 +19,7 @@ from neuromerge.interface.components.controls import (
 from neuromerge.interface.session import Session
 from neuromerge.merging import registry
 from neuromerge.merging.profile import make_profile
-from neuromerge.settings.choices import PRESETS, Preset, make_setting
+from neuromerge.settings.choices import PRESETS, Preset, first_setting, make_setting
 from neuromerge.settings.setting import Setting
 from tests.interface.fakes import FakeWorkspace, family
 
@@ -51,7 +51,7 @@ def control(controls: Controls, name: str) -> HyperparameterControl:
 
 
 def test_the_page_opens_with_the_first_setting(controls: Controls, values: Values) -> None:
-    assert controls.setting(values) == make_setting(FAMILY)
+    assert controls.setting(values) == first_setting(FAMILIES)
 
 
 @pytest.mark.parametrize("method", list(registry.methods()))
@@ -134,6 +134,47 @@ def test_a_slider_counts_once_its_auto_switch_is_off(controls: Controls, values:
     assert controls.setting(values).value("lambda_orthogonal") == "auto"
     values[moved.auto] = False
     assert controls.setting(values).value("lambda_orthogonal") == 1.25
+
+
+def coefficients() -> list[tuple[str, str]]:
+    return [
+        (name, spec.name)
+        for name, entry in registry.methods().items()
+        for spec in entry.hyperparameters
+        if spec.retention
+    ]
+
+
+@pytest.mark.parametrize(("method", "name"), coefficients())
+@pytest.mark.parametrize("value", ["retention", "retention:0.85"])
+def test_auto_may_go_by_retention_wherever_the_method_can(
+    controls: Controls, values: Values, method: str, name: str, value: str
+) -> None:
+    setting = make_setting(FAMILY, ("digits", "flags"), method, {name: value})
+    shown = controls.updates(setting)
+    assert controls.setting(put(controls, values, setting)) == setting
+    held = next(c for c in controls.hyperparameters if (c.method, c.spec.name) == (method, name))
+    assert shown[held.auto]["value"] is True
+    assert value in [choice for _, choice in shown[held.rule]["choices"]]
+    by_hand = {**put(controls, values, setting), held.auto: False, held.widget: 0.75}
+    assert controls.setting(by_hand).value(name) == 0.75
+
+
+@pytest.mark.parametrize("value", ["retention", "retention:0.85"])
+def test_what_retention_came_to_is_shown(controls: Controls, value: str) -> None:
+    setting = make_setting(FAMILY, hyperparameters={"lambda_orthogonal": value})
+    summary = FakeWorkspace().summary(setting)
+    found = dict(zip(map(id, controls.automatic), controls.resolved(setting, summary), strict=True))
+    shown = found[id(control(controls, "lambda_orthogonal"))]
+    assert shown is not None
+    assert shown["value"] == pytest.approx(summary.coefficients["lambda_orthogonal"], rel=1e-4)
+
+
+@pytest.mark.parametrize("bad", [None, "", "best", "retention:-1", "retention:x", ["auto"], {}])
+def test_a_bad_rule_is_refused_in_words(controls: Controls, values: Values, bad: object) -> None:
+    moved = control(controls, "lambda_orthogonal")
+    with pytest.raises(SettingError):
+        controls.setting({**values, moved.auto: True, moved.rule: bad})
 
 
 @pytest.mark.parametrize("sent", [None, {}, [], ["ties"], "everything", 7])

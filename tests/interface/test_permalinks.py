@@ -19,7 +19,7 @@ from neuromerge.interface.tabs.interference import InterferenceState
 from neuromerge.interface.tabs.neuron import NeuronState
 from neuromerge.interface.tabs.zero_shot import ZeroShotState
 from neuromerge.merging.measures import measures
-from neuromerge.settings.choices import PRESETS, Preset, change, make_setting
+from neuromerge.settings.choices import PRESETS, Preset, change, make_setting, opening_setting
 
 TASKS = ("digits", "flags", "styles")
 FRESH = {key: kind() for key, kind in STATES.items()}
@@ -102,8 +102,25 @@ def test_a_page_that_compares_with_nothing_comes_back(family: Any, families: Any
     assert decode(query, families) == (state, ())
 
 
-def test_an_empty_link_is_the_default_page(family: Any, families: Any) -> None:
-    assert decode("", families) == (page(make_setting(family)), ())
+@pytest.mark.parametrize("address", ["", "?", "__theme=dark", "utm_source=x&logs=container"])
+def test_an_address_that_is_no_link_opens_as_a_fresh_page(family: Any, families: Any, address: str) -> None:
+    assert decode(address, families) == (page(opening_setting(family)), ())
+
+
+@pytest.mark.parametrize("link", ["v=1", "f=tiny", "t=digits,flags,styles", "tab=merge", "measure=cosine", "p="])
+def test_a_link_without_a_method_means_the_librarys_default_whatever_the_page_opens_with(
+    family: Any, families: Any, link: str
+) -> None:
+    setting, _ = decode(link + "&s=0", families)
+    assert setting.setting == make_setting(family)
+    assert setting.setting != opening_setting(family)
+
+
+@pytest.mark.parametrize("value", ["retention", "retention:0.85"])
+def test_a_coefficient_that_goes_by_retention_comes_back(family: Any, families: Any, value: str) -> None:
+    pinned = make_setting(family, method="tsv_m", hyperparameters={"scale": value})
+    state = page(make_setting(family, hyperparameters={"lambda_orthogonal": value}), pinned=pinned)
+    assert decode(encode(state), families) == (state, ())
 
 
 @given(

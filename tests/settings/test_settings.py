@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from neuromerge.errors import SettingError
+from neuromerge.merging.registry import get_method
 from neuromerge.settings import choices
 from neuromerge.settings.choices import History, change, check_seed, make_setting
 
@@ -83,6 +84,26 @@ def test_every_preset_makes_a_legal_setting(family):
         assert choices.describe(setting)
     with pytest.raises(SettingError, match="no preset"):
         choices.preset("other")
+
+
+def test_the_page_opens_with_a_preset_and_the_librarys_default_stays_the_published_method(family):
+    opening = choices.opening_setting(family)
+    assert opening == choices.preset(choices.OPENING).apply(make_setting(family, family.default_tasks or None), family)
+    assert opening == choices.first_setting({family.name: family})
+    assert dict(opening.hyperparameters)["vote"] == "balanced"
+    assert make_setting(family) == choices.preset("auto").apply(make_setting(family), family)
+
+
+def test_the_balanced_preset_is_the_variant_that_comparisons_list(family):
+    (variant,) = get_method("neuromerging").variants
+    balanced = choices.preset("balanced")
+    assert balanced.title == variant.title
+    assert balanced.apply(make_setting(family), family) == make_setting(family, None, "neuromerging", variant.values)
+
+
+def test_the_plain_sum_is_the_plain_sum(family):
+    expected = make_setting(family, None, "task_arithmetic", {"scale": 1})
+    assert choices.preset("plain_sum").apply(make_setting(family), family) == expected
 
 
 def test_one_undo_takes_back_a_whole_drag(family):

@@ -24,11 +24,12 @@ from neuromerge.interface.session import Session, pin_label
 from neuromerge.merging import registry
 from neuromerge.merging.profile import MAX_FACTORS, as_mapping
 from neuromerge.merging.registry import AUTO, Hyperparameter, MergeMethod
-from neuromerge.settings.choices import DEFAULT_METHOD, PRESETS, make_setting
+from neuromerge.merging.retention import RETENTION, retention_target
+from neuromerge.settings.choices import DEFAULT_METHOD, OPENING, PRESETS, make_setting, opening_setting, preset
 from neuromerge.settings.setting import MAX_SEED, Setting, Value
 from neuromerge.settings.shapes import checked, split, with_factor
 
-FEATURED_PRESETS = ("auto", "plain_sum", "parallel_only", "orthogonal_only", "ties")
+FEATURED_PRESETS = ("balanced", "auto", "plain_sum", "parallel_only", "orthogonal_only", "ties")
 FIRST_COMPARISON = "task_arithmetic"
 NO_COMPARISON = "none"
 PIN_PREFIX = "pin:"
@@ -40,12 +41,27 @@ LONGEST_LABEL = 14
 
 @dataclass
 class HyperparameterControl:
-    """One parameter of one method: the widget that holds its value, and its Auto switch where it has one."""
+    """One parameter of one method: the widget that holds its value, and its Auto switch where it has one.
+
+    `rule` is the menu of what Auto goes by, where that can be retention.
+    """
 
     method: str
     spec: Hyperparameter
     widget: Any
     auto: gr.Checkbox | None = None
+    rule: gr.Dropdown | None = None
+
+    @property
+    def widgets(self) -> list[Any]:
+        """All that hold the parameter's value."""
+        return [widget for widget in (self.widget, self.auto, self.rule) if widget is not None]
+
+    def read(self, values: Mapping[Any, Any]) -> Any:
+        """The value that `values` hold, by component; not checked."""
+        if self.auto is None or not values[self.auto]:
+            return values[self.widget]
+        return AUTO if self.rule is None else values[self.rule]
 
 
 @dataclass
@@ -78,11 +94,7 @@ class Controls:
     inputs: list[Any] = field(init=False)
 
     def __post_init__(self) -> None:
-        widgets: list[Any] = []
-        for control in self.hyperparameters:
-            widgets.append(control.widget)
-            if control.auto is not None:
-                widgets.append(control.auto)
+        widgets = [widget for control in self.hyperparameters for widget in control.widgets]
         shape = [self.weights, self.profile, self.edit]
         self.inputs = [self.family, self.tasks, self.method, self.seed, *shape, *widgets]
 
@@ -103,8 +115,7 @@ class Controls:
         given: dict[str, Any] = {}
         for control in self.hyperparameters:
             if control.method == method:
-                automatic = control.auto is not None and values[control.auto]
-                given[control.spec.name] = AUTO if automatic else values[control.widget]
+                given[control.spec.name] = control.read(values)
         if not tasks:
             raise SettingError("No expert is chosen: tick at least one under Experts, or press All.")
         family, names = self.family_called(values[self.family]), registry.get_method(method).component_names
@@ -147,7 +158,9 @@ class Controls:
         for control, value in self._used(setting):
             changes |= self._shown(control, value)
             if control.auto is not None:
-                changes[control.auto] = gr.update(value=value == AUTO)
+                changes[control.auto] = gr.update(value=is_automatic(value))
+            if control.rule is not None and is_automatic(value):
+                changes[control.rule] = gr.update(choices=rule_choices(control.spec, value), value=value)
         return changes
 
     @property
@@ -160,7 +173,7 @@ class Controls:
         chosen = dict(setting.hyperparameters)
         found: list[SliderUpdate | None] = []
         for control in self.automatic:
-            automatic = control.method == setting.method and chosen[control.spec.name] == AUTO
+            automatic = control.method == setting.method and is_automatic(chosen[control.spec.name])
             value = auto_value(control.spec, summary) if automatic else None
             found.append(None if value is None else slider_showing(control.spec, value))
         return found
@@ -198,11 +211,26 @@ class Controls:
     @staticmethod
     def _shown(control: HyperparameterControl, value: Value) -> Changes:
         """What shows `value` on a control. What Auto comes to is not known yet."""
-        if value == AUTO:
+        if control.auto is not None and is_automatic(value):
             return {}
         if isinstance(control.widget, gr.Slider):
             return {control.widget: gr.update(**slider_showing(control.spec, float(value)))}
         return {control.widget: gr.update(value=value)}
+
+
+def is_automatic(value: Value) -> bool:
+    """Whether a coefficient is found by a rule: the paper's, or a retention."""
+    return value == AUTO or retention_target(value) is not None
+
+
+def rule_choices(spec: Hyperparameter, value: Value = RETENTION) -> list[tuple[str, str]]:
+    """What Auto of a coefficient may go by, as (words, value); with `value` where it is another retention."""
+    rules = [("By the paper", AUTO)] if spec.auto else []
+    rules.append(("Keep what the tasks learned (retention)", RETENTION))
+    target = retention_target(value)
+    if target is not None and value != RETENTION:
+        rules.append((f"Keep {100 * target:.4g} % of what the tasks learned", str(value)))
+    return rules
 
 
 def auto_value(spec: Hyperparameter, summary: MergeSummary | None) -> float | None:
@@ -255,12 +283,13 @@ def group_id(method: str) -> str:
 def method_rules() -> str:
     """CSS that hides the controls of every method but the one that the page's body names (see `SHOW_METHOD`).
 
-    Without a name, which is how a page starts, the default method's are seen.
+    Without a name, which is how a page starts, those of the method that it opens with are seen.
     """
+    first = preset(OPENING).method
 
     def unless(*names: str) -> str:
         others = "".join(f":not([data-method='{name}'])" for name in names)
-        return f"body{'[data-method]' if DEFAULT_METHOD in names else ''}{others}"
+        return f"body{'[data-method]' if first in names else ''}{others}"
 
     hidden = [f"{unless(name)} #{group_id(name)}" for name in registry.methods()]
     hidden.append(f"{unless(*(name for name, entry in registry.methods().items() if uses_chance(entry)))} .nm-seed")
@@ -353,6 +382,7 @@ def sigma_text(setting: Setting, summary: MergeSummary) -> str:
 def build_controls(families: Mapping[str, Family]) -> Controls:
     """Put the controls where the caller's layout context is."""
     first = next(iter(families.values()))
+    opening = opening_setting(first)
     with gr.Group(elem_classes="nm-group"):
         gr.HTML("<h2>Models</h2>")
         family = gr.Dropdown(
@@ -367,7 +397,7 @@ def build_controls(families: Mapping[str, Family]) -> Controls:
             no_tasks = gr.Button("None", size="sm", elem_id="no-tasks", min_width=0, elem_classes="nm-link")
         tasks = gr.CheckboxGroup(
             task_choices(first),
-            value=list(first.default_tasks or first.experts),
+            value=list(opening.tasks),
             label="Experts",
             show_label=False,
             container=False,
@@ -385,7 +415,7 @@ def build_controls(families: Mapping[str, Family]) -> Controls:
         gr.HTML("<h2>Merge</h2>")
         method = gr.Dropdown(
             [(entry.title, name) for name, entry in registry.methods().items()],
-            value=DEFAULT_METHOD,
+            value=opening.method,
             label="Method",
             elem_id="method",
         )
@@ -394,7 +424,8 @@ def build_controls(families: Mapping[str, Family]) -> Controls:
             with gr.Column(elem_id=group_id(name), elem_classes="nm-parameters"):
                 gr.HTML(f"<p>{method_text(entry)}</p>", elem_classes="nm-note")
                 for spec in entry.hyperparameters:
-                    hyperparameters.append(_hyperparameter_control(entry, spec))
+                    start = opening.value(spec.name) if name == opening.method else spec.default
+                    hyperparameters.append(_hyperparameter_control(entry, spec, start))
         sigma = gr.HTML("", elem_id="sigma")
         seed = gr.Number(
             0,
@@ -410,11 +441,11 @@ def build_controls(families: Mapping[str, Family]) -> Controls:
         gr.HTML("<h2>Presets</h2>")
         with gr.Row(elem_classes="nm-presets"):
             presets = {
-                preset.key: gr.Button(
-                    preset.title, size="sm", min_width=0, elem_id=f"preset-{preset.key.replace('_', '-')}"
+                entry.key: gr.Button(
+                    entry.title, size="sm", min_width=0, elem_id=f"preset-{entry.key.replace('_', '-')}"
                 )
-                for preset in PRESETS
-                if preset.key in FEATURED_PRESETS
+                for entry in PRESETS
+                if entry.key in FEATURED_PRESETS
             }
         with gr.Row(elem_classes="nm-history"):
             undo = gr.Button("Undo", size="sm", min_width=0, elem_id="undo", interactive=False)
@@ -455,26 +486,38 @@ def build_controls(families: Mapping[str, Family]) -> Controls:
     )
 
 
-def _hyperparameter_control(method: MergeMethod, spec: Hyperparameter) -> HyperparameterControl:
-    """The widget for one parameter: a slider, a number, a switch or a menu, by its kind."""
+def _hyperparameter_control(method: MergeMethod, spec: Hyperparameter, start: Value) -> HyperparameterControl:
+    """The widget for one parameter, at `start`: a slider, a number, a switch or a menu, by its kind."""
     identity = f"{method.name}-{spec.name}".replace("_", "-")
     common: dict[str, Any] = {"label": spec.label, "info": spec.description, "elem_id": identity}
     auto: gr.Checkbox | None = None
+    rule: gr.Dropdown | None = None
     if spec.kind == "bool":
-        widget: Any = gr.Checkbox(bool(spec.default), **common)
+        widget: Any = gr.Checkbox(bool(start), **common)
     elif spec.kind == "choice":
-        widget = gr.Dropdown(list(spec.choices), value=str(spec.default), **common)
+        widget = gr.Dropdown(list(spec.choices), value=str(start), **common)
     else:
         low, high = slider_range(spec)
-        start = low if spec.default == AUTO else float(spec.default)
+        automatic = is_automatic(start)
         step = spec.step or (1 if spec.kind == "int" else 0.01)
-        widget = gr.Slider(low, high, value=start, step=step, **common)
-        if spec.auto:
+        widget = gr.Slider(low, high, value=low if automatic else float(start), step=step, **common)
+        if spec.auto or spec.retention:
             auto = gr.Checkbox(
-                spec.default == AUTO,
+                automatic,
                 label=f"Auto {spec.label}",
                 elem_id=f"{identity}-auto",
                 container=False,
                 elem_classes="nm-auto",
             )
-    return HyperparameterControl(method.name, spec, widget, auto)
+        if spec.retention:
+            rules = rule_choices(spec, start)
+            rule = gr.Dropdown(
+                rules,
+                value=start if automatic else rules[0][1],
+                label=f"What Auto {spec.label} goes by",
+                show_label=False,
+                container=False,
+                elem_id=f"{identity}-rule",
+                elem_classes="nm-rule",
+            )
+    return HyperparameterControl(method.name, spec, widget, auto, rule)

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 from neuromerge.exploration.results import AccuracyBoard, MergeSummary
 from neuromerge.figures.accuracy import averages, mean_accuracy, points
+from neuromerge.interface.components.tables import mean_retention, retention_sentence
 from neuromerge.settings.choices import describe
 from neuromerge.settings.setting import Setting
 
@@ -41,6 +42,8 @@ def readout(setting: Setting, board: AccuracyBoard, summary: MergeSummary) -> st
         scores = [board.merge[task] for task in unseen if task in board.merge and board.merge[task].n]
         hint = "This merge on tasks that took no part in it."
         numbers.append(_number("Tasks not merged", mean_accuracy(scores)[0] if scores else None, "merge", hint))
+    if summary.retention:
+        numbers.append(_kept(summary.retention))
     tasks = f"{len(merged)} task{'s' if len(merged) != 1 else ''}"
     return (
         "<section class='nm-readout' aria-label='Accuracy of the merge on screen'>"
@@ -90,6 +93,13 @@ def _number(label: str, share: float | None, token: str, hint: str) -> str:
         f"<div title='{html.escape(hint)}'><dt><i class='nm-dot' style='background:var(--nm-{token})'></i>"
         f"{html.escape(label)}</dt><dd>{_percent(share)}</dd></div>"
     )
+
+
+def _kept(retention: Mapping[str, float]) -> str:
+    """What tasks keep of what they learned, on average, with its meaning; marked where the sum runs away."""
+    mean, hint = mean_retention(retention), html.escape(retention_sentence(retention))
+    mark = " <small>past the experts</small>" if mean > 100 else ""
+    return f"<div title='{hint}'><dt>Kept of what tasks learned</dt><dd>{mean}<small> %</small>{mark}</dd></div>"
 
 
 def _change(mean: Mapping[str, float]) -> str:

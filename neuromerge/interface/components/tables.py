@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
@@ -27,8 +27,8 @@ def table(caption: str, head: Sequence[str], rows: Iterable[Sequence[str]]) -> s
     )
 
 
-def accuracy_table(board: AccuracyBoard, titles: dict[str, str]) -> str:
-    """Every accuracy with its interval and number of images."""
+def accuracy_table(board: AccuracyBoard, titles: dict[str, str], retention: Mapping[str, float]) -> str:
+    """Every accuracy with its interval and number of images, and what each task keeps of its change where known."""
     models = [("Base", board.base), ("Expert", board.expert), ("This merge", board.merge)]
     if board.pinned is not None:
         models.append((board.pinned_label or "Pinned", board.pinned))
@@ -42,12 +42,32 @@ def accuracy_table(board: AccuracyBoard, titles: dict[str, str]) -> str:
                 if score and score.n
                 else NOT_APPLICABLE
             )
+        if retention:
+            cells.append(f"{100 * retention[task]:.0f} %" if task in retention else NOT_APPLICABLE)
         rows.append(cells)
-    return table(
+    shown = table(
         f"Accuracy with its 95 % interval and number of images, {board.split} split",
-        ["Task", "Merged", *(name for name, _ in models)],
+        ["Task", "Merged", *(name for name, _ in models), *(["Keeps of what it learned"] if retention else [])],
         rows,
     )
+    return shown + (f"<p class='nm-hint'>{html.escape(retention_sentence(retention))}</p>" if retention else "")
+
+
+def mean_retention(retention: Mapping[str, float]) -> int:
+    """The mean over tasks in percent, as it is shown; above 100 the sum of the tasks runs away."""
+    return round(100 * sum(retention.values()) / len(retention))
+
+
+def retention_sentence(retention: Mapping[str, float]) -> str:
+    """What the shares that tasks keep mean, for at least one task."""
+    mean = mean_retention(retention)
+    sentence = (
+        f"On average a task keeps {mean} % of what it learned: that is how far the merge goes along the task's own "
+        "change, where its expert goes 100 %."
+    )
+    if mean <= 100:
+        return sentence
+    return f"{sentence} Above 100 % the tasks' changes add up and the merge runs past its experts: no gain."
 
 
 def number(value: float) -> str:

@@ -109,7 +109,7 @@ the method makes up for it by
 
 $$\lambda_1 = 0, \qquad \lambda_2 = \frac{1}{1-\sigma}.$$
 
-This is the **auto** setting that the page opens with.
+This is the **paper's auto setting**, one of the presets in the sidebar.
 """,
         "Move the trim ratio. Auto keeps λ₂ in step: the more is trimmed, the more the rest is scaled up.",
         "neuron",

@@ -48,10 +48,10 @@ class MergeTab(Tab[MergeState]):
 
     def draw_scores(self, moment: Moment, board: AccuracyBoard) -> Changes:
         """Bars and table."""
-        titles = self.page.controls.titles(moment.setting)
+        titles, retention = self.page.controls.titles(moment.setting), moment.workspace.summary().retention
         return {
             self.bars: accuracy_bars(board, titles),
-            self.table: accuracy_table(board, titles),
+            self.table: accuracy_table(board, titles, retention),
             self.hint: split_hint(board.split, self.shown(moment).looks),
         }
 
