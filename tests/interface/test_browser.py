@@ -139,9 +139,37 @@ def test_trim_moves_what_auto_came_to(visitor: Visitor) -> None:
     slider = visitor.slider(ORTHOGONAL)
     expect(slider).not_to_have_value("0")
     before = slider.input_value()
-    press(visitor.slider(TRIM), "ArrowLeft", 10)
+    press(visitor.slider(TRIM), "ArrowRight", 10)
     expect(slider).not_to_have_value(before)
     expect(page.locator(f"#{ORTHOGONAL}-auto input")).to_be_checked()
+
+
+def test_auto_goes_by_retention_where_that_is_chosen_and_a_link_keeps_it(visit: Callable[..., Visitor]) -> None:
+    first = visit()
+    page = first.open()
+    slider, rule = first.slider(ORTHOGONAL), page.locator(f"#{ORTHOGONAL}-rule input")
+    expect(slider).to_have_value("1")  # nothing is trimmed, so nothing is made up for
+    rule.click()
+    page.get_by_role("option", name="Keep what the tasks learned (retention)").click()
+    expect(page.locator(".nm-score-label small")).to_contain_text("lambda_orthogonal retention")
+    expect(slider).to_have_value("2")
+    expect(page.locator(".nm-numbers")).to_contain_text("100 %")
+    settled(page)
+    page.locator("#undo").click()
+    expect(slider).to_have_value("1")
+    page.locator("#redo").click()
+    expect(slider).to_have_value("2")
+    settled(page)
+    page.locator("#copy-link").click()
+    page.wait_for_url("**/?*retention*")
+
+    second = visit()
+    other = second.open(urlparse(page.url).query.replace("retention", "retention:0.85"))
+    expect(second.slider(ORTHOGONAL)).to_have_value("1.7")
+    expect(other.locator(f"#{ORTHOGONAL}-rule input")).to_have_value("Keep 85 % of what the tasks learned")
+    press(second.slider(ORTHOGONAL), "ArrowRight")
+    expect(other.locator(f"#{ORTHOGONAL}-rule input")).to_be_hidden()
+    expect(other.locator(f"#{ORTHOGONAL}-auto input")).not_to_be_checked()
 
 
 def test_a_long_drag_ends_on_the_last_value(visitor: Visitor) -> None:

@@ -35,6 +35,8 @@ def accuracy_table(board: AccuracyBoard, titles: dict[str, str], retention: Mapp
     rows = []
     for task in board.tasks:
         cells = [titles.get(task, task), "yes" if task in board.merged else "no"]
+        if retention:
+            cells.append(f"{100 * retention[task]:.0f} %" if task in retention else NOT_APPLICABLE)
         for _, scores in models:
             score = scores.get(task)
             cells.append(
@@ -42,12 +44,10 @@ def accuracy_table(board: AccuracyBoard, titles: dict[str, str], retention: Mapp
                 if score and score.n
                 else NOT_APPLICABLE
             )
-        if retention:
-            cells.append(f"{100 * retention[task]:.0f} %" if task in retention else NOT_APPLICABLE)
         rows.append(cells)
     shown = table(
         f"Accuracy with its 95 % interval and number of images, {board.split} split",
-        ["Task", "Merged", *(name for name, _ in models), *(["Keeps of what it learned"] if retention else [])],
+        ["Task", "Merged", *(["Keeps of what it learned"] if retention else []), *(name for name, _ in models)],
         rows,
     )
     return shown + (f"<p class='nm-hint'>{html.escape(retention_sentence(retention))}</p>" if retention else "")
