@@ -54,15 +54,16 @@ def with_factor(shape: Shape, part: str, coefficient: str, value: float, names: 
     return _put(shape, part, {**apart, coefficient: value}, names)
 
 
-def scaled(shape: Shape, part: str, by: float) -> dict[str, Any]:
-    """The shape with every factor of a part multiplied."""
+def scaled(shape: Shape, part: str, by: float, names: Sequence[str]) -> dict[str, Any]:
+    """The shape with the factors of a part multiplied, on each of the coefficients `names` and on those that wait."""
 
-    def times(held: Any) -> Any:
-        if isinstance(held, Mapping):
-            return {name: times(own) for name, own in held.items()}
-        return [times(own) for own in held] if isinstance(held, list) else held * by
+    def times(own: Any) -> Any:
+        return [value * by for value in own] if isinstance(own, list) else own * by
 
-    return _put(shape, part, times(shape.get(part, 1.0)))
+    held = shape.get(part, 1.0)
+    if isinstance(held, Mapping):
+        return _put(shape, part, {name: times(held.get(name, 1.0)) for name in dict.fromkeys((*names, *held))}, names)
+    return _put(shape, part, times(held))
 
 
 def over_depth(shape: Shape, blocks: Sequence[str], curve: Sequence[float]) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from neuromerge.figures import accuracy, confusion, interference, layer, neuron, theme, tuning
 from neuromerge.figures.figure import Figure, message
+from neuromerge.figures.hover import with_hover
 from neuromerge.figures.interference import heatmaps
 from neuromerge.figures.interference.columns import limits, panels
 from neuromerge.figures.neuron import coordinates, labels
@@ -190,6 +191,25 @@ def test_the_ends_of_a_colour_bar_say_what_lies_further_out() -> None:
         0.5,
         0.65,
     ]
+
+
+def test_cells_with_a_factor_of_their_own_say_so_in_the_cell_the_hover_and_the_table() -> None:
+    heatmap = examples.heatmap("conflict")
+    row, column = heatmap.rows.index("block 3"), heatmap.columns.index("fc1")
+    factors = np.where(np.isfinite(heatmap.parallel), 1.0, np.nan)
+    factors[row, column] = 0.5
+    figure = interference.interference_heatmaps(replace(heatmap, factors={"parallel": factors}), tasks=8)
+    parallel, orthogonal = (next(t for t in figure.data if t.get("name") == n) for n in ("parallel", "orthogonal"))
+    at = parallel["meta"]["places"].index(column)
+    texts = parallel["text"]
+    assert "×0.5" in texts[row][at]
+    assert sum(bool(text) for line in texts for text in line) == 1
+    assert "text" not in orthogonal
+    hover = with_hover(parallel)["hovertext"]
+    assert "strength here ×0.5" in hover[row][at]
+    assert sum("×0.5" in text for line in hover for text in line) == 1
+    table = interference.as_table(replace(heatmap, factors={"parallel": factors}), 8)
+    assert table.count("<b>×0.5</b>") == 1
 
 
 # ------------------------------------------------------------------------------------------------ the sentence

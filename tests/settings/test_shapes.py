@@ -54,10 +54,9 @@ def test_a_part_that_is_named_keeps_rest_away_even_with_a_1() -> None:
 
 @given(shape=shapes, part=st.sampled_from(PARTS), by=st.sampled_from([0.5, 2.0]))
 def test_scaling_multiplies_each_coefficient(shape: Any, part: str, by: float) -> None:
-    after = scaled(shape, part, by)
+    after = scaled(shape, part, by, NAMES)
     for name in NAMES:
-        known = not isinstance(shape.get(part), dict) or name in shape[part]
-        assert factor_of(after, part, name) == pytest.approx((by if known else 1.0) * factor_of(shape, part, name))
+        assert factor_of(after, part, name) == pytest.approx(by * factor_of(shape, part, name))
 
 
 def test_curves_over_the_blocks_are_read_off_between_their_numbers() -> None:

@@ -109,6 +109,8 @@ class StrengthPanel:
             )
         controls = self.page.controls
         self.shown = [self.title, self.sliders, controls.profile, controls.edit]
+        # Read from the components themselves: what the browser collected last may be older than what set them.
+        self.read = [controls.profile, controls.edit, controls.method]
 
     # ------------------------------------------------------------------------------------------- events
     def wire(self, events: Events, aimed: Aimed) -> None:
@@ -127,19 +129,21 @@ class StrengthPanel:
             *((button.click, partial(self._curve, aimed, CURVES[key])) for key, button in self.curves.items()),
         ]
         for trigger, edit in edits:
-            events.listen(trigger, partial(self._set, edit), shaped, lasting=True)
+            events.listen(trigger, partial(self._set, edit), shaped, extra=self.read, lasting=True)
         typed = [*shaped, self.typed]
-        events.listen(self.typed.submit, partial(self._typed, aimed), typed, extra=[self.typed], lasting=True)
+        events.listen(
+            self.typed.submit, partial(self._typed, aimed), typed, extra=[self.typed, *self.read], lasting=True
+        )
         # What set the controls may have moved the factors; another method has other coefficients.
         follow = [self.aim.input, signals.controls_set.change, controls.method.change]
-        events.listen(follow, partial(self._follow, aimed), self.shown, lasting=True)
+        events.listen(follow, partial(self._follow, aimed), self.shown, extra=self.read, lasting=True)
 
     def _follow(self, aimed: Aimed, moment: Moment) -> Changes:
         return self.draw(moment, *aimed(moment))
 
     def draw(self, moment: Moment, aim: str, cell: CellName | None, heatmap: Heatmap) -> Changes:
         """The factors of the parts that the panel acts on."""
-        controls, shape, method = self.page.controls, self.shape(moment), moment.setting.method
+        controls, shape, method = self.page.controls, self.shape(moment), moment.value(self.page.controls.method)
         names = registry.get_method(method).component_names
         return {
             self.title: title_html(aim, cell, split(shape, names)[1]),
@@ -149,8 +153,7 @@ class StrengthPanel:
 
     def shape(self, moment: Moment) -> dict[str, Any]:
         """The whole shape that the sidebar holds."""
-        controls = self.page.controls
-        return controls.shape(controls.read(moment.value(self.page.signals.sidebar)))
+        return self.page.controls.shape({component: moment.value(component) for component in self.read})
 
     # ------------------------------------------------------------------------------------------- edits
     def _set(self, edit: Callable[[Moment], Mapping[str, Any]], moment: Moment) -> Changes:
@@ -177,8 +180,9 @@ class StrengthPanel:
 
     def _scale(self, aimed: Aimed, by: float, moment: Moment) -> Mapping[str, Any]:
         shape: Mapping[str, Any] = self.shape(moment)
+        names = registry.get_method(moment.setting.method).component_names
         for part in self._parts(aimed, moment):
-            shape = scaled(shape, part, by)
+            shape = scaled(shape, part, by, names)
         return shape
 
     def _curve(self, aimed: Aimed, curve: Sequence[float], moment: Moment) -> Mapping[str, Any]:

@@ -162,11 +162,13 @@ class InterferenceTab(Tab[InterferenceState]):
         # A cell that was asked for opens, even where the setting changes meanwhile.
         clicked = [self.held, self.heatmap, *self.opened, self.strength.aim, *self.strength.shown]
         for cell in (self.heatmap.cell, self.sentence.cell):  # events of one's own cannot be listed
-            events.listen(cell, self.click, clicked, lasting=True)
-            events.in_browser(cell, [], [], bring("layer-neurons"))
+            events.listen(cell, self.click, clicked, extra=self.strength.read, lasting=True)
+            events.in_browser(cell, [], [], bring("strength"))
         menus = [self.layer, self.matrix]
-        events.listen([menu.input for menu in menus], self.choose, clicked, extra=menus, lasting=True)
-        events.listen(self.heatmap.heading, self.click_heading, clicked, lasting=True)
+        events.listen(
+            [menu.input for menu in menus], self.choose, clicked, extra=[*menus, *self.strength.read], lasting=True
+        )
+        events.listen(self.heatmap.heading, self.click_heading, clicked, extra=self.strength.read, lasting=True)
         self.strength.wire(events, self.aimed)
         events.listen(self.sort.input, self.draw, self.outputs)
         neuron = self.page.tab(NeuronTab)
