@@ -6,7 +6,7 @@ import torch
 
 from neuromerge.errors import SettingError, quoted
 
-_WITHOUT_VALUES = frozenset({"meta", "lazy"})
+_WITHOUT_VALUES = frozenset({"meta"})
 
 
 def find_device(name: str | torch.device) -> torch.device:
@@ -23,6 +23,10 @@ def find_device(name: str | torch.device) -> torch.device:
     if device.type != "cpu":
         try:
             torch.zeros(1, device=device).cpu()
+            if (
+                device.type == "cuda"
+            ):  # Its linear algebra loads at the first use, and breaks where two threads are first.
+                torch.linalg.eigh(torch.ones(1, 1, device=device))
         except (RuntimeError, AssertionError, NotImplementedError, ImportError, ValueError):
             raise SettingError(
                 f"This machine, or the torch installed on it, has no device {quoted(str(name))}. Choose cpu."
