@@ -118,7 +118,9 @@ def test_the_sentence_opens_the_cells_that_it_names(visitor: Visitor) -> None:
     page = visitor.open(tab="Interference")
     visitor.drawn("interference")
     link = page.locator(".nm-cell-link").first
-    layer, matrix = re.match(r"((?:block \d+|stem|head)) (\w+)", link.inner_text()).groups()
+    named = re.match(r"((?:block \d+|stem|head)) (\w+)", link.inner_text())
+    assert named
+    layer, matrix = named.groups()
     link.focus()
     link.press("Enter")
     expect(page.locator("#strength-title")).to_contain_text(f"{layer} · {matrix}")
