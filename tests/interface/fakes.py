@@ -51,7 +51,7 @@ def family(name: str = "toy", title: str = "Toy family") -> Family:
             task,
             label,
             f"{label} of all kinds.",
-            ("one", "two", "three"),
+            ("A", "B", "C") if task == "letters" else ("one", "two", "three"),
             ("a picture of a {}",),
             SampleSource("bundled"),
         )

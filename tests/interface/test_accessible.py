@@ -111,7 +111,7 @@ def test_a_cell_and_a_picture_bring_what_they_open_into_view_and_there_is_a_way_
     stage.focus()
     for key in ("ArrowRight", "ArrowDown", "Enter"):
         stage.press(key)
-    in_view(page, "layer-neurons")
+    in_view(page, "strength")
     page.locator("#inside-layer .nm-back").click()
     in_view(page, "interference")
     visitor.tab("Zero-shot")
