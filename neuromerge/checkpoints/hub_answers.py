@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import os
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -154,9 +153,9 @@ def _sentence(error: BaseException, what: str, fetch: str, token: bool, revision
 
 def has_token() -> bool:
     """Whether requests carry a login."""
-    from huggingface_hub import get_token
+    from huggingface_hub import constants, get_token
 
-    return get_token() is not None and os.environ.get("HF_HUB_DISABLE_IMPLICIT_TOKEN", "0") in ("", "0")
+    return get_token() is not None and not constants.HF_HUB_DISABLE_IMPLICIT_TOKEN
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:
