@@ -110,7 +110,7 @@ def test_dark_mode_reaches_the_figures(visitor: Visitor) -> None:
 
 # ---------------------------------------------------------------------------------------------- live
 def test_an_arrow_key_moves_the_heatmap_and_the_accuracy(visitor: Visitor) -> None:
-    page = visitor.open(tab="Interference")
+    page = visitor.open("measure=retention", tab="Interference")
     visitor.drawn("interference")
     before, told = visitor.cells("interference"), score(page).inner_text()
     press(visitor.slider(ORTHOGONAL), "ArrowRight", 5)
@@ -205,7 +205,7 @@ def test_after_a_drag_the_page_comes_to_rest(visitor: Visitor) -> None:
 
 
 def test_zoom_survives_a_slider_move(visitor: Visitor) -> None:
-    page = visitor.open(tab="Interference")
+    page = visitor.open("measure=retention", tab="Interference")
     visitor.drawn("interference")
     stage = page.locator("#interference .nm-stage")
     stage.scroll_into_view_if_needed()
@@ -230,7 +230,7 @@ def test_zoom_survives_a_slider_move(visitor: Visitor) -> None:
 
 
 def test_only_the_open_tab_is_drawn_on_a_move(visitor: Visitor) -> None:
-    page = visitor.open(tab="Interference")
+    page = visitor.open("measure=retention", tab="Interference")
     visitor.drawn("interference")
     visitor.tab("Merge")
     visitor.drawn("accuracy-bars")

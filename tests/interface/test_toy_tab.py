@@ -73,7 +73,7 @@ def client() -> Iterator[Client]:
 
 def test_it_is_drawn_moves_remembers_and_is_linked(client: Client) -> None:
     assert client.fire("tab-toy", "select") == []
-    assert client.value("toy-text") == "1.92308 in red, seen 0 times"
+    assert client.value("toy-text") == "1 in red, seen 0 times"
     assert client.move(ORTHOGONAL, 2.0) == []
     assert client.value("toy-text") == "2 in red, seen 0 times"
     client.values[client.ids["toy-colour"]] = "blue"
