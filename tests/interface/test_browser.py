@@ -441,7 +441,7 @@ def test_a_sample_can_be_filtered_turned_and_used(visitor: Visitor) -> None:
 
 @pytest.mark.parametrize("cell", ["stem~q", "head~fc1", "attic~q"])
 def test_a_link_to_a_cell_that_is_not_there_says_so_and_the_page_goes_on(visitor: Visitor, cell: str) -> None:
-    page = visitor.open(f"tab=interference&cell={cell}&n=7")
+    page = visitor.open(f"tab=interference&measure=retention&cell={cell}&n=7")
     visitor.drawn("interference")
     expect(page.locator("#layer-caption")).to_contain_text("This family has no")
     drawn = page.locator("#interference .nm-view").get_attribute("data-drawn")
@@ -602,7 +602,7 @@ def test_a_move_that_is_overtaken_stops_at_once(slow: tuple[Visitor, fakes.SlowW
     visitor.drawn("interference")
     settled(page)
     workspace.begin()
-    visitor.slider(ORTHOGONAL).fill("1")
+    visitor.slider(ORTHOGONAL).fill("2")
     assert workspace.under_way.wait(60)
     workspace.slow.clear()  # for what follows; what is under way goes on as it began
     visitor.slider(ORTHOGONAL).fill("3")
@@ -633,7 +633,7 @@ def test_what_is_typed_while_auto_is_being_found_stays(slow: tuple[Visitor, fake
 
 # ---------------------------------------------------------------------------------------------- endurance
 def test_memory_stays_flat_over_two_hundred_updates(visitor: Visitor) -> None:
-    page = visitor.open(tab="Interference")
+    page = visitor.open("measure=retention", tab="Interference")
     visitor.drawn("interference")
     devtools = visitor.context.new_cdp_session(page)
 
