@@ -111,6 +111,7 @@ class Flow:
                 partial(self.open_tab, tab),
                 [signals.tab, *(self.scores if tab.scored else tab.outputs)],
                 lane="light" if tab.live else "heavy",
+                lasting=True,  # A move that comes meanwhile still takes the tab before for the open one.
             )
         opened = [
             *page.settable,
