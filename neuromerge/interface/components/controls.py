@@ -225,7 +225,7 @@ def is_automatic(value: Value) -> bool:
 
 def rule_choices(spec: Hyperparameter, value: Value = RETENTION) -> list[tuple[str, str]]:
     """What Auto of a coefficient may go by, as (words, value); with `value` where it is another retention."""
-    rules = [("By the paper", AUTO)] if spec.auto else []
+    rules = [("By the method", AUTO)] if spec.auto else []
     rules.append(("Keep what the tasks learned (retention)", RETENTION))
     target = retention_target(value)
     if target is not None and value != RETENTION:
