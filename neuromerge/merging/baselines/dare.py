@@ -12,7 +12,7 @@ import torch
 from neuromerge.checkpoints.roles import Parameter
 from neuromerge.merging import kernels
 from neuromerge.merging.baselines.scaled import scale_spec, trim_ratio_spec
-from neuromerge.merging.baselines.ties import Election, disjoint_mean, disjoint_sum, hold_election
+from neuromerge.merging.baselines.ties import Election, combined, elected_rule, hold_election
 from neuromerge.merging.hyperparameters import AUTO, Hyperparameter
 from neuromerge.merging.kernels import codes
 from neuromerge.merging.kernels.rules import Rule
@@ -182,18 +182,14 @@ class Dare(MergeMethod):
         if plan.election is None:
             return {SCALE: thinned.sum(0)}
         trimmed = apply_trim(thinned, plan.election.thresholds)
-        combine = disjoint_mean if run.values["combine"] == "mean" else disjoint_sum
-        return {SCALE: combine(trimmed, plan.election.majority)}
+        return {SCALE: combined(trimmed, plan.election, run.values["combine"])}
 
     def rule(self, chunk: Chunk, run: Run[_Plan]) -> Rule:
         """The same."""
         rate, plan = run.values["drop_rate"], run.prepared
         survives = all_kept(chunk.parameter, plan.tasks, rate, run.seed)
-        summed = Rule(codes.SUM, drops=survives, enlarged=1.0 / (1.0 - rate))
-        if plan.election is None:
-            return summed
-        code, majority = codes.MEAN_OF_ELECTED, plan.election.majority
-        return replace(summed, code=code, bounds=plan.election.thresholds.value, numbers=(majority,))
+        merged = Rule(codes.SUM) if plan.election is None else elected_rule(plan.election, run.values["combine"])
+        return replace(merged, drops=survives, enlarged=1.0 / (1.0 - rate))
 
     def report(self, run: Run[_Plan], coefficients: Coefficients) -> MergeReport:
         """For TIES with what the trim removed of the thinned changes."""

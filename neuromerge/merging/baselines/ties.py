@@ -79,6 +79,17 @@ def _sign_or_majority(tau: torch.Tensor, majority: int) -> torch.Tensor:
     return torch.where(sign == 0, torch.full_like(sign, majority), sign)
 
 
+def combined(trimmed: torch.Tensor, election: Election, combine: str) -> torch.Tensor:
+    """What agrees with the elected signs, by the hyperparameter `combine`. trimmed (T, ...) -> (...)."""
+    return (disjoint_mean if combine == "mean" else disjoint_sum)(trimmed, election.majority)
+
+
+def elected_rule(election: Election, combine: str) -> Rule:
+    """The trim and `combined`, for the compiled kernels."""
+    code = codes.MEAN_OF_ELECTED if combine == "mean" else codes.SUM_OF_ELECTED
+    return Rule(code, election.thresholds.value, (election.majority,))
+
+
 @register
 class Ties(MergeMethod):
     """TIES. The trim is global over all parameters, as in the paper (mergekit trims each tensor by itself)."""
@@ -120,10 +131,8 @@ class Ties(MergeMethod):
     def components(self, chunk: Chunk, run: Run[Election]) -> Components:
         """Trim, elect, combine."""
         trimmed = apply_trim(chunk.tau, run.prepared.thresholds)
-        combine = disjoint_mean if run.values["combine"] == "mean" else disjoint_sum
-        return {SCALE: combine(trimmed, run.prepared.majority)}
+        return {SCALE: combined(trimmed, run.prepared, run.values["combine"])}
 
     def rule(self, chunk: Chunk, run: Run[Election]) -> Rule:
         """The same."""
-        code = codes.MEAN_OF_ELECTED if run.values["combine"] == "mean" else codes.SUM_OF_ELECTED
-        return Rule(code, run.prepared.thresholds.value, (run.prepared.majority,))
+        return elected_rule(run.prepared, run.values["combine"])

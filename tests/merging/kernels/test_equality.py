@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ from neuromerge.benchmarks.memory import anonymous_bytes
 from neuromerge.benchmarks.merge import perturbed
 from neuromerge.merging import kernels
 from neuromerge.merging.measures import cells
-from neuromerge.merging.registry import check_values, get_method
+from neuromerge.merging.registry import check_values, get_method, methods
 from neuromerge.merging.staged import NeuronStatistics, first_pass
 from neuromerge.merging.streaming import aligned_sources, merge_aligned
 from neuromerge.merging.trim import global_thresholds
@@ -36,6 +37,14 @@ METHODS: list[tuple[str, dict[str, Any]]] = [
     ("neuromerging", {"trim_ratio": 0.0}),
     ("neuromerging", {"trim_ratio": 0.3, "vote": "balanced", "lambda_parallel": -0.5}),
 ]
+CHOICES = [
+    (name, dict(zip((spec.name for spec in choosing), chosen, strict=True)))
+    for name, method in methods().items()
+    for choosing in [[spec for spec in method.hyperparameters if spec.choices]]
+    for chosen in itertools.product(*(spec.choices for spec in choosing))
+    if choosing
+]
+"""Every combination of words that a method knows: a kernel that overlooks one gives another merge."""
 
 
 @st.composite
@@ -72,6 +81,17 @@ def merged(aligned: Any, method: str, given_: dict[str, Any], on: bool) -> tuple
 @settings(max_examples=25, deadline=None)
 @given(model=models())
 def test_merges_are_equal(method, given_, model):
+    assert_equal_merges(method, given_, model)
+
+
+@pytest.mark.parametrize(("method", "given_"), CHOICES)
+@settings(max_examples=5, deadline=None)
+@given(model=models())
+def test_merges_are_equal_for_every_choice(method, given_, model):
+    assert_equal_merges(method, given_, model)
+
+
+def assert_equal_merges(method, given_, model):
     aligned = aligned_sources(model[0], dict(zip("abcdefgh", model[1], strict=False)))
     by_torch, told = merged(aligned, method, given_, False)
     by_kernel, also = merged(aligned, method, given_, True)
