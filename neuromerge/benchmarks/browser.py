@@ -30,6 +30,8 @@ PATIENCE_S = 120
 
 ORTHOGONAL = "#neuromerging-lambda-orthogonal input[type=range]"
 TRIM = "#neuromerging-trim-ratio input[type=range]"
+MOVING = "retention"
+"""A measure that lambda moves: the map that opens is of the experts alone."""
 
 # Notes, in milliseconds since the page was asked for, when the merge's score and the first figure were painted.
 FIRST_PAINTS = """
@@ -167,7 +169,7 @@ def measure(address: str, moves: int, warm: int) -> dict[str, list[float]]:
 
         page = browser.new_context(viewport={"width": 1280, "height": 900}).new_page()
         page.set_default_timeout(1000 * PATIENCE_S)
-        page.goto(f"{address}/?tab=interference")
+        page.goto(f"{address}/?tab=interference&measure={MOVING}")
         page.wait_for_selector("#readout .nm-score-value")
         page.wait_for_selector("#interference .nm-view[data-drawn]")
         pictures: list[Target] = [
@@ -184,10 +186,11 @@ def measure(address: str, moves: int, warm: int) -> dict[str, list[float]]:
                     found[f"{name} heatmap"].append(times["heatmap"])
                     found[f"{name} accuracy"].append(times["accuracy"])
         stage = page.locator("#interference .nm-stage")
-        stage.scroll_into_view_if_needed()
         layer: list[Target] = [("layer", "#layer-caption", None, "b")]
-        places = cells(page)
         for number in range(warm + moves):
+            stage.scroll_into_view_if_needed()  # the click before brought the opened layer into view
+            page.wait_for_timeout(400)
+            places = cells(page)
             x, y = places[number % len(places)]
             # As a person does: point first, and not so fast that two clicks are a double click.
             page.mouse.move(x, y)
