@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 import torch
 
 from neuromerge.checkpoints.roles import Parameter
+from neuromerge.merging.devices import CPU, stride
 from neuromerge.threads import cores
 from neuromerge.threads import pool as workers
 
@@ -26,29 +27,29 @@ Split = Callable[[Parameter], Iterable[tuple[int, int]]]
 _Chunks = tuple[Parameter, list[tuple[int, int]]]
 """A parameter and the (start, stop) of its chunks."""
 
-CHUNK_ENTRIES = 1 << 21
-"""Entries over all tasks in one chunk: 8 MiB in float32. With a quarter of that the threads wait for each other."""
 _AHEAD = 2  # chunks begun before the one that is waited for, per core
 _BUNDLE_ENTRIES = 1 << 15  # of the base, handed to a thread at least
 
 
-def chunks(rows: int, row_entries: int, entries: int = CHUNK_ENTRIES) -> Iterator[tuple[int, int]]:
-    """Split `rows` rows of `row_entries` entries into (start, stop) chunks of about `entries` entries."""
-    step = max(1, entries // max(1, row_entries))
+def chunks(rows: int, row_entries: int, device: torch.device = CPU) -> Iterator[tuple[int, int]]:
+    """Split `rows` rows of `row_entries` entries into (start, stop) chunks of what suits the device."""
+    step = max(1, stride(device).chunk // max(1, row_entries))
     for start in range(0, rows, step):
         yield start, min(start + step, rows)
 
 
-def row_chunks(parameter: Parameter, tasks: int) -> Iterator[tuple[int, int]]:
-    """(start, stop) of chunks of rows of a parameter, small enough that all tasks of one chunk fit the cache."""
+def row_chunks(parameter: Parameter, tasks: int, device: torch.device = CPU) -> Iterator[tuple[int, int]]:
+    """(start, stop) of chunks of rows of a parameter: on the CPU, all tasks of one chunk fit the cache."""
     rows = parameter.shape[0]
-    return chunks(rows, tasks * (parameter.numel // max(1, rows)))
+    return chunks(rows, tasks * (parameter.numel // max(1, rows)), device)
 
 
-def merge_units(parameter: Parameter, tasks: int, by_rows: bool = True) -> Iterator[tuple[int, int]]:
+def merge_units(
+    parameter: Parameter, tasks: int, by_rows: bool = True, device: torch.device = CPU
+) -> Iterator[tuple[int, int]]:
     """(start, stop) of what is merged at a time: chunks of neurons, or a whole parameter where one vote spans it."""
     if by_rows and parameter.kind == "neurons":
-        return row_chunks(parameter, tasks)
+        return row_chunks(parameter, tasks, device)
     return iter([(0, parameter.shape[0])])
 
 
@@ -61,7 +62,7 @@ class Scratch(threading.local):
     def take(self, shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> torch.Tensor:
         """A tensor of that shape, its values undefined; the thread's last one is given up, unless it was large."""
         entries = math.prod(shape)
-        if entries > 2 * CHUNK_ENTRIES or device.type != "cpu":
+        if entries > 2 * stride(device).chunk or device.type != "cpu":
             return torch.empty(shape, dtype=dtype, device=device)
         if self._buffer is None or self._buffer.dtype != dtype or len(self._buffer) < entries:
             self._buffer = torch.empty(entries, dtype=dtype)
@@ -74,6 +75,7 @@ def map_chunks(
     split: Split,
     finish: Callable[[Parameter, list[Result]], Finished],
     threads: int | None = None,
+    device: torch.device = CPU,
 ) -> Iterator[tuple[Parameter, Finished]]:
     """`work(parameter, start, stop)` on every chunk, then `finish(parameter, results)`; yields parameters in order.
 
@@ -82,12 +84,13 @@ def map_chunks(
         parameters: whose rows are split.
         split: the (start, stop) of a parameter's chunks.
         finish: joins a parameter's results, which come in order; called like `work`.
-        threads: how many chunks are worked on at a time; as many as torch has threads when None. With 1 the
-            calling thread does the work, with all of torch's threads.
+        threads: how many chunks are worked on at a time; what suits the device when None. With 1 the calling
+            thread does the work, with all of torch's threads.
+        device: where the work is done.
 
     What they raise is raised here; chunks that have not begun are then dropped.
     """
-    threads = cores() if threads is None else threads
+    threads = threads or stride(device).threads or cores()
     spans = ((p, list(split(p))) for p in parameters)
 
     def whole(bundle: list[_Chunks]) -> list[tuple[Parameter, Finished]]:

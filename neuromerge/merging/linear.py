@@ -117,7 +117,8 @@ def combine(
         return out
     scale = sum(along[1:], 1.0 + along[0]).to(base)
     scale = scale.view(-1, *[1] * (base.ndim - 1))
-    for start, stop in chunks(len(base), base.numel() // max(1, len(base))):  # each stays in the cache meanwhile
+    row_entries = base.numel() // max(1, len(base))
+    for start, stop in chunks(len(base), row_entries, base.device):  # each stays in the cache meanwhile
         piece = torch.mul(base[start:stop], scale[start:stop], out=out[start:stop])
         for component, value in dense:
             piece.add_(component[start:stop], alpha=value)

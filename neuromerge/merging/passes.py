@@ -36,7 +36,9 @@ def components(vectors: TaskVectors, method: MergeMethod, run: Run[Any]) -> Iter
     def finish(parameter: Parameter, pieces: list[Components]) -> Components:
         return joined(pieces)
 
-    for parameter, found in map_chunks(work, vectors.parameters, _split(vectors, method), finish):
+    for parameter, found in map_chunks(
+        work, vectors.parameters, _split(vectors, method), finish, device=vectors.device
+    ):
         ties = method.break_ties(parameter, run)
         yield parameter, found if ties is None else _with_ties(found, ties)
 
@@ -80,7 +82,9 @@ def products(
         )
 
     with_tasks = []
-    for parameter, (found, own) in map_chunks(work, vectors.parameters, _split(vectors, method), finish):
+    for parameter, (found, own) in map_chunks(
+        work, vectors.parameters, _split(vectors, method), finish, device=vectors.device
+    ):
         ties = None if kept else method.break_ties(parameter, run)
         if ties is not None:
             base, tau = _rows(vectors, method, run, parameter, ties.rows)
@@ -121,11 +125,15 @@ def merged_weights(
 
     def work(parameter: Parameter, start: int, stop: int) -> None:
         chunk = read_chunk(vectors, parameter, start, stop, fused=fused)
-        out, here = begun[parameter.name][start:stop], coefficients.at(parameter)
+        wanted, here = begun[parameter.name][start:stop], coefficients.at(parameter)
+        # Where weights are merged they are also looked at again: they travel once.
+        out = wanted if wanted.device == vectors.device else torch.empty_like(wanted, device=vectors.device)
         if svc is not None and is_matrix(parameter):
             _calibrate(vectors, method, run, chunk, here, svc, out)
         else:
             method.merge_chunk(chunk, run, here, out)
+        if out is not wanted:
+            wanted.copy_(out)
         if tally is None:
             return
         if chunk.rows is not None:
@@ -134,7 +142,7 @@ def merged_weights(
         change = torch.sub(out.to(chunk.base), chunk.base)
         tally.add(change, _seen(vectors, method, run, chunk))
 
-    for parameter, _ in map_chunks(work, parameters or vectors.parameters, opened, as_they_are):
+    for parameter, _ in map_chunks(work, parameters or vectors.parameters, opened, as_they_are, device=vectors.device):
         out = begun.pop(parameter.name)
         ties = method.break_ties(parameter, run)
         if ties is not None and svc is None and coefficients.at(parameter)[ties.coefficient] != 0.0:
@@ -198,7 +206,7 @@ def _add_rows(out: torch.Tensor, rows: torch.Tensor, change: torch.Tensor) -> No
 
 
 def _split(vectors: TaskVectors, method: MergeMethod) -> Callable[[Parameter], Iterator[tuple[int, int]]]:
-    return lambda parameter: merge_units(parameter, len(vectors.task_names), method.by_rows)
+    return lambda parameter: merge_units(parameter, len(vectors.task_names), method.by_rows, vectors.device)
 
 
 def _with_ties(found: Components, ties: BrokenTies) -> Components:

@@ -9,18 +9,18 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
 from neuromerge.errors import SettingError, quoted
+from neuromerge.merging.devices import stride
 from neuromerge.merging.linear import AlongBase, Coefficients, Component, Place
 
 RETENTION = "retention"
 """How a coefficient asks to be resolved by retention: ``retention``, or ``retention:0.85`` for another target."""
-_PIECE = 1 << 14  # entries added up in the working dtype before float64 takes over
 
 
 def retention_target(value: object) -> float | None:
@@ -140,18 +140,22 @@ def _along(component: AlongBase, base: torch.Tensor, tau: torch.Tensor) -> np.nd
 def dots(tau: torch.Tensor, change: torch.Tensor) -> np.ndarray:
     """(T,) <tau_t, change>, float64: tau (T, ...), change (...)."""
     total = torch.zeros(len(tau), dtype=torch.float64, device=tau.device)
-    for part, piece in zip(_pieces(tau), change.reshape(-1).split(_PIECE), strict=True):
-        total += (part @ piece).double()
+    for part, piece in zip(_pieces(tau, len(tau)), _pieces(change.unsqueeze(0), len(tau)), strict=True):
+        total += (part @ piece[0]).double()
     return total.cpu().numpy()
 
 
 def squares(tau: torch.Tensor) -> np.ndarray:
     """(T,) |tau_t|^2, float64: tau (T, ...)."""
     total = torch.zeros(len(tau), dtype=torch.float64, device=tau.device)
-    for part in _pieces(tau):
+    for part in _pieces(tau, len(tau)):
         total += torch.linalg.vector_norm(part, dim=1).double().square_()
     return total.cpu().numpy()
 
 
-def _pieces(tau: torch.Tensor) -> Sequence[torch.Tensor]:
-    return tau.reshape(len(tau), -1).split(_PIECE, dim=1)
+def _pieces(values: torch.Tensor, tasks: int) -> Iterator[torch.Tensor]:
+    """values (m, ...) as (m, n) pieces that may be added up; in float64 where the device adds up whole parameters."""
+    flat, pace = values.reshape(len(values), -1), stride(values.device)
+    if pace.sums is not None:
+        return iter(flat.split(pace.sums, dim=1))
+    return (piece.double() for piece in flat.split(max(1, pace.wide // tasks), dim=1))

@@ -201,7 +201,7 @@ def first_pass(
     def split(parameter: Parameter) -> Iterator[tuple[int, int]]:
         if keep_parts:
             parts[parameter.name] = vectors.read(parameter, 0, 0)[0].new_empty(parameter.shape)
-        return merge_units(parameter, len(vectors.task_names))
+        return merge_units(parameter, len(vectors.task_names), device=vectors.device)
 
     def finish(parameter: Parameter, results: list[MergedChunk | PointwiseStatistics]) -> Statistics:
         if isinstance(results[0], PointwiseStatistics):
@@ -209,7 +209,7 @@ def first_pass(
         return _collect(parameter, [chunk for chunk in results if isinstance(chunk, MergedChunk)])
 
     done = 0
-    for parameter, of_parameter in map_chunks(work, vectors.parameters, split, finish):
+    for parameter, of_parameter in map_chunks(work, vectors.parameters, split, finish, device=vectors.device):
         statistics[parameter.name] = of_parameter
         done += parameter.numel
         job.report(done, total, "decomposing neurons")
@@ -265,12 +265,12 @@ def merged_parts(vectors: TaskVectors, first: FirstPass, job: Job = UNATTENDED) 
         return weighed(base, tau, alpha, parallel)
 
     def split(parameter: Parameter) -> Iterator[tuple[int, int]]:
-        return merge_units(parameter, len(vectors.task_names))
+        return merge_units(parameter, len(vectors.task_names), device=vectors.device)
 
     def finish(parameter: Parameter, pieces: list[torch.Tensor]) -> torch.Tensor:
         return pieces[0] if len(pieces) == 1 else torch.cat(pieces)
 
-    return {p.name: merged for p, merged in map_chunks(work, vectors.parameters, split, finish)}
+    return {p.name: merged for p, merged in map_chunks(work, vectors.parameters, split, finish, device=vectors.device)}
 
 
 def rules_of(vectors: TaskVectors, thresholds: Thresholds, by: Vote) -> Mapping[str, Vote]:
@@ -286,13 +286,14 @@ def rules_of(vectors: TaskVectors, thresholds: Thresholds, by: Vote) -> Mapping[
         return decompose(base, apply_trim(tau, thresholds)).gram.sum(0)
 
     def split(parameter: Parameter) -> Iterator[tuple[int, int]]:
-        return merge_units(parameter, len(vectors.task_names))
+        return merge_units(parameter, len(vectors.task_names), device=vectors.device)
 
     def finish(parameter: Parameter, pieces: list[torch.Tensor]) -> torch.Tensor:
         return torch.stack(pieces).sum(0)
 
     maps = [parameter for parameter in vectors.parameters if parameter.kind == "neurons"]
-    return shared_votes(by, ((p.name, gram) for p, gram in map_chunks(work, maps, split, finish)))
+    summed = map_chunks(work, maps, split, finish, device=vectors.device)
+    return shared_votes(by, ((p.name, gram) for p, gram in summed))
 
 
 def _collect(parameter: Parameter, done: list[MergedChunk]) -> NeuronStatistics:

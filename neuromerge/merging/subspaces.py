@@ -15,13 +15,13 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from neuromerge.merging.election import TIE_RELATIVE
+from neuromerge.merging.devices import stride
+from neuromerge.merging.election import TIE_RELATIVE, mean_of_elected
 
 RANK_RELATIVE = 1e-13
 """Directions whose eigenvalue is below this share of the largest are null directions, and dropped."""
 ZERO_VOTE = 1e-7
 """Entries of U up to this magnitude are rounding, and must not vote."""
-_CHUNK_ENTRIES = 1 << 18  # float64 entries worked on at a time
 _PRODUCT_ENTRIES = 1 << 14  # of these in one matrix that is multiplied
 _CHUNK_NEURONS = 64
 SAFE_ORTHOGONAL_SHARE = 0.1
@@ -110,7 +110,7 @@ def _inner_products(base: torch.Tensor, tau: torch.Tensor) -> tuple[torch.Tensor
     square = wide_base.square().sum(1)
     along = torch.empty(neurons, tasks, 1, dtype=torch.float64, device=tau.device)
     whole = torch.empty(neurons, tasks, tasks, dtype=torch.float64, device=tau.device)
-    rows = max(1, min(neurons, _CHUNK_ENTRIES // (tasks * width)))
+    rows = max(1, min(neurons, stride(tau.device).wide // (tasks * width)))
     wide = torch.empty(rows, tasks, width, dtype=torch.float64, device=tau.device)
     columns = max(1, _PRODUCT_ENTRIES // tasks)
     for start in range(0, neurons, rows):
@@ -143,34 +143,32 @@ def orthogonal_parts(base: torch.Tensor, tau: torch.Tensor, parallel: torch.Tens
 
 def orthogonal_vote(gram: torch.Tensor) -> OrthogonalVote:
     """Merge coefficients of the orthogonal parts from their Gram matrices (k, T, T)."""
-    eigenvalues, vectors = (part.cpu().numpy() for part in torch.linalg.eigh(gram))
+    eigenvalues, vectors = torch.linalg.eigh(gram)
     # Directions by falling singular value. Neurons come last, so that sums over tasks run along the memory.
-    energy = np.maximum(eigenvalues.T[::-1], 0.0)  # (R, k)
-    left = vectors.transpose(1, 2, 0)[:, ::-1].copy()  # (T, R, k)
+    energy = eigenvalues.T.flip(0).clamp(min=0.0)  # (R, k)
+    left = vectors.permute(1, 2, 0).flip(1)  # (T, R, k)
     largest = energy[0]
     lives = (energy > RANK_RELATIVE * largest) & (largest > 0)
-    size = np.abs(left)
+    size = left.abs()
     votes = size > ZERO_VOTE
     faint = ((size < ILL_ENTRY) & votes).any(0)
-    left *= votes & lives
-    singular = np.sqrt(energy * lives)
+    left = left * (votes & lives)
+    singular = torch.sqrt(energy * lives)
 
-    total, magnitude = left.sum(0), np.abs(left).sum(0)
-    sign = np.sign(total) * (np.abs(total) > TIE_RELATIVE * magnitude)
-    agreeing = left * sign
-    agrees = agreeing > 0
-    elected = sign * (agreeing * agrees).sum(0) / np.maximum(agrees.sum(0), 1)
+    total, magnitude = left.sum(0), left.abs().sum(0)
+    sign = torch.sign(total) * (total.abs() > TIE_RELATIVE * magnitude)
+    elected = mean_of_elected(left, sign)
     alpha = (left * elected).sum(1)
 
-    margin = np.abs(total) / np.maximum(magnitude, np.finfo(np.float64).tiny)
+    margin = total.abs() / magnitude.clamp(min=torch.finfo(torch.float64).tiny)
     crowded = (energy[:-1] - energy[1:] < ILL_EIGENGAP * largest) & lives[:-1] & lives[1:]
     ill_conditioned = ((faint | (margin < ILL_MARGIN)) & lives).any(0) | crowded.any(0)
     return OrthogonalVote(
-        alpha=torch.from_numpy(alpha.T),
-        left=torch.from_numpy(left.transpose(2, 0, 1)),
-        singular=torch.from_numpy(singular.T),
-        elected=torch.from_numpy(elected.T),
-        margin=torch.from_numpy((margin * singular).sum(0)),
-        weight=torch.from_numpy(singular.sum(0)),
-        ill_conditioned=torch.from_numpy(ill_conditioned),
+        alpha=alpha.T.cpu(),
+        left=left.permute(2, 0, 1).cpu(),
+        singular=singular.T.cpu(),
+        elected=elected.T.cpu(),
+        margin=(margin * singular).sum(0).cpu(),
+        weight=singular.sum(0).cpu(),
+        ill_conditioned=ill_conditioned.cpu(),
     )

@@ -19,13 +19,16 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
 
 from neuromerge.checkpoints.roles import Parameter
 from neuromerge.merging.chunks import as_they_are, map_chunks, row_chunks
-from neuromerge.merging.kernels.table import StoredVectors, served
+from neuromerge.merging.counting import count_around
+from neuromerge.merging.devices import stride
+from neuromerge.merging.kernels.table import Counted, StoredVectors, served
 from neuromerge.merging.quantiles import bracket, order_statistics
 from neuromerge.merging.vectors import TaskVectors
 from neuromerge.progress import UNATTENDED, Job
@@ -154,9 +157,15 @@ class MagnitudeSample:
             magnitudes = _magnitudes(vectors, parameter, start, stop)
             return [tally.count(magnitudes[task]) for task, tally in tallies.items()]
 
-        count = _counting(vectors, tallies) if served(vectors) else plain
+        count: Callable[[Parameter, int, int], list[_Count]] = plain
+        if served(vectors):
+            count = _counting(tallies, _counted_by_kernel(vectors))
+        elif vectors.device.type != "cpu":
+            count = _counting(tallies, partial(_counted_there, vectors))
         done = 0
-        for parameter, counted in map_chunks(count, self._vectors.parameters, self._split, as_they_are):
+        for parameter, counted in map_chunks(
+            count, self._vectors.parameters, self._split, as_they_are, device=vectors.device
+        ):
             for of_chunk in counted:
                 for tally, of_task in zip(tallies.values(), of_chunk, strict=True):
                     tally.add(of_task)
@@ -167,7 +176,7 @@ class MagnitudeSample:
         return {task: found for task, found in zip(tallies, kept, strict=True) if found is not None}
 
     def _split(self, parameter: Parameter) -> Iterator[tuple[int, int]]:
-        return row_chunks(parameter, len(self._vectors.task_names))
+        return row_chunks(parameter, len(self._vectors.task_names), self._vectors.device)
 
     @property
     def _sampling(self) -> Sampling:
@@ -295,21 +304,43 @@ class _Tally:
         return _Kept(value, above + stays.size + equal, l1, self.l1)
 
 
-def _counting(vectors: StoredVectors, tallies: Mapping[int, _Tally]) -> Callable[[Parameter, int, int], list[_Count]]:
-    """`_Tally.count` of every task by one compiled kernel, in one reading of the rows."""
-    from neuromerge.merging.kernels import calls
+_CountMagnitudes = Callable[
+    [tuple[Parameter, int, int], list[int], list[tuple[float, float]], list[bool]], list[Counted]
+]
+"""Counts the magnitudes of some tasks, in some rows of a parameter, around a bracket each; collects where wanted."""
 
+
+def _counting(
+    tallies: Mapping[int, _Tally], counted: _CountMagnitudes
+) -> Callable[[Parameter, int, int], list[_Count]]:
+    """`_Tally.count` of every task in one reading of the rows."""
     tasks, brackets = list(tallies), [(tally.low, tally.high) for tally in tallies.values()]
 
     def count(parameter: Parameter, start: int, stop: int) -> list[_Count]:
         collects = [tally.collects for tally in tallies.values()]
-        found = calls.count_magnitudes(vectors.stored(parameter, start, stop), tasks, brackets, collects)
+        found = counted((parameter, start, stop), tasks, brackets, collects)
         return [
             _Count(c.entries, c.entries - c.reached, c.reached - c.above, c.found if wanted else None, c.l1, c.l1_above)
             for c, wanted in zip(found, collects, strict=True)
         ]
 
     return count
+
+
+def _counted_by_kernel(vectors: StoredVectors) -> _CountMagnitudes:
+    from neuromerge.merging.kernels import calls
+
+    return lambda rows, tasks, brackets, wanted: calls.count_magnitudes(vectors.stored(*rows), tasks, brackets, wanted)
+
+
+def _counted_there(
+    vectors: TaskVectors,
+    rows: tuple[Parameter, int, int],
+    tasks: list[int],
+    brackets: list[tuple[float, float]],
+    wanted: list[bool],
+) -> list[Counted]:
+    return count_around(_flat(vectors.read(*rows)[1].abs_()), tasks, brackets, wanted)
 
 
 def _thresholds(kept: list[_Kept], entries: int, ratio: float) -> Thresholds:
@@ -336,48 +367,27 @@ def _magnitudes(vectors: TaskVectors, parameter: Parameter, start: int, stop: in
 def _magnitude_chunks(vectors: TaskVectors) -> Iterator[list[np.ndarray]]:
     """|tau| of every task, chunk by chunk, as flat numpy arrays (scratch: valid until the next chunk)."""
     for parameter in vectors.parameters:
-        for start, stop in row_chunks(parameter, len(vectors.task_names)):
+        for start, stop in row_chunks(parameter, len(vectors.task_names), vectors.device):
             yield list(_magnitudes(vectors, parameter, start, stop).numpy())
 
 
 def _draw_sample(vectors: TaskVectors, entries: int, sampling: Sampling) -> list[np.ndarray]:
     """Sorted magnitudes of a sample per task: everything of a small model, else evenly spread runs of entries."""
-    drawn: list[list[np.ndarray]] = [[] for _ in vectors.task_names]
-
-    def take(tau: torch.Tensor, entries_wanted: int | None) -> None:
-        flat = tau.abs().reshape(len(tau), -1)
-        step = 1 if entries_wanted is None else max(1, flat.shape[1] // entries_wanted)
-        for task, magnitudes in zip(drawn, flat[:, ::step].cpu().numpy(), strict=True):
-            task.append(magnitudes[:entries_wanted].copy())
-
+    if not entries:
+        return [np.zeros(1, dtype=np.float32) for _ in vectors.task_names]
     if entries <= sampling.points * sampling.run:
-        for parameter in vectors.parameters:
-            take(vectors.read(parameter)[1], None)
-    elif served(vectors):
-        return in_threads(np.sort, np.abs(sampled(vectors, entries, sampling)))
+        drawn = np.concatenate([_flat(vectors.read(p)[1]).cpu().numpy() for p in vectors.parameters], axis=1)
     else:
-        # Many rows, a few entries of each: neurons differ in scale more than the entries of one neuron do.
-        stride = entries / sampling.points
-        point, before = stride / 2, 0
-        for parameter in vectors.parameters:
-            width = parameter.numel // parameter.shape[0] if parameter.numel else 1
-            rows = math.ceil(sampling.run / width)
-            # Of a small parameter many places are wanted: one reading of all of it costs less than one for each.
-            whole = parameter.numel * len(vectors.task_names) <= _WHOLE_ENTRIES
-            tau = vectors.read(parameter)[1] if whole and point < before + parameter.numel else None
-            while point < before + parameter.numel:
-                start = min(int(point - before) // width, max(0, parameter.shape[0] - rows))
-                stop = start + rows
-                take(vectors.read(parameter, start, stop)[1] if tau is None else tau[:, start:stop], sampling.run)
-                point += stride
-            before += parameter.numel
-    return [np.sort(np.concatenate(task)) if task else np.zeros(1, dtype=np.float32) for task in drawn]
+        drawn = sampled(vectors, entries, sampling)
+    return in_threads(np.sort, np.abs(drawn))
 
 
-def sampled(vectors: StoredVectors, entries: int, sampling: Sampling = COMPILED) -> np.ndarray:
-    """Entries (T, m) of all task vectors at the same places: short runs of neighbours, spread evenly."""
-    from neuromerge.merging.kernels import calls
+def sampled(vectors: TaskVectors, entries: int, sampling: Sampling = COMPILED) -> np.ndarray:
+    """Entries (T, m) of all task vectors at the same places: short runs of neighbours, spread evenly.
 
+    Many rows, a few entries of each: neurons differ in scale more than the entries of one neuron do.
+    """
+    draw = _drawing(vectors) if served(vectors) else partial(_gathered, vectors)
     points = (np.arange(sampling.points) + 0.5) * (entries / sampling.points)
     drawn: list[np.ndarray] = []
     before = 0
@@ -389,9 +399,39 @@ def sampled(vectors: StoredVectors, entries: int, sampling: Sampling = COMPILED)
         width = parameter.shape[-1]
         run = min(sampling.run, width)
         places = np.stack([inside // width, np.minimum(inside % width, width - run)], axis=1)
-        found = calls.sample(vectors.stored(parameter), places, run)
+        found = draw(parameter, places, run)
         drawn.append(found.reshape(len(found), -1))
     return np.concatenate(drawn, axis=1)
+
+
+def _drawing(vectors: StoredVectors) -> Callable[[Parameter, np.ndarray, int], np.ndarray]:
+    """tau (T, m, run) at m places of a parameter, rows and columns, by a compiled kernel."""
+    from neuromerge.merging.kernels import calls
+
+    return lambda parameter, places, run: calls.sample(vectors.stored(parameter), places, run)
+
+
+def _gathered(vectors: TaskVectors, parameter: Parameter, places: np.ndarray, run: int) -> np.ndarray:
+    """The same by torch."""
+    tasks, width = len(vectors.task_names), parameter.shape[-1]
+    # Where reading is cheap, or many places are wanted, one reading of all of it costs less than one for each.
+    most = _WHOLE_ENTRIES if vectors.device.type == "cpu" else stride(vectors.device).chunk
+    if parameter.numel * tasks <= most:
+        tau = vectors.read(parameter)[1].reshape(tasks, -1, width)
+        rows, columns = torch.from_numpy(places).to(tau.device).unbind(1)
+        return tau[:, rows.unsqueeze(1), columns.unsqueeze(1) + torch.arange(run, device=tau.device)].cpu().numpy()
+    found = np.empty((tasks, len(places), run), _numpy_dtype(vectors.read(parameter, 0, 0)[1].dtype))
+    for place, (row, column) in enumerate(places.tolist()):
+        if len(parameter.shape) == 1:
+            tau = vectors.read(parameter, column, column + run)[1]
+        else:
+            tau = _flat(vectors.read(parameter, row, row + 1)[1])[:, column : column + run]
+        found[:, place] = tau.cpu().numpy()
+    return found
+
+
+def _flat(tau: torch.Tensor) -> torch.Tensor:
+    return tau.reshape(len(tau), -1)
 
 
 def _numpy_dtype(dtype: torch.dtype) -> type[np.floating]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Protocol
@@ -10,7 +11,7 @@ import torch
 
 from neuromerge.checkpoints.roles import Parameter
 from neuromerge.merging.chunks import Scratch
-from neuromerge.merging.devices import find_device
+from neuromerge.merging.devices import find_device, room
 from neuromerge.merging.kernels.table import Rows, StoredVectors
 from neuromerge.merging.profile import TaskWeights
 
@@ -26,6 +27,11 @@ class TaskVectors(Protocol):
     @property
     def task_names(self) -> Sequence[str]:
         """One name per task vector, in the order of `tau`'s first axis."""
+        ...
+
+    @property
+    def device(self) -> torch.device:
+        """Where `read` puts what it reads."""
         ...
 
     def read(self, parameter: Parameter, start: int = 0, stop: int | None = None) -> tuple[torch.Tensor, torch.Tensor]:
@@ -103,6 +109,17 @@ class AlignedWeights(Protocol):
         ...
 
 
+_Stored = tuple[torch.Tensor, tuple[torch.Tensor | None, ...]]
+"""Base and experts of a parameter, in their stored dtypes."""
+
+
+class _Last(threading.local):
+    """What a thread has read last."""
+
+    name = ""
+    stored: _Stored | None = None
+
+
 class AlignedVectors:
     """The task vectors of aligned checkpoints: theta_t - theta_0, computed when read, never stored.
 
@@ -124,7 +141,9 @@ class AlignedVectors:
         wide = any(aligned.base_tensor(p).dtype == torch.float64 for p in self.parameters)
         self.dtype = torch.float64 if wide else torch.float32
         self._scratch = Scratch()
-        self._views: dict[str, tuple[torch.Tensor, tuple[torch.Tensor | None, ...]]] = {}
+        self._room = room(self.device)
+        self._held: dict[str, _Stored] = {}
+        self._last = _Last()
 
     @property
     def entries(self) -> int:
@@ -133,17 +152,19 @@ class AlignedVectors:
 
     def base(self, parameter: Parameter, start: int = 0, stop: int | None = None) -> torch.Tensor:
         """Rows start..stop of the base in the working dtype and on the device (may share memory with the file)."""
-        return self.aligned.base_tensor(parameter)[start:stop].to(self.device, self.dtype)
+        held = self._held.get(parameter.name)
+        stored = self.aligned.base_tensor(parameter) if held is None else held[0]
+        return stored[start:stop].to(self.device, self.dtype)
 
     def read(self, parameter: Parameter, start: int = 0, stop: int | None = None) -> tuple[torch.Tensor, torch.Tensor]:
         """(base (rows, ...), tau (T, rows, ...)) of rows start..stop; tau is good until this thread's next reading.
 
         Raises CheckpointError naming the file and the key where a weight is NaN or infinite.
         """
-        base = self.base(parameter, start, stop)
+        stored, experts = self._stored(parameter)
+        base = stored[start:stop].to(self.device, self.dtype)
         tau = self._scratch.take((len(self.task_names), *base.shape), self.dtype, self.device)
-        for task, vector in enumerate(tau):
-            expert = self.aligned.expert_tensor(task, parameter)
+        for vector, expert in zip(tau, experts, strict=True):
             if expert is None:
                 vector.zero_()
             elif expert.dtype == self.dtype and expert.device == self.device:
@@ -166,12 +187,29 @@ class AlignedVectors:
         """
         if self.are_weighted:
             return self.as_read(parameter, start, stop)
-        found = self._views.get(parameter.name)
-        if found is None:  # views of what is mapped: they cost nothing but the time to make them
-            experts = (self.aligned.expert_tensor(task, parameter) for task in range(len(self.task_names)))
-            found = self._views[parameter.name] = (self.aligned.base_tensor(parameter), tuple(experts))
-        base, tasks = found
+        base, tasks = self._stored(parameter)
         return Rows(base[start:stop], tuple(t if t is None else t[start:stop] for t in tasks), True, self.dtype)
+
+    def _stored(self, parameter: Parameter) -> _Stored:
+        """Base and experts of a parameter, as stored: on the accelerator while there is room for them.
+
+        A thread keeps those of its last parameter, whose chunks follow each other: making a view takes as long as
+        working on a small chunk, and an adapter's weights are computed. It keeps no more: they may be large.
+        """
+        found = self._held.get(parameter.name)
+        if found is None and self._last.name == parameter.name:
+            found = self._last.stored
+        if found is None:
+            experts = (self.aligned.expert_tensor(task, parameter) for task in range(len(self.task_names)))
+            found = (self.aligned.base_tensor(parameter), tuple(experts))
+            needed = sum(t.nbytes for t in (found[0], *found[1]) if t is not None and t.device != self.device)
+            if 0 < needed <= self._room:
+                self._room -= needed
+                found = (found[0].to(self.device), tuple(t if t is None else t.to(self.device) for t in found[1]))
+                self._held[parameter.name] = found
+            else:
+                self._last.name, self._last.stored = parameter.name, found
+        return found
 
     @property
     def are_weighted(self) -> bool:

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 import neuromerge
+from neuromerge.merging import kernels
 from neuromerge.merging.registry import methods
 from tests.merging.elsewhere import DEVICE, Elsewhere, There
 
@@ -32,6 +33,25 @@ def test_every_method_computes_elsewhere(method: str, dtype: torch.dtype) -> Non
     for key, value in here.state_dict.items():
         assert not isinstance(there.state_dict[key], There)
         torch.testing.assert_close(there.state_dict[key], value, rtol=1e-6, atol=1e-7)
+
+
+@pytest.mark.parametrize("room", [0, 1 << 24, 1 << 40])
+@pytest.mark.parametrize("method", ["neuromerging", "ties", "dare", "pcb", "average"])
+def test_large_weights_are_sampled_and_held_elsewhere(method: str, room: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Too large to be sorted whole, with room on the device for nothing, a part, and all of them."""
+    monkeypatch.setattr("neuromerge.merging.vectors.room", lambda device: room if device.type == DEVICE.type else 0)
+    random = torch.Generator().manual_seed(6)
+    shapes = {"fc1.weight": (1200, 500), "fc1.bias": (1200,), "fc2.weight": (500, 1200)}
+    base = {key: torch.randn(shape, generator=random) for key, shape in shapes.items()}
+    tasks = [{k: v + 0.05 * torch.randn(v.shape, generator=random) for k, v in base.items()} for _ in range(2)]
+    with kernels.switched(False):
+        here = neuromerge.merge(base, tasks, method=method, seed=1)
+    with Elsewhere():
+        there = neuromerge.merge(base, tasks, method=method, seed=1, device=str(DEVICE))
+    assert there.kept_share == here.kept_share
+    assert there.retention == pytest.approx(here.retention, rel=1e-4)
+    for key, value in here.state_dict.items():
+        torch.testing.assert_close(there.state_dict[key], value, rtol=1e-5, atol=1e-6)
 
 
 def test_interference_is_measured_elsewhere() -> None:

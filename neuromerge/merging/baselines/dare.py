@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -13,6 +14,7 @@ from neuromerge.checkpoints.roles import Parameter
 from neuromerge.merging import kernels
 from neuromerge.merging.baselines.scaled import scale_spec, trim_ratio_spec
 from neuromerge.merging.baselines.ties import Election, combined, elected_rule, hold_election
+from neuromerge.merging.devices import CPU
 from neuromerge.merging.hyperparameters import AUTO, Hyperparameter
 from neuromerge.merging.kernels import codes
 from neuromerge.merging.kernels.rules import Rule
@@ -21,6 +23,7 @@ from neuromerge.merging.method import Automatic, Findings, MergeMethod, MergeRep
 from neuromerge.merging.registry import register
 from neuromerge.merging.trim import Thresholds, apply_trim, global_thresholds
 from neuromerge.merging.vectors import Chunk, TaskVectors
+from neuromerge.threads import in_threads
 
 _DRAW = 1 << 20  # random numbers drawn at a time; part of what a seed means, so never change it
 
@@ -68,6 +71,11 @@ class DroppedVectors:
         """Those of the vectors given."""
         return self._vectors.task_names
 
+    @property
+    def device(self) -> torch.device:
+        """That of the vectors given."""
+        return self._vectors.device
+
     def read(self, parameter: Parameter, start: int = 0, stop: int | None = None) -> tuple[torch.Tensor, torch.Tensor]:
         """See `TaskVectors.read`."""
         base, tau = self._vectors.read(parameter, start, stop)
@@ -75,13 +83,18 @@ class DroppedVectors:
 
     def _survives(self, parameter: Parameter) -> torch.Tensor:
         if self._last is None or self._last[0] != parameter.name:
-            self._last = (parameter.name, all_kept(parameter, self._tasks, self._drop_rate, self._seed))
+            self._last = (parameter.name, all_kept(parameter, self._tasks, self._drop_rate, self._seed, self.device))
         return self._last[1]
 
 
-def all_kept(parameter: Parameter, tasks: Sequence[str], drop_rate: float, seed: int) -> torch.Tensor:
-    """`kept` of every task: bool, (T, *parameter.shape)."""
-    return torch.stack([kept(parameter, task, drop_rate, seed) for task in tasks])
+def all_kept(
+    parameter: Parameter, tasks: Sequence[str], drop_rate: float, seed: int, device: torch.device
+) -> torch.Tensor:
+    """`kept` of every task, for a merge on `device`: bool, (T, *parameter.shape)."""
+    one = partial(kept, parameter, drop_rate=drop_rate, seed=seed)
+    # Where whole parameters are merged by one thread, drawing would be all that it does.
+    alone = device.type == "cpu" or parameter.numel < _DRAW
+    return torch.stack([one(task) for task in tasks] if alone else in_threads(one, tasks))
 
 
 def distinct_names(tasks: Sequence[str]) -> tuple[str, ...]:
@@ -177,7 +190,7 @@ class Dare(MergeMethod):
     def components(self, chunk: Chunk, run: Run[_Plan]) -> Components:
         """Drop, rescale, then sum or TIES."""
         rate, plan = run.values["drop_rate"], run.prepared
-        survives = all_kept(chunk.parameter, plan.tasks, rate, run.seed)
+        survives = all_kept(chunk.parameter, plan.tasks, rate, run.seed, chunk.tau.device)
         thinned = drop(chunk.tau, survives.to(chunk.tau.device), rate)
         if plan.election is None:
             return {SCALE: thinned.sum(0)}
@@ -187,7 +200,7 @@ class Dare(MergeMethod):
     def rule(self, chunk: Chunk, run: Run[_Plan]) -> Rule:
         """The same."""
         rate, plan = run.values["drop_rate"], run.prepared
-        survives = all_kept(chunk.parameter, plan.tasks, rate, run.seed)
+        survives = all_kept(chunk.parameter, plan.tasks, rate, run.seed, CPU)
         merged = Rule(codes.SUM) if plan.election is None else elected_rule(plan.election, run.values["combine"])
         return replace(merged, drops=survives, enlarged=1.0 / (1.0 - rate))
 

@@ -18,10 +18,11 @@ import torch
 from neuromerge.checkpoints.roles import Parameter
 from neuromerge.merging.baselines.scaled import scale_spec, task_vector_chunks
 from neuromerge.merging.chunks import as_they_are, map_chunks, row_chunks
+from neuromerge.merging.counting import count_around
 from neuromerge.merging.hyperparameters import Hyperparameter
 from neuromerge.merging.kernels import codes
 from neuromerge.merging.kernels.rules import Rule
-from neuromerge.merging.kernels.table import Counted, Rows, StoredVectors, served
+from neuromerge.merging.kernels.table import Counted, StoredVectors, served
 from neuromerge.merging.linear import SCALE, Components
 from neuromerge.merging.method import MergeMethod, Run
 from neuromerge.merging.quantiles import Inside, bracketed, order_statistics
@@ -91,8 +92,8 @@ def compete(vectors: TaskVectors, ratio: float) -> Competition:
     """Find the quantiles: exactly, in two passes for |tau| and two for the scores (four each in float64)."""
     tasks = len(vectors.task_names)
     entries = sum(parameter.numel for parameter in vectors.parameters)
-    if served(vectors) and entries >= _SAMPLED_FROM:
-        found = _compete_fused(vectors, entries, ratio)
+    if entries >= _SAMPLED_FROM and (served(vectors) or vectors.device.type != "cpu"):
+        found = _compete_sampled(vectors, entries, ratio)
         if found is not None:
             return found
 
@@ -112,24 +113,23 @@ def compete(vectors: TaskVectors, ratio: float) -> Competition:
     return Competition(low, high, score_low, score_high)
 
 
-def _compete_fused(vectors: StoredVectors, entries: int, ratio: float) -> Competition | None:
-    """The same by compiled kernels, in one pass for |tau| and one for the scores; None where a sample misled."""
-    from neuromerge.merging.kernels import calls
-
+def _compete_sampled(vectors: TaskVectors, entries: int, ratio: float) -> Competition | None:
+    """The same where counting is fast, in one pass for |tau| and one for the scores; None where a sample misled."""
+    counts = _by_kernel(vectors) if served(vectors) else _by_torch(vectors)
     tasks = len(vectors.task_names)
     sample = sampled(vectors, entries)
     limit = max(1 << 16, entries // 50)  # collected per task: more means equal values, and another way
 
-    def passed(count: Callable[[Rows, Sequence[bool]], list[Counted]], queries: int) -> list[_Sum]:
+    def passed(count: Callable[[_Span, Sequence[bool]], list[Counted]], queries: int) -> list[_Sum]:
         sums = [_Sum(limit) for _ in range(queries)]
 
         def work(parameter: Parameter, start: int, stop: int) -> list[Counted]:
-            return count(vectors.stored(parameter, start, stop), [of.collects for of in sums])
+            return count((parameter, start, stop), [of.collects for of in sums])
 
         def split(parameter: Parameter) -> Iterator[tuple[int, int]]:
-            return row_chunks(parameter, tasks)
+            return row_chunks(parameter, tasks, vectors.device)
 
-        for _, pieces in map_chunks(work, vectors.parameters, split, as_they_are):
+        for _, pieces in map_chunks(work, vectors.parameters, split, as_they_are, device=vectors.device):
             for piece in pieces:
                 for of, counted in zip(sums, piece, strict=True):
                     of.add(counted)
@@ -137,7 +137,7 @@ def _compete_fused(vectors: StoredVectors, entries: int, ratio: float) -> Compet
 
     def magnitudes(brackets: Sequence[tuple[float, float]]) -> list[Inside]:
         lines = [*range(tasks)] * 2
-        sums = passed(lambda rows, wanted: calls.count_magnitudes(rows, lines, brackets, wanted), 2 * tasks)
+        sums = passed(lambda rows, wanted: counts.magnitudes(rows, lines, brackets, wanted), 2 * tasks)
         return [of.inside() for of in sums]
 
     lower, upper = magnitude_ranks(entries)
@@ -145,13 +145,14 @@ def _compete_fused(vectors: StoredVectors, entries: int, ratio: float) -> Compet
     found = bracketed(sizes * 2, [lower] * tasks + [upper] * tasks, entries, magnitudes)
     if found is None:
         return None
-    low, high = torch.tensor(found, dtype=vectors.dtype).view(2, tasks)
+    dtype = vectors.read(vectors.parameters[0], 0, 0)[1].dtype
+    low, high = torch.tensor(found, dtype=dtype).view(2, tasks)
     low = torch.minimum(low, high)
-    most = torch.full((tasks,), -math.inf, dtype=vectors.dtype)
+    most = torch.full((tasks,), -math.inf, dtype=dtype)
     limits = torch.stack([low, high])
 
     def all_scores(brackets: Sequence[tuple[float, float]]) -> list[Inside]:
-        sums = passed(lambda rows, wanted: calls.count_scores(rows, limits, brackets, wanted), tasks)
+        sums = passed(lambda rows, wanted: counts.scores(rows, limits, brackets, wanted), tasks)
         most.copy_(torch.tensor([of.most for of in sums]))
         return [of.inside() for of in sums]
 
@@ -160,7 +161,46 @@ def _compete_fused(vectors: StoredVectors, entries: int, ratio: float) -> Compet
     found = bracketed(values, [winners] * tasks, entries, all_scores)
     if found is None:
         return None
-    return Competition(low, high, torch.tensor(found, dtype=vectors.dtype), most, by_kernel=True)
+    return Competition(low, high, torch.tensor(found, dtype=dtype), most, by_kernel=counts.by_kernel)
+
+
+_Span = tuple[Parameter, int, int]
+"""Rows of a parameter: from, to."""
+
+
+@dataclass(frozen=True)
+class _Counts:
+    """How entries are counted in one reading of some rows: magnitudes of some tasks, scores of every task."""
+
+    magnitudes: Callable[[_Span, Sequence[int], Sequence[tuple[float, float]], Sequence[bool]], list[Counted]]
+    scores: Callable[[_Span, torch.Tensor, Sequence[tuple[float, float]], Sequence[bool]], list[Counted]]
+    by_kernel: bool
+
+
+def _by_kernel(vectors: StoredVectors) -> _Counts:
+    from neuromerge.merging.kernels import calls
+
+    return _Counts(
+        lambda span, *asked: calls.count_magnitudes(vectors.stored(*span), *asked),
+        lambda span, *asked: calls.count_scores(vectors.stored(*span), *asked),
+        by_kernel=True,
+    )
+
+
+def _by_torch(vectors: TaskVectors) -> _Counts:
+    tasks = range(len(vectors.task_names))
+
+    def magnitudes(
+        span: _Span, lines: Sequence[int], brackets: Sequence[tuple[float, float]], wanted: Sequence[bool]
+    ) -> list[Counted]:
+        return count_around(vectors.read(*span)[1].abs_().flatten(1), lines, brackets, wanted)
+
+    def of_scores(
+        span: _Span, limits: torch.Tensor, brackets: Sequence[tuple[float, float]], wanted: Sequence[bool]
+    ) -> list[Counted]:
+        return count_around(scores(vectors.read(*span)[1], *limits).flatten(1), tasks, brackets, wanted)
+
+    return _Counts(magnitudes, of_scores, by_kernel=False)
 
 
 class _Sum:

@@ -57,5 +57,5 @@ def trim_ratio_spec(
 def task_vector_chunks(vectors: TaskVectors) -> Iterator[torch.Tensor]:
     """Every task vector, chunk by chunk: tau (T, rows, ...), scratch until the next chunk."""
     for parameter in vectors.parameters:
-        for start, stop in row_chunks(parameter, len(vectors.task_names)):
+        for start, stop in row_chunks(parameter, len(vectors.task_names), vectors.device):
             yield vectors.read(parameter, start, stop)[1]

@@ -66,7 +66,7 @@ def _shared(
     parallel, orthogonal = torch.zeros(tasks, dtype=torch.float64), torch.zeros(tasks, dtype=torch.float64)
     parallel_square = orthogonal_square = 0.0
     products = _fused_products if served(vectors) else _products
-    for start, stop in row_chunks(parameter, tasks):
+    for start, stop in row_chunks(parameter, tasks, vectors.device):
         dots, along, length = products(vectors, thresholds, parameter, rows(components, start, stop), start, stop)
         square = statistics.base_square[start:stop]
         shared = torch.where(square > 0, along / square, torch.zeros_like(along))
