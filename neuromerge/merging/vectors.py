@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import cached_property, partial
 from typing import Protocol
 
 import torch
@@ -145,7 +145,7 @@ class AlignedVectors:
         self._held: dict[str, _Stored] = {}
         self._last = _Last()
 
-    @property
+    @cached_property
     def entries(self) -> int:
         """d, the number of merged entries of one task vector."""
         return sum(p.numel for p in self.parameters)
