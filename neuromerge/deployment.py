@@ -29,6 +29,7 @@ class Limits:
 
     max_upload_bytes: int = 8 * 2**20  # one uploaded picture
     max_body_bytes: int = 12 * 2**20  # any one request: a picture in base64 is a third larger than its file
+    max_archive_bytes: int = 64 * 2**20  # one uploaded zip archive of pictures
     max_pixels: int = 16_000_000  # width x height of an uploaded picture
     max_classes: int = 100  # class names typed for one picture
     max_class_length: int = 80  # characters of one class name
@@ -69,6 +70,8 @@ class Deployment:
     """Strangers use the page: nothing but safetensors, no local folders."""
     allow_local: bool = True
     """Families of the user's own may be opened from folders of this machine. Follows `public` unless said."""
+    own_pictures: bool = True
+    """Visitors may have a zip archive of their own pictures evaluated."""
     safetensors_only: bool = False
     """PyTorch files are refused. Always so where `public` is set."""
     offline: bool = False
@@ -110,6 +113,11 @@ class Deployment:
         """Whether PyTorch files may be read. They are read as data; nothing in them runs."""
         return not (self.public or self.safetensors_only)
 
+    @property
+    def largest_upload(self) -> int:
+        """Bytes that one uploaded file may have, whatever it is; each kind has its own bound beside."""
+        return max(self.limits.max_upload_bytes, self.limits.max_archive_bytes if self.own_pictures else 0)
+
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] | None = None) -> Deployment:
         """The deployment that these variables describe; ``os.environ`` when None.
@@ -121,6 +129,7 @@ class Deployment:
         given: dict[str, Any] = {
             "public": public,
             "allow_local": boolean(environment, "NEUROMERGE_ALLOW_LOCAL", not public),
+            "own_pictures": boolean(environment, "NEUROMERGE_OWN_PICTURES", True),
             "safetensors_only": boolean(environment, "NEUROMERGE_SAFETENSORS_ONLY", False),
             "offline": boolean(environment, "HF_HUB_OFFLINE", False),
             "kernels": boolean(environment, "NEUROMERGE_KERNELS", True),

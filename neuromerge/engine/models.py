@@ -323,6 +323,17 @@ class Models:
         logits = self.text.logit_scale * (embedding @ head.T)[0]
         return torch.softmax(logits, 0).numpy()
 
+    def answers(self, contents: Contents, samples: SampleSet, head: torch.Tensor, job: Job = UNATTENDED) -> np.ndarray:
+        """Predicted class indices (N,) int64 of pictures of no task of the family, under any head (C, D)."""
+
+        def compute() -> torch.Tensor:
+            pictures = prepared(samples, self.vision.preprocessing)
+            with self.borrow(contents, job) as model:
+                return _outside_heap(self._encode(model, pictures, job))
+
+        embedding = self._cache.get(regions.OWN, (self._key, contents, samples.key), compute, job)
+        return (embedding @ head.T).argmax(1).numpy()
+
     def inputs(
         self, layer: str, matrix: str, task: str, most: int, job: Job = UNATTENDED
     ) -> tuple[np.ndarray, tuple[str, ...]]:

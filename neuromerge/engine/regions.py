@@ -96,4 +96,5 @@ EMBEDDING: Region[tuple[FamilyKey, Contents, str, str], torch.Tensor] = Region(
 )
 SCORE: Region[tuple[FamilyKey, Contents, str, str], Accuracy] = Region("score")
 PICTURE: Region[tuple[FamilyKey, Contents, str], torch.Tensor] = Region("picture", most=1024)
+OWN: Region[tuple[FamilyKey, Contents, str], torch.Tensor] = Region("own pictures", most=64)
 INPUTS: Region[tuple[FamilyKey, str, str, str, int], np.ndarray] = Region("inputs of a layer")

@@ -186,6 +186,20 @@ def part_of(tree: Tree, split: str, names: ClassNames) -> Part:
     return Part(there["validation"], False, "there is no folder for test, so the pictures of validation are used")
 
 
+def whole_of(tree: Tree, names: ClassNames) -> Part:
+    """All pictures of a tree without folders for splits; of one with them those of a single split, so that none that
+    was kept for testing is looked at: validation where there is one, else test, else train.
+    """
+    top = _top(tree, names)
+    there = _split_folders(tree, top, names)
+    if not there:
+        return Part((top,), divided=False)
+    chosen = next(split for split in ("validation", "test", "train") if split in there)
+    kept = [split for split in there if split != chosen]
+    note = f"the pictures of {chosen} are taken; those of {' and '.join(kept)} are not" if kept else ""
+    return Part(tuple(there[chosen]), divided=False, note=note)
+
+
 def classes_in(tree: Tree) -> tuple[str, ...]:
     """The classes that the folders of a tree name, sorted; underscores are spaces. Empty where there are no folders."""
     nothing = ClassNames(())

@@ -31,11 +31,13 @@ from neuromerge.evaluation.folders import (
     SUFFIXES,
     ClassNames,
     FolderTree,
+    Part,
     Parts,
     Skipped,
     classes_in,
     find_pictures,
     part_of,
+    whole_of,
 )
 from neuromerge.evaluation.hub import DAMAGE
 from neuromerge.evaluation.pictures import read_picture
@@ -69,6 +71,11 @@ class EncodedImages(Sequence[np.ndarray]):
             chosen = [int(i) for i in index]
             return EncodedImages([self._encoded[i] for i in chosen], [self._names[i] for i in chosen if self._names])
         return np.asarray(self.picture(int(index)))
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the files that are held in memory."""
+        return sum(len(content) for content in self._encoded if isinstance(content, bytes))
 
     def picture(self, index: int) -> Image.Image:
         """One picture as upright RGB in its own size. Raises SettingError or LimitError when it cannot be decoded."""
@@ -196,16 +203,50 @@ def folder_samples(
         whole = folder_samples(root, classes, task, "validation", limits)
         return whole.select(quick_indices(whole.labels, whole.ids), "quick")
     tree = picture_tree(root, limits)
-    names = ClassNames(classes)
-    part = part_of(tree, split, names)
+    return _samples_in(root, tree, part_of(tree, split, ClassNames(classes)), classes, task, split)
+
+
+def own_samples(folder: Path | str, task: str, limits: ArchiveLimits | None = None) -> SampleSet:
+    """The pictures in a folder or a zip archive of one, of the classes that its subfolders name.
+
+    All of them, at most `MAX_FOLDER_IMAGES`; where there are folders for splits those of one (see `whole_of`). `split`
+    is ``whole``. Raises SettingError where fewer than two classes are named, and as `folder_samples`.
+    """
+    root = Path(folder).expanduser()
+    tree = picture_tree(root, limits)
+    classes = classes_in(tree)
+    if len(classes) < 2:
+        found = f"only {quoted(classes[0])} is there" if classes else "there is no folder in it"
+        raise SettingError(
+            f"{root.name} needs one folder of pictures for each class, two classes at least: {found}. Folders are "
+            "called as the classes are."
+        )
+    return _samples_in(root, tree, whole_of(tree, ClassNames(classes)), classes, task, "whole", root.name)
+
+
+def _samples_in(
+    root: Path,
+    tree: FolderTree | ZipTree,
+    part: Part,
+    classes: Sequence[str],
+    task: str,
+    split: str,
+    called: str = "",
+) -> SampleSet:
+    """The readable pictures of a part of a tree; a divided one gives each picture to validation or test by its name.
+
+    `called` is what messages call the top, its path where it is empty.
+    """
+    names, called = ClassNames(classes), called or str(root)
     found = [find_pictures(tree, top, names, task) for top in part.tops]
     skipped = [left for each in found for left in each.skipped]
     pictures = [picture for each in found for picture in each.pictures]
     if part.divided:
         pictures = [picture for picture in pictures if (_hash(picture[0]) % 3 == 0) == (split == "validation")]
     if not pictures:
+        wanted = "" if split == "whole" else f" for {split}"
         raise SettingError(
-            f"{root} holds no pictures for {split} ({', '.join(sorted(SUFFIXES))} in one subfolder a class)."
+            f"{called} holds no pictures{wanted} ({', '.join(sorted(SUFFIXES))} in one subfolder a class)."
             f"{_first_of(skipped)}"
         )
     labels = np.array([number for _, number, _ in pictures])
@@ -215,11 +256,11 @@ def folder_samples(
         [name for name, _, _ in pictures], lambda i: _file_at(tree, pictures[i][2]), MAX_FOLDER_IMAGES
     )
     if not files:
-        raise SettingError(f"None of the {len(pictures):,} pictures in {root} can be read.{_first_of(unreadable)}")
+        raise SettingError(f"None of the {len(pictures):,} pictures in {called} can be read.{_first_of(unreadable)}")
     mark = hashlib.sha256("".join(file.mark for file in files.values()).encode("utf-8", "surrogateescape"))
     return SampleSet(
         images=EncodedImages(
-            [file.content for file in files.values()], [str(root.joinpath(*pictures[i][2])) for i in files]
+            [file.content for file in files.values()], ["/".join((called, *pictures[i][2])) for i in files]
         ),
         labels=np.array([pictures[i][1] for i in files], np.int64),
         classes=tuple(classes),
@@ -230,7 +271,7 @@ def folder_samples(
         source=str(root),
         available=len(pictures) - len(unreadable),
         skipped=(*unreadable, *skipped),
-        empty=tuple(name for number, name in enumerate(classes) if number not in set(labels.tolist())),
+        empty=tuple(name for number, name in enumerate(classes) if number not in {pictures[i][1] for i in files}),
         remark=part.note,
     )
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+from neuromerge.evaluation.archives import ArchiveLimits
 from neuromerge.exploration.results import (
     AccuracyBoard,
     Confusion,
@@ -14,6 +15,7 @@ from neuromerge.exploration.results import (
     LayerDetail,
     MergeSummary,
     NeuronDetail,
+    OwnBoard,
     Prediction,
 )
 from neuromerge.progress import UNATTENDED, Job
@@ -93,6 +95,17 @@ class Explorer(Protocol):
         self, setting: Setting, class_names: Sequence[str], template: str | Sequence[str]
     ) -> tuple[str, ...]:
         """What the text tower misses in class names and prompt."""
+
+    def own_pictures(
+        self,
+        setting: Setting,
+        source: str,
+        template: str,
+        limits: ArchiveLimits | None = None,
+        most_classes: int | None = None,
+        job: Job = UNATTENDED,
+    ) -> OwnBoard:
+        """Accuracy of base, experts and merge on a visitor's folder of classes."""
 
     def landscape(
         self,

@@ -8,11 +8,15 @@ from neuromerge.engine.cache import Region
 from neuromerge.engine.regions import Pass
 
 if TYPE_CHECKING:
+    from neuromerge.evaluation.samples import SampleSet
     from neuromerge.exploration.results import LayerDetail, MergeSummary, NeuronDetail
     from neuromerge.settings.setting import Setting
 
 _CLOSE_UPS = 64
 
+OWN_PICTURES: Region[tuple[str, int, int], SampleSet] = Region(
+    "own samples", lambda found: 4096 + found.images.nbytes + 100 * len(found), most=16
+)
 SUMMARY: Region[Setting, MergeSummary] = Region("summary")
 LAYER: Region[tuple[str, Pass, str, str, str], LayerDetail] = Region("layer", most=_CLOSE_UPS)
 NEURON: Region[tuple[str, Pass, str, str, int, str | None], NeuronDetail] = Region("neuron", most=_CLOSE_UPS)

@@ -168,6 +168,20 @@ class Prediction:
 
 
 @dataclass(frozen=True)
+class OwnBoard:
+    """How base, experts and merge do on pictures that a visitor brought, of the classes that their folders name.
+
+    `scores` is by model, in the order base, experts, merge. `pictures` counts by class. `notes` are sentences about
+    what was not taken and what the text tower misses.
+    """
+
+    name: str
+    pictures: Mapping[str, int]
+    scores: Mapping[str, Accuracy]
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class GalleryItem:
     """One sample image with what base, expert and merge say."""
 

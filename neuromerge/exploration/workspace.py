@@ -17,7 +17,17 @@ from typing import TYPE_CHECKING, Any
 from neuromerge.engine.cache import BoundedCache, CacheStatistics
 from neuromerge.engine.engine import Engine
 from neuromerge.engine.executor import Executor
-from neuromerge.exploration import close_ups, export, heatmaps, landscapes, neurons, pictures, regions, scores
+from neuromerge.exploration import (
+    close_ups,
+    export,
+    heatmaps,
+    landscapes,
+    neurons,
+    own_pictures,
+    pictures,
+    regions,
+    scores,
+)
 from neuromerge.exploration.results import (
     AccuracyBoard,
     Confusion,
@@ -26,6 +36,7 @@ from neuromerge.exploration.results import (
     LayerDetail,
     MergeSummary,
     NeuronDetail,
+    OwnBoard,
     Prediction,
 )
 from neuromerge.exploration.summary import summary
@@ -34,6 +45,7 @@ from neuromerge.search.landscape import POINTS, Landscape
 from neuromerge.settings.setting import Setting
 
 if TYPE_CHECKING:
+    from neuromerge.evaluation.archives import ArchiveLimits
     from neuromerge.evaluation.families import Family
 
 PER_PAGE = 12
@@ -194,6 +206,29 @@ class Workspace:
         Raises SettingError or LimitError as `classify`.
         """
         return pictures.prompt_notes(self.engine.of(setting.family).models, class_names, template)
+
+    def own_pictures(
+        self,
+        setting: Setting,
+        source: str,
+        template: str,
+        limits: ArchiveLimits | None = None,
+        most_classes: int | None = None,
+        job: Job = UNATTENDED,
+    ) -> OwnBoard:
+        """Accuracy of base, merged experts and merge on a folder of pictures, or a zip archive of one.
+
+        Args:
+            source: its path; one subfolder a class, whose names are the classes.
+            template: holds ``{}`` for the class name.
+            limits: what an archive may hold.
+            most_classes: how many classes it may name, any number when None.
+
+        Raises SettingError or LimitError where it cannot be read or names too few or too many classes.
+        """
+        engine = self.engine
+        models = engine.of(setting.family).models
+        return own_pictures.board(models, engine.cache, setting, source, template, limits, most_classes, job)
 
     # ------------------------------------------------------------------------------------ tune and export
 

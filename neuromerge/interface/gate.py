@@ -31,6 +31,8 @@ UNUSED = ("deep_link", "component_server", "process_recording", "vibe-", "undo-v
 """Routes of Gradio's that this page never asks for; some of them keep files."""
 EVENT_BYTES = 2**20
 """An event of the page: choices, numbers and short texts. Pictures are uploaded, not sent in events."""
+MULTIPART_BYTES = 2**16
+"""What stands around the file in a request that uploads one."""
 
 
 class Refused(Exception):
@@ -47,11 +49,15 @@ class Gate:
     Args:
         app: what answers the requests that may pass.
         limits: of one visitor.
+        largest_upload: bytes of the largest file that may be uploaded, in a request that may be larger than others.
     """
 
-    def __init__(self, app: Callable[[Scope, Receive, Send], Awaitable[None]], limits: Limits) -> None:
+    def __init__(
+        self, app: Callable[[Scope, Receive, Send], Awaitable[None]], limits: Limits, largest_upload: int = 0
+    ) -> None:
         self.app = app
         self.limits = limits
+        self.largest_upload = largest_upload
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let a request pass, or answer it."""
@@ -87,8 +93,9 @@ class Gate:
         if scope["method"] not in ("POST", "PUT", "PATCH"):
             await self.app(scope, receive, send)
             return
-        most = self.limits.max_body_bytes
         headers = dict(scope["headers"])
+        uploads = what.startswith("upload") and b"multipart/" in headers.get(b"content-type", b"")
+        most = max(self.limits.max_body_bytes, self.largest_upload + MULTIPART_BYTES if uploads else 0)
         told = headers.get(b"content-length", b"")
         if told.isdigit() and (len(told) > 15 or int(told) > most):
             raise Refused(413, f"A request may have at most {most:,} bytes.")

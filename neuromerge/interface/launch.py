@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import importlib.util
+from dataclasses import replace
 from typing import Any
 
 import gradio as gr
@@ -23,18 +24,19 @@ from neuromerge.interface.theme import style_sheet, theme
 
 def server_options(limits: Limits) -> dict[str, Any]:
     """Arguments of `gr.Blocks.launch`: nothing leaves the machine, nothing is shared that need not be."""
+    largest = replace(deployment(), limits=limits).largest_upload
     return {
         "theme": theme(),
         "css": style_sheet(),
         "head": f"{static_files.head()}<style>{method_rules()}{STALE_RULES}</style>",
         "app_kwargs": {
             "routes": [*static_files.routes(), *observing.routes()],
-            "middleware": [Middleware(Gate, limits=limits)],
+            "middleware": [Middleware(Gate, limits=limits, largest_upload=largest)],
             "docs_url": None,
             "redoc_url": None,
             "openapi_url": None,
         },
-        "max_file_size": limits.max_upload_bytes,
+        "max_file_size": largest,
         "state_session_capacity": limits.sessions,
         # Also the number of events under way: a page whose controls come to rest holds a place, though no thread.
         "max_threads": max(40, limits.queue_size),

@@ -18,6 +18,7 @@ from neuromerge.exploration.results import (
     LayerDetail,
     MergeSummary,
     NeuronDetail,
+    OwnBoard,
     Prediction,
 )
 from neuromerge.interface.session import Session
@@ -27,6 +28,7 @@ from neuromerge.search.landscape import Landscape
 from neuromerge.settings.setting import Setting
 
 if TYPE_CHECKING:
+    from neuromerge.evaluation.archives import ArchiveLimits
     from neuromerge.exploration.protocol import Explorer
 
 Changes = dict[Any, Any]
@@ -94,6 +96,10 @@ class BoundWorkspace:
     def prompt_notes(self, class_names: Sequence[str], template: str) -> tuple[str, ...]:
         """What the text tower misses in class names and prompt."""
         return self._explorer.prompt_notes(self._setting, class_names, template)
+
+    def own_pictures(self, source: str, template: str, limits: ArchiveLimits, most_classes: int) -> OwnBoard:
+        """Accuracy of base, experts and merge on a visitor's folder of classes."""
+        return self._explorer.own_pictures(self._setting, source, template, limits, most_classes, job=self._job)
 
     def landscape(self, x_name: str, y_name: str) -> Iterator[Landscape]:
         """Accuracy over two coefficients, growing."""

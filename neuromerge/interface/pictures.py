@@ -6,10 +6,14 @@ from pathlib import Path
 
 from PIL import Image
 
-from neuromerge.deployment import Limits
+from neuromerge.checkpoints.sources import expanded
+from neuromerge.deployment import Limits, deployment
 from neuromerge.errors import LimitError, SettingError
 from neuromerge.evaluation import pictures
+from neuromerge.evaluation.archives import ArchiveLimits
 
+ENTRIES = 20_000
+"""Files and folders that an archive may hold."""
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP")
 
 
@@ -26,3 +30,26 @@ def read_picture(path: object, limits: Limits) -> Image.Image:
             f"The file has {size / 2**20:.1f} MB; at most {limits.max_upload_bytes / 2**20:.0f} MB are possible."
         )
     return pictures.read_picture(Path(path), "The picture", formats=FORMATS, most_pixels=limits.max_pixels)
+
+
+def archive_limits(limits: Limits) -> ArchiveLimits:
+    """What an archive of a visitor's may hold; pictures hardly shrink, so twice its bytes are enough unpacked."""
+    most = limits.max_archive_bytes
+    return ArchiveLimits(archive_bytes=most, entries=ENTRIES, total_bytes=2 * most, entry_bytes=most)
+
+
+def own_source(archive: object, folder: object) -> str:
+    """The place of a visitor's pictures: an uploaded archive, or else a path on this machine where one may be named.
+
+    Raises SettingError where neither is given, LimitError where it is not allowed.
+    """
+    deployed = deployment()
+    if not deployed.own_pictures:
+        raise LimitError("Archives of pictures are not taken here. Run the app on your own machine for that.")
+    if isinstance(archive, str) and archive:
+        return archive
+    if isinstance(folder, str) and folder.strip():
+        if not deployed.allow_local:
+            raise LimitError("Folders of this machine cannot be named on this public deployment. Add a zip archive.")
+        return str(expanded(folder.strip()))
+    raise SettingError("Add a zip archive first: one folder of pictures for each class.")

@@ -11,7 +11,7 @@ from PIL import Image
 
 from neuromerge.errors import LimitError, NeuroMergeError, SettingError
 from neuromerge.evaluation.archives import ArchiveLimits, ZipTree
-from neuromerge.evaluation.samples import folder_samples, picture_classes
+from neuromerge.evaluation.samples import folder_samples, own_samples, picture_classes
 
 CLASSES = ("cat", "dog")
 
@@ -162,3 +162,42 @@ def test_an_encrypted_entry_is_refused(tmp_path):
     path.write_bytes(bytes(content))
     with pytest.raises(SettingError, match="encrypted"):
         ZipTree(path)
+
+
+def test_own_samples_are_all_pictures_of_the_classes_that_folders_name(archive, tmp_path):
+    samples = own_samples(archive, "pets")
+    assert (samples.classes, len(samples), samples.notes) == (CLASSES, 12, ())
+    with zipfile.ZipFile(archive) as packed:
+        packed.extractall(tmp_path / "folder")
+    again = own_samples(tmp_path / "folder", "pets")
+    assert sorted(again.ids) == sorted(samples.ids)
+    assert again.labels.tolist() == samples.labels.tolist()
+
+
+@pytest.mark.parametrize(
+    ("folders", "count", "said"),
+    [
+        (("train", "val", "test"), 2, "the pictures of validation are taken; those of test and train are not"),
+        (("training", "test"), 2, "the pictures of test are taken; those of train are not"),
+        (("train",), 2, ""),
+    ],
+)
+def test_of_split_folders_one_split_is_taken_and_the_others_are_named(tmp_path, folders, count, said):
+    entries = [entry for folder in folders for entry in good(f"{folder}/", 1).items()]
+    samples = own_samples(pack(tmp_path / "a.zip", entries), "a")
+    assert len(samples) == count
+    assert samples.remark == said
+
+
+def test_own_samples_say_what_is_left_out_and_what_is_missing(tmp_path):
+    entries = {**good(each=1), "cat/bad.png": b"x", "notes.txt": b"x", "bird/": b""}
+    samples = own_samples(pack(tmp_path / "a.zip", entries), "a")
+    assert samples.empty == ("bird",)
+    assert {left.name for left in samples.skipped} == {"cat/bad.png", "notes.txt"}
+
+
+@pytest.mark.parametrize("entries", [{}, {"x.png": png()}, {"cat/x.png": png()}])
+def test_fewer_than_two_classes_are_refused_without_the_servers_folders(tmp_path, entries):
+    with pytest.raises(SettingError, match="two classes at least") as refused:
+        own_samples(pack(tmp_path / "a.zip", entries), "a")
+    assert str(tmp_path) not in str(refused.value)

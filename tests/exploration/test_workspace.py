@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import shutil
 import threading
+import zipfile
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
@@ -12,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from PIL import Image
 
 import neuromerge
 from neuromerge.checkpoints import load_checkpoint
@@ -20,9 +23,10 @@ from neuromerge.engine.cache import BoundedCache
 from neuromerge.engine.contents import Contents
 from neuromerge.engine.executor import Executor
 from neuromerge.engine.stages import tasks_of
-from neuromerge.errors import Cancelled, SettingError
+from neuromerge.errors import Cancelled, LimitError, SettingError
 from neuromerge.evaluation.accuracy import evaluate
 from neuromerge.evaluation.families import local_family
+from neuromerge.evaluation.samples import load_samples
 from neuromerge.evaluation.towers import VisionModel
 from neuromerge.exploration.workspace import Workspace
 from neuromerge.merging import registry
@@ -570,3 +574,33 @@ def test_many_visitors_of_a_cache_that_keeps_nothing_do_not_block_each_other(tin
     with ThreadPoolExecutor(4) as pool:
         futures = [pool.submit(forgetful.board, s, "quick") for s in settings]
         assert [future.result(timeout=120) for future in futures] == expected
+
+
+def test_own_pictures_of_a_task_give_the_scores_of_the_task(tiny, workspace, setting, tmp_path):
+    """The same pictures, packed with one folder a class, are named as they are in the task."""
+    spec = tiny.task("shapes")
+    samples = load_samples(tiny, "shapes", "validation")
+    packed = tmp_path / "shapes.zip"
+    with zipfile.ZipFile(packed, "w") as archive:
+        for number, label in enumerate(samples.labels):
+            out = io.BytesIO()
+            Image.fromarray(samples.images[number]).save(out, "PNG")
+            archive.writestr(f"{spec.classes[label]}/{number}.png", out.getvalue())
+    board = workspace.own_pictures(setting, str(packed), spec.templates[0])
+    scores = workspace.board(setting, "validation")
+    assert board.scores["Base"] == scores.base["shapes"]
+    assert board.scores["This merge"] == scores.merge["shapes"]
+    assert board.scores[spec.title] == scores.expert["shapes"]
+    assert sum(board.pictures.values()) == len(samples)
+    packed.unlink()
+    with pytest.raises(SettingError, match="Add it again"):
+        workspace.own_pictures(setting, str(packed), spec.templates[0])
+
+
+def test_own_pictures_of_too_many_classes_are_refused(workspace, setting, tmp_path):
+    for name in ("a", "b", "c"):
+        (tmp_path / name).mkdir()
+        Image.new("RGB", (4, 4)).save(tmp_path / name / "x.png")
+    assert workspace.own_pictures(setting, str(tmp_path), "{}", most_classes=3).pictures == {"a": 1, "b": 1, "c": 1}
+    with pytest.raises(LimitError, match="at most 2"):
+        workspace.own_pictures(setting, str(tmp_path), "{}", most_classes=2)

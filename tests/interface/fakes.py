@@ -11,7 +11,9 @@ from typing import Any
 import numpy as np
 
 from neuromerge.errors import SettingError
+from neuromerge.evaluation.archives import ArchiveLimits
 from neuromerge.evaluation.families import Family, SampleSource, TaskSpec
+from neuromerge.evaluation.samples import own_samples
 from neuromerge.exploration.protocol import Explorer
 from neuromerge.exploration.results import (
     Accuracy,
@@ -24,6 +26,7 @@ from neuromerge.exploration.results import (
     LayerDetail,
     MergeSummary,
     NeuronDetail,
+    OwnBoard,
     Prediction,
 )
 from neuromerge.interface.loader import WorkspaceLoader
@@ -296,6 +299,22 @@ class FakeWorkspace:
         self, setting: Setting, class_names: Sequence[str], template: str | Sequence[str]
     ) -> tuple[str, ...]:
         return tuple(f"The text tower does not know all of “{name}”." for name in class_names if not name.isascii())
+
+    def own_pictures(
+        self,
+        setting: Setting,
+        source: str,
+        template: str,
+        limits: ArchiveLimits | None = None,
+        most_classes: int | None = None,
+        job: Job = UNATTENDED,
+    ) -> OwnBoard:
+        job.check()
+        samples = own_samples(source, Path(source).name, limits)
+        counts = {name: int((samples.labels == number).sum()) for number, name in enumerate(samples.classes)}
+        models = ("Base", *setting.tasks, "This merge")
+        scores = {model: Accuracy.of(place % (len(samples) + 1), len(samples)) for place, model in enumerate(models)}
+        return OwnBoard(samples.task, counts, scores, samples.notes)
 
     def landscape(
         self,

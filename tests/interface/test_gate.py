@@ -28,7 +28,9 @@ from neuromerge.progress import UNATTENDED, Job
 from tests.interface import fakes
 from tests.interface.conftest import served, serving
 
-SMALL = Limits(max_upload_bytes=300_000, max_body_bytes=500_000, events_per_page=6, queue_size=24)
+SMALL = Limits(
+    max_upload_bytes=300_000, max_archive_bytes=400_000, max_body_bytes=500_000, events_per_page=6, queue_size=24
+)
 
 
 @pytest.fixture(scope="module")

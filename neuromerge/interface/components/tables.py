@@ -7,9 +7,11 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
-from neuromerge.exploration.results import AccuracyBoard, LayerDetail
+from neuromerge.exploration.results import AccuracyBoard, LayerDetail, OwnBoard
 
 NOT_APPLICABLE = "–"
+MAX_LISTED = 12
+"""Classes that a sentence lists."""
 
 
 def table(caption: str, head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -51,6 +53,31 @@ def accuracy_table(board: AccuracyBoard, titles: dict[str, str], retention: Mapp
         rows,
     )
     return shown + (f"<p class='nm-hint'>{html.escape(retention_sentence(retention))}</p>" if retention else "")
+
+
+def own_table(board: OwnBoard, merge: str) -> str:
+    """How base, experts and merge do on a visitor's own pictures; `merge` describes the merge."""
+    rows = [
+        [
+            model,
+            f"{100 * score.value:.1f} %",
+            f"{100 * score.low:.1f} to {100 * score.high:.1f} %",
+            f"{score.correct:,} of {score.n:,}",
+        ]
+        for model, score in board.scores.items()
+    ]
+    count = sum(board.pictures.values())
+    shown = ", ".join(f"{name} {number}" for name, number in list(board.pictures.items())[:MAX_LISTED])
+    more = f" and {len(board.pictures) - MAX_LISTED} more" if len(board.pictures) > MAX_LISTED else ""
+    return (
+        table(
+            f"{board.name}: accuracy on {count:,} picture{'s' if count != 1 else ''}. This merge is {merge}",
+            ["Model", "Right", "95 % interval", "Pictures named rightly"],
+            rows,
+        )
+        + f"<p class='nm-hint'>{len(board.pictures)} classes, from the names of the folders, and their pictures: "
+        f"{html.escape(shown + more)}.</p>"
+    )
 
 
 def mean_retention(retention: Mapping[str, float]) -> int:

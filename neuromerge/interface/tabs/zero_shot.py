@@ -6,7 +6,8 @@ from dataclasses import dataclass, replace
 
 import gradio as gr
 
-from neuromerge.errors import SettingError
+from neuromerge.deployment import deployment
+from neuromerge.errors import Cancelled, NeuroMergeError, SettingError
 from neuromerge.evaluation.families import TaskSpec
 from neuromerge.figures.confusion import confusion_matrix
 from neuromerge.interface.components.controls import short_title
@@ -17,15 +18,18 @@ from neuromerge.interface.components.pictures import (
     notes_below,
     prediction_columns,
 )
+from neuromerge.interface.components.tables import own_table
 from neuromerge.interface.components.text import bring, way_back
 from neuromerge.interface.events import Events
 from neuromerge.interface.limits import check_class_names, check_template
 from neuromerge.interface.moment import Changes, Moment
-from neuromerge.interface.pictures import read_picture
+from neuromerge.interface.pictures import archive_limits, own_source, read_picture
 from neuromerge.interface.plotly_view import PlotlyView
 from neuromerge.interface.state import TabState, linked, one_of
 from neuromerge.interface.tab import Tab
+from neuromerge.settings.choices import describe
 
+MAX_PATH = 1_024
 FILTERS = {
     "all": "All pictures",
     "merge_wrong": "Merge wrong, expert right",
@@ -39,11 +43,16 @@ NOTHING_YET = (
 
 @dataclass(frozen=True)
 class ZeroShotState(TabState):
-    """The gallery's task ("" for the family's first), which of its pictures, and the page of them, from 0."""
+    """The gallery's task ("" for the family's first), which of its pictures, and the page of them, from 0.
+
+    `own` is where the visitor's own folders of classes are ("" for none), and `prompt` what they were asked with.
+    """
 
     task: str = linked("task", "", one_of(lambda family: family.tasks), of_family=True)
     filter: str = next(iter(FILTERS))
     at: int = 0
+    own: str = ""
+    prompt: str = ""
 
 
 class ZeroShotTab(Tab[ZeroShotState]):
@@ -119,8 +128,45 @@ class ZeroShotTab(Tab[ZeroShotState]):
                     self.classify = gr.Button("Classify", variant="primary", elem_id="classify", min_width=120, scale=0)
                     self.fill = gr.Button("Use the classes of this task", size="sm", elem_id="fill-classes", scale=0)
         self.answer = gr.HTML(NOTHING_YET, elem_id="own-answer")
+        self._build_own_classes()
         self.holders = {"task": self.task, "filter": self.filter}
-        self.outputs = [self.task, self.grid, self.confusion, self.items, self.earlier, self.later]
+        self.outputs = [self.task, self.grid, self.confusion, self.items, self.earlier, self.later, self.own_board]
+
+    def _build_own_classes(self) -> None:
+        """The form for many own pictures."""
+        deployed, limits = deployment(), self.page.limits
+        gr.HTML(
+            "<div class='nm-head nm-section'><h2>Many pictures of your own</h2><p>A zip archive with one folder for "
+            "each class: how often are base, experts and this merge right? The names of the folders are the classes, "
+            "in the prompt above. The answer follows the controls.</p></div>",
+            elem_id="own-classes-head",
+        )
+        if not deployed.own_pictures:
+            gr.HTML(
+                "<p class='nm-empty'>Archives of pictures are not taken on this server. The app on your own machine "
+                "takes them, and so does <code>neuromerge evaluate --images</code>.</p>"
+            )
+        with gr.Row(elem_classes="nm-own", visible=deployed.own_pictures):
+            self.archive = gr.File(
+                label=f"Zip archive, up to {limits.max_archive_bytes / 2**20:.0f} MB",
+                file_types=[".zip"],
+                height=130,
+                elem_id="own-archive",
+                scale=2,
+                min_width=240,
+            )
+            with gr.Column(scale=3, min_width=260):
+                self.folder = gr.Textbox(
+                    label="Or a folder on this machine",
+                    placeholder="~/pictures/birds",
+                    max_length=MAX_PATH,
+                    visible=deployed.allow_local,
+                    elem_id="own-folder",
+                )
+                self.measure = gr.Button(
+                    "Measure on these pictures", variant="primary", elem_id="measure-own", min_width=180, scale=0
+                )
+        self.own_board = gr.HTML("", elem_id="own-board")
 
     # ------------------------------------------------------------------------------------------- drawing
     def draw(self, moment: Moment) -> Changes:
@@ -137,7 +183,24 @@ class ZeroShotTab(Tab[ZeroShotState]):
             self.items: page.items,
             self.earlier: gr.update(interactive=page.page > 0),
             self.later: gr.update(interactive=page.page + 1 < page.pages),
+            **self._draw_own(moment, state),
         }
+
+    def _draw_own(self, moment: Moment, state: ZeroShotState) -> Changes:
+        """The board of the visitor's own pictures; why it cannot be drawn stands in its place."""
+        if not state.own:
+            return {}
+        try:
+            return {self.own_board: self._own_answer(moment, state)}
+        except Cancelled:
+            raise
+        except NeuroMergeError as error:
+            return {self.own_board: notes_below((str(error),))}
+
+    def _own_answer(self, moment: Moment, state: ZeroShotState) -> str:
+        limits = self.page.limits
+        board = moment.workspace.own_pictures(state.own, state.prompt, archive_limits(limits), limits.max_classes)
+        return own_table(board, describe(moment.setting)) + notes_below(board.notes)
 
     def _chosen(self, moment: Moment) -> ZeroShotState:
         """The state; a task of another family gives way to the first of this one."""
@@ -169,6 +232,31 @@ class ZeroShotTab(Tab[ZeroShotState]):
             lasting=True,
             show_progress="minimal",
         )
+
+        events.listen(
+            [self.archive.upload, self.folder.submit, self.measure.click],
+            self.measure_own,
+            [self.own_board, *([] if self.held is None else [self.held])],
+            extra=[self.archive, self.folder, self.template],
+            lane="heavy",
+            lasting=True,
+            show_progress="minimal",
+            show_progress_on=self.own_board,
+        )
+        events.listen(
+            self.archive.clear, self.forget_own, [self.own_board, *([] if self.held is None else [self.held])]
+        )
+
+    def measure_own(self, moment: Moment) -> Changes:
+        """Accuracy on the visitor's own pictures; from now on it follows the controls."""
+        prompt = check_template(moment.value(self.template), self.page.limits)
+        source = own_source(moment.value(self.archive), moment.value(self.folder))
+        state = replace(self.shown(moment), own=source, prompt=prompt)
+        return {self.own_board: self._own_answer(moment, state), **self.hold(state)}
+
+    def forget_own(self, moment: Moment) -> Changes:
+        """The archive was taken away."""
+        return {self.own_board: "", **self.hold(replace(self.shown(moment), own=""))}
 
     def first_page(self, moment: Moment) -> Changes:
         """The gallery from its start."""
