@@ -293,6 +293,17 @@ def test_interference_as_text_csv_and_json(zoo: Path, tmp_path: Path, capsys: py
     assert "NaN" not in text
 
 
+def test_interference_of_both_towers_and_what_there_is_to_know(
+    zoo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, _, told = run(capsys, "interference", *sources(zoo), "--task", str(zoo / "base.safetensors"))
+    assert code == 0
+    assert "warning: " in told
+    assert "is the same as the base" in told
+    assert run(capsys, "interference", *sources(zoo), "--vocabulary", "shared")[0] == 0
+    assert run(capsys, "interference", *sources(zoo), "--towers", "both")[0] == 2  # it has but one
+
+
 def test_inspect(zoo: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code, text, error = run(capsys, "inspect", str(zoo / "one.safetensors"), "--base", str(zoo / "base.safetensors"))
     assert (code, error) == (0, "")

@@ -19,9 +19,9 @@ _SHOWN = 3
 def notices(aligned: Aligned) -> tuple[str, ...]:
     """Sentences for the user about aligned checkpoints, experts in their order.
 
-    Told are an expert that equals the base (it adds nothing), a changed text tower of which nothing is merged, tensors
-    that stand beside the model, another vocabulary, and another configuration. Reads weights up to the first
-    difference from the base.
+    Told are an expert that equals the base or lacks a part (it adds nothing there), a changed text tower of which
+    nothing is merged, tensors that stand beside the model, another vocabulary, and another configuration. Reads weights
+    up to the first difference from the base.
     """
     said = [*_left_out("base", aligned.base, aligned)]
     tasks = range(len(aligned.experts)) if aligned.towers == "vision" else ()
@@ -35,6 +35,12 @@ def notices(aligned: Aligned) -> tuple[str, ...]:
             said.append(
                 f"{name} is the same as the base in everything that is merged, so it adds nothing. Was the right file "
                 "saved (an adapter that was never merged, a checkpoint from before the training)?"
+            )
+        if missing := aligned.lacking.get(name):
+            more = f" and {len(missing) - _SHOWN} more" if len(missing) > _SHOWN else ""
+            said.append(
+                f"{name} does not hold {', '.join(shown(part, 60) for part in missing[:_SHOWN])}{more}, which other "
+                "experts do: it adds nothing there."
             )
         said += _left_out(name, expert, aligned)
         said += differences(aligned.base, expert)

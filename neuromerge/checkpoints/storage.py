@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 
 from neuromerge.checkpoints.filetypes import FileType, file_type
@@ -59,8 +60,26 @@ class Storage(Protocol):
         ...
 
 
+def _as_tensor(value: Any, called: str) -> Any:
+    """A NumPy array or number as a tensor, anything else as it is. Raises CheckpointError for a type of no weights."""
+    if not isinstance(value, np.ndarray | np.generic):
+        return value
+    array = np.asarray(value)
+    if array.dtype.name == "bfloat16":  # of the package ml_dtypes, which JAX uses
+        return torch.from_numpy(array.view(np.int16).copy()).view(torch.bfloat16)
+    array = array.astype(array.dtype.newbyteorder("="), copy=False)
+    if any(step < 0 for step in array.strides) or not array.flags.writeable:
+        array = array.copy()
+    try:
+        return torch.from_numpy(array)
+    except TypeError:
+        raise CheckpointError(
+            f"{called} is a NumPy array of {array.dtype}, which is no type of weights. Convert it to float32 first."
+        ) from None
+
+
 class MappingStorage:
-    """A state dict in memory.
+    """A state dict in memory, of tensors or of NumPy arrays (which are shared, not copied, where torch can).
 
     Raises:
         CheckpointError: no tensors, a key that is no text, a value that is no dense tensor with data.
@@ -73,11 +92,12 @@ class MappingStorage:
         self._origin = origin
         self.left_out: Mapping[str, str] = {}
         self.paths: tuple[Path, ...] = ()
-        for key, value in tensors.items():
+        for key, given in tensors.items():
+            value = _as_tensor(given, f"{origin}: {shown(key)}")
             if not isinstance(key, str) or not isinstance(value, torch.Tensor):
                 raise CheckpointError(
-                    f"{origin} must map texts to tensors, but {shown(key)} holds {type(value).__name__}. Pass the "
-                    "model's state_dict()."
+                    f"{origin} must map texts to tensors, but {shown(key)} holds {type(given).__name__}. Pass the "
+                    "model's state_dict(), or NumPy arrays by name."
                 )
             if value.layout != torch.strided or value.is_meta or value.is_quantized:
                 raise CheckpointError(

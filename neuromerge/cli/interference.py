@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import argparse
 
-from neuromerge.cli.options import as_path, checkpoint_options, json_option, quiet_option
-from neuromerge.cli.printing import print_json, progress_bar, require_writable, write_text
+from neuromerge.cli.options import as_path, checkpoint_options, json_option, matching_options, quiet_option
+from neuromerge.cli.printing import print_json, print_warnings, progress_bar, require_writable, write_text
 from neuromerge.errors import SettingError, quoted
 
 SUMMARY = "table where tasks interfere, layer by layer"
@@ -22,6 +22,7 @@ The table has the columns layer, matrix, subspace (parallel or orthogonal), meas
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Declare the options of the command."""
     checkpoint_options(parser)
+    matching_options(parser)
     parser.add_argument(
         "--trim-ratio", default="0.8", metavar="R", help="share of each task vector to remove first (0.8)"
     )
@@ -51,8 +52,11 @@ def run(options: argparse.Namespace) -> int:
             lambda_parallel=options.lambda_parallel,
             lambda_orthogonal=options.lambda_orthogonal,
             device=options.device,
+            towers=options.towers,
+            vocabulary=options.vocabulary,
             job=job,
         )
+    print_warnings(table.attrs["warnings"])
     if options.csv:
         text = table.to_csv(index=False)
         if options.csv == "-":

@@ -7,7 +7,7 @@ import json
 import math
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +47,12 @@ def progress_bar(quiet: bool) -> Iterator[Job]:
         yield Job(update)
     finally:
         bar.close()
+
+
+def print_warnings(sentences: Iterable[str]) -> None:
+    """Sentences about a result, on standard error."""
+    for sentence in sentences:
+        print(f"warning: {one_line(sentence)}", file=sys.stderr)
 
 
 def print_json(value: Any) -> None:

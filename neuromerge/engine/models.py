@@ -229,6 +229,11 @@ class Models:
                 reasons[task] = error
         return reasons
 
+    def notes(self, tasks: Sequence[str], splits: Sequence[str]) -> tuple[str, ...]:
+        """Sentences about pictures of these tasks that were sampled or left out. Raises as `samples`."""
+        found = (note for split in splits for task in tasks for note in self.samples(task, split).notes)
+        return tuple(dict.fromkeys(found))
+
     def head(self, task: str) -> torch.Tensor:
         """Classifier weights (C, D) of a task."""
         spec = self.task(task)

@@ -156,7 +156,7 @@ def add_api(loader: WorkspaceLoader, families: Mapping[str, Family], limits: Lim
         parameters: dict[str, Any] | None = None,
         seed: int = 0,
         family: str = "",
-    ) -> dict[str, dict[str, float]]:
+    ) -> dict[str, Any]:
         """Name a picture with classes of your own: what the base, every expert and the merge say.
 
         Args:
@@ -170,15 +170,19 @@ def add_api(loader: WorkspaceLoader, families: Mapping[str, Family], limits: Lim
             family: which base model and experts; empty for the bundled family.
 
         Returns:
-            for each model, the probabilities of its five best classes.
+            for each model, the probabilities of its five best classes; and where the text tower does not read class
+            names or prompt as they stand, sentences about it under "notes".
         """
         setting = setting_of(tasks, method, parameters, seed, family)
         if not isinstance(class_names, list) or not all(isinstance(name, str) for name in class_names):
             raise SettingError("class_names must be a list of texts.")
         names = check_class_names("\n".join(name.replace("\n", " ") for name in class_names), limits)
         picture = _decoded(image, limits)
-        answers = loader.workspace().classify(setting, picture, names, check_template(prompt, limits))
-        return {answer.model: dict(zip(answer.labels, answer.probabilities, strict=True)) for answer in answers}
+        template, workspace = check_template(prompt, limits), loader.workspace()
+        answers = workspace.classify(setting, picture, names, template)
+        notes = workspace.prompt_notes(setting, names, template)
+        said = {answer.model: dict(zip(answer.labels, answer.probabilities, strict=True)) for answer in answers}
+        return {**said, **({"notes": list(notes)} if notes else {})}
 
     known = {"METHODS": registry.methods(), "MEASURES": [measure.key for measure in measures()]}
     for function in (merge_summary, accuracy, interference, classify):

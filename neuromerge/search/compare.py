@@ -48,6 +48,10 @@ class Scorer(Protocol):
         """Accuracy of what `contents` names on a split, by task."""
         ...
 
+    def notes(self, tasks: Sequence[str], splits: Sequence[str]) -> tuple[str, ...]:
+        """Sentences about pictures of some splits that were sampled or left out."""
+        ...
+
 
 @dataclass(frozen=True)
 class ComparedRow:
@@ -79,6 +83,16 @@ def as_json(comparison: dict[str, Any]) -> str:
     return json.dumps(comparison, indent=2)
 
 
+def looked_at(split: str, tuned: bool) -> tuple[str, ...]:
+    """The splits that a comparison looks at."""
+    return (split, "validation") if tuned and split != "validation" else (split,)
+
+
+def as_lines(notes: Sequence[str]) -> list[str]:
+    """Sentences below a table, as paragraphs of Markdown."""
+    return [f"\nNote: {note}" for note in notes]
+
+
 @dataclass(frozen=True)
 class Comparison:
     """The table, with everything that is needed to make it again."""
@@ -89,6 +103,7 @@ class Comparison:
     n: dict[str, int]
     seed: int
     rows: tuple[ComparedRow, ...] = field(default=())
+    notes: tuple[str, ...] = ()
 
     def to_json(self) -> str:
         """As JSON."""
@@ -100,7 +115,7 @@ class Comparison:
 
     def to_markdown(self) -> str:
         """As two Markdown tables in percent: means by where coefficients come from, and all rows by task."""
-        return "\n".join([*self._columns(), "", *self._rows(), "", self._note()])
+        return "\n".join([*self._columns(), "", *self._rows(), "", self._note(), *as_lines(self.notes)])
 
     def _columns(self) -> list[str]:
         """The mean of every method at each of the three ways to its coefficients."""
@@ -211,7 +226,8 @@ def compare(
     shares = {task: accuracy.value for task, accuracy in experts.items()}
     counted = {task: accuracy.n for task, accuracy in base.items()}
     finished = tuple(replace(row, normalised=_normalised(row, shares)) for row in rows)
-    return Comparison(family.name, names, split, counted, seed, finished)
+    notes = scorer.notes(names, looked_at(split, tuned))
+    return Comparison(family.name, names, split, counted, seed, finished, notes)
 
 
 def first_best(tried: Sequence[Values], score: Callable[[Values], float]) -> tuple[Values, float]:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 from neuromerge.engine.contents import BASE, Contents
 from neuromerge.errors import SettingError
 from neuromerge.progress import UNATTENDED, Job
-from neuromerge.search.compare import COLUMNS, Scorer, as_json, first_best, mean_of
+from neuromerge.search.compare import COLUMNS, Scorer, as_json, as_lines, first_best, looked_at, mean_of
 from neuromerge.search.entries import Entry, Kind, Values, entries
 from neuromerge.search.subsets import Difference, paired_difference, random_subsets, share_of_the_way
 from neuromerge.settings.choices import make_setting, order_tasks
@@ -56,6 +56,7 @@ class SubsetComparison:
     budget: int
     reference: str
     rows: tuple[SubsetRow, ...]
+    notes: tuple[str, ...] = ()
 
     def to_json(self) -> str:
         """As JSON."""
@@ -82,6 +83,7 @@ class SubsetComparison:
             f"same for all. In brackets the difference to {self.reference} on the same subset with its 95 % interval "
             f"(bootstrap over subsets). Chosen on validation: the best of {self.budget} settings for each subset. "
             f"Seed {self.seed}.",
+            *as_lines(self.notes),
         ]
         return "\n".join(lines)
 
@@ -150,7 +152,8 @@ def compare_subsets(
                 found.setdefault((entry.name, kind), []).append(
                     (accuracy, share_of_the_way(accuracy, zero, full), best)
                 )
-    return _collected(family.name, drawn, split, seed, budget, listed, found)
+    table = _collected(family.name, drawn, split, seed, budget, listed, found)
+    return replace(table, notes=scorer.notes(names, looked_at(split, tuned)))
 
 
 def _settings(entry: Entry, budget: int) -> dict[Kind, Sequence[Values]]:

@@ -212,6 +212,9 @@ class _Values:
         weights = [self._number("weight", values, 1.0) for values in read]
         experts = [values for values, is_base in zip(read, listed, strict=True) if not is_base]
         density = self._density([self._number("density", values, 1.0) for values in experts])
+        if 0 < (silent := sum("weight" not in values for values in experts)) < len(experts):
+            told = "model gives" if silent == 1 else "models give"
+            self.done.notes.append(f"{silent} {told} no weight beside those that do: 1 is taken")
         factor = self._number("lambda", shared, 1.0)
         own = [weight for weight, is_base in zip(weights, listed, strict=True) if weight is not None and not is_base]
         if not experts or None in weights or density is None or factor is None or normalize is None:
@@ -345,7 +348,9 @@ class _Values:
             return None
         if len(set(densities)) > 1:
             shown = ", ".join(f"{density:g}" for density in densities)
-            self._problem("density", f"the models' densities differ ({shown}); give them the same density")
+            self._problem(
+                "density", f"the models' densities differ ({shown}; 1 where none is given); give them the same density"
+            )
             return None
         if not 0.0 < densities[0] <= 1.0:
             self._problem(f"density {densities[0]:g}", "write a share above 0, up to 1")

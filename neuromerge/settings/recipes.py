@@ -234,7 +234,7 @@ def setting_of(recipe: Recipe, families: Iterable[Family]) -> Setting:
     if recipe.then:
         raise RecipeError(
             f"The recipe takes steps after the merge ({', '.join(recipe.then)}), which are not taken here. Run it "
-            "with: neuromerge merge recipe.yaml --out merged"
+            "with: neuromerge merge recipe.yaml --out merged, or leave out `then` to have the merge before them here."
         )
     names = []
     for family in families:

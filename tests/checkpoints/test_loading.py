@@ -7,10 +7,12 @@ import json
 import os
 import pickle
 import struct
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -609,3 +611,33 @@ def test_one_changed_byte_is_read_or_refused(
     path.write_bytes(content)
     with contextlib.suppress(CheckpointError):
         read_all(path)
+
+
+def test_a_state_dict_of_numpy_arrays_is_that_of_its_tensors() -> None:
+    arrays = {key: value.numpy() for key, value in STATE.items()}
+    assert_state(read_all(arrays))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda values: values[::-1].copy()[::-1],
+        lambda values: values.astype(">f4"),
+        lambda values: np.frombuffer(values.tobytes(), np.float32).reshape(values.shape),
+        lambda values: np.asfortranarray(values),
+    ],
+    ids=["backwards", "big endian", "read only", "by columns"],
+)
+def test_arrays_in_any_order_hold_the_same_values(change: Any) -> None:
+    values = np.arange(6, dtype=np.float32).reshape(2, 3)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        read = read_all({"layer.weight": change(values), "scale": np.float32(2.5)})
+    assert torch.equal(read["layer.weight"], torch.from_numpy(values))
+    assert read["scale"].item() == 2.5
+
+
+@pytest.mark.parametrize("array", [np.array(["a"]), np.array([object()]), np.zeros(2, np.longdouble)], ids=str)
+def test_arrays_of_no_weights_are_named_with_their_type(array: Any) -> None:
+    with pytest.raises(CheckpointError, match=r"layer\.weight.*NumPy array of .*Convert it to float32"):
+        load_checkpoint({"layer.weight": array})

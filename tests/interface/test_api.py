@@ -74,3 +74,9 @@ def test_classify_with_and_without_a_data_prefix(client: Any) -> None:
 def test_bad_arguments_come_back_as_sentences(client: Any, arguments: tuple[Any, ...], name: str, message: str) -> None:
     with pytest.raises(gradio_client.exceptions.AppError, match=message):
         client.predict(*arguments, api_name=name)
+
+
+def test_classify_tells_what_the_text_tower_does_not_read(client: Any) -> None:
+    told = client.predict(picture(), ["cat", "ñandú"], api_name="/classify")
+    assert told["notes"] == ["The text tower does not know all of “ñandú”."]
+    assert "notes" not in client.predict(picture(), ["cat", "dog"], api_name="/classify")

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+import warnings
 
 import numpy as np
 import pytest
 import torch
 
 import neuromerge
+from neuromerge.errors import SettingError
+from tests.checkpoints import models
 from tests.merging import reference
 
 TASKS = ("a", "b", "c")
@@ -198,3 +201,29 @@ def test_task_cosines_list_every_pair_once(model, parts):
     a, b = (parts[CELLS["block 0", "q"]][2][t].ravel() for t in (0, 1))
     value = cell[(cell.task_a == "a") & (cell.task_b == "b")].value.item()
     assert value == pytest.approx(a @ b / np.linalg.norm(a) / np.linalg.norm(b))
+
+
+def test_interference_of_both_towers_and_of_shared_tokens():
+    base = models.open_clip_model().state_dict()
+    experts = [models.perturbed(base, seed) for seed in (1, 2)]
+    with pytest.warns(UserWarning, match="Only the vision tower"):
+        alone = neuromerge.interference(base, experts)
+    assert "Only the vision tower" in alone.attrs["warnings"][0]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        both = neuromerge.interference(base, experts, towers="both")
+    assert {f"vision {layer}" for layer in alone.layer} < set(both.layer)
+    assert both.attrs["warnings"] == []
+    assert set(neuromerge.task_cosines(base, experts, towers="both").layer) == set(both.layer)
+    with pytest.raises(SettingError, match="towers"):
+        neuromerge.interference(base, experts, towers="text")
+
+
+def test_interference_of_arrays_is_that_of_tensors():
+    base = models.open_clip_model().state_dict()
+    experts = [models.perturbed(base, seed) for seed in (1, 2)]
+    arrays = [{key: value.numpy() for key, value in state.items()} for state in (base, *experts)]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        expected = neuromerge.interference(base, experts)
+        assert neuromerge.interference(arrays[0], arrays[1:]).equals(expected)

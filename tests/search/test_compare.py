@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import pytest
 
@@ -13,6 +14,7 @@ from neuromerge.engine.engine import Engine
 from neuromerge.engine.executor import Executor
 from neuromerge.errors import SettingError
 from neuromerge.evaluation import accuracy
+from neuromerge.evaluation.families import local_family
 from neuromerge.merging import methods
 from neuromerge.merging.registry import check_values
 from neuromerge.progress import Job
@@ -119,3 +121,29 @@ def test_unknown_names_are_refused(scorer):
         comparison.compare(scorer, method_names=["magic"])
     with pytest.raises(SettingError, match="at least one"):
         comparison.compare(scorer, [])
+
+
+def test_what_was_left_out_of_the_pictures_is_told(scorer, monkeypatch):
+    """Of the split of the rows, and of validation where it chooses; each once."""
+    asked = []
+
+    def notes(tasks, splits):
+        asked.append((tuple(tasks), splits))
+        return ("animals: 1 file is left out: x.png (it is torn).",)
+
+    monkeypatch.setattr(scorer, "notes", notes)
+    found = comparison.compare(scorer, None, ["average"], tuned=False, split="validation")
+    assert asked == [(found.tasks, ("validation",))]
+    assert "Note: animals: 1 file is left out" in found.to_markdown()
+    assert json.loads(found.to_json())["notes"] == list(found.notes)
+    assert comparison.looked_at("test", True) == ("test", "validation")
+
+
+def test_notes_of_a_folder_with_a_torn_picture_reach_the_table(tiny, tmp_path):
+    folder = shutil.copytree(tiny.folder, tmp_path / "torn")
+    (next(path for path in sorted((folder / "samples" / "shapes").rglob("*.png"))).parent / "zz.png").write_bytes(b"x")
+    family = local_family(folder)
+    engine = Engine({family.name: family}, cache=BoundedCache(64 * 1024**2), executor=Executor(1))
+    models = engine.of(family.name).models
+    (note,) = (note for note in models.notes(("shapes",), ("validation", "test")) if "zz.png" in note)
+    assert note.startswith("shapes: 1 file is left out")

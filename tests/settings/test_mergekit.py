@@ -236,3 +236,13 @@ def test_the_home_folder_is_understood(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     (tmp_path / "recipe.yaml").write_text(recipe_text("ties"))
     assert load_recipe("~/recipe.yaml") == parse_recipe(recipe_text("ties"))
+
+
+def test_a_weight_that_only_some_models_have_is_told():
+    recipe = parse_recipe(recipe_text("task_arithmetic", models=(("one", {"weight": 0.5}), "two", "three")))
+    assert "2 models give no weight beside those that do: 1 is taken" in recipe.notes
+    assert [model.weight for model in recipe.models] == [0.5, 1.0, 1.0]
+    everywhere = [(name, {"weight": weight}) for name, weight in WEIGHED]
+    assert parse_recipe(recipe_text("task_arithmetic", models=everywhere)).notes == ()
+    with pytest.raises(RecipeError, match="1 where none is given"):
+        parse_recipe(recipe_text("ties", models=(("one", {"density": 0.5}), "two")))
