@@ -40,6 +40,7 @@ class Limits:
     light_workers: int = 8  # moved controls followed at the same time: figures and quick accuracy
     heavy_workers: int = 4  # galleries, tabs that are costly to draw and exports at the same time
     settling_workers: int = 2  # whole validation splits at the same time
+    settle_queue: int = 8  # whole splits that may wait; with more, who comes to rest keeps the quick look
     searches: int = 2  # maps and searches at the same time
     sessions: int = 256  # pages remembered at the same time
     session_seconds: int = 3600  # how long an idle page is remembered

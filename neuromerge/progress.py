@@ -8,11 +8,23 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from enum import IntEnum
 
 from neuromerge.errors import Cancelled
 
 Progress = Callable[[int, int, str], None]
 """Called as progress(done, total, what); may raise Cancelled."""
+
+
+class Urgency(IntEnum):
+    """Who waits for a piece of work: the smaller, the sooner it gets its turn."""
+
+    NOW = 0
+    """Somebody who holds a slider."""
+    SOON = 1
+    """Somebody who looks on: whole splits, galleries, exports."""
+    WHENEVER = 2
+    """Somebody who asked for something that takes minutes: searches and maps."""
 
 
 class Job:
@@ -22,6 +34,7 @@ class Job:
         progress: told how far the work is, as progress(done, total, what).
         deadline_seconds: time from now after which the work stops by itself.
         check: asked at every check as well; raises Cancelled once the work is no longer wanted.
+        urgency: who waits for it.
     """
 
     def __init__(
@@ -30,7 +43,9 @@ class Job:
         *,
         deadline_seconds: float | None = None,
         check: Callable[[], None] | None = None,
+        urgency: Urgency = Urgency.NOW,
     ) -> None:
+        self.urgency = urgency
         self._progress = progress
         self._ends = None if deadline_seconds is None else time.monotonic() + deadline_seconds
         self._wanted = check

@@ -59,6 +59,7 @@ def build(
     ) as demo:
         page, tour = lay_out(loader, families, limits, tabs, unreadable)
         page.presence = demo.presence
+        page.queued = lambda lane: demo.waiting().lanes.get(lane, 0)
         events = Events(page)
         Sidebar(page).wire(events)
         Flow(page).wire(events, demo)

@@ -10,7 +10,7 @@ from ipaddress import ip_address
 from typing import Any
 
 import gradio as gr
-from gradio.server_messages import ProcessCompletedMessage
+from gradio.server_messages import LogMessage, ProcessCompletedMessage
 
 from neuromerge.interface.presence import Presence
 
@@ -90,6 +90,13 @@ class PageBlocks(gr.Blocks):
                 if event.session_hash == page and event.fn._id == index:
                     unchanged = {"data": [gr.skip()] * len(event.fn.outputs), "is_generating": False}
                     await self._queue.remove_from_queue(event._id)
+                    told = LogMessage(
+                        log="This page asked for more than it may have waiting, so the oldest request was dropped.",
+                        level="info",
+                        duration=8,
+                        title="Too many at once",
+                    )
+                    self._queue.send_message(event, told)
                     self._queue.send_message(event, ProcessCompletedMessage(output=unchanged, success=True))
                     return True
         return False

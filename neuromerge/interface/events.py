@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Literal, cast
 
 import gradio as gr
@@ -12,14 +12,21 @@ from neuromerge.errors import Cancelled
 from neuromerge.interface.guard import Told, answered, warned
 from neuromerge.interface.moment import Changes, Moment
 from neuromerge.interface.page import Page
-from neuromerge.progress import Job
+from neuromerge.progress import Job, Urgency
 
 Lane = Literal["light", "heavy", "settle", "search", "idle"]
 """Which queue an event waits in: moved controls; galleries and exports; whole splits; searches; nothing but waiting.
 
-The lanes only bound how many may be under way. The engine gives the processor to one small step at a time, in
-order of arrival, so that nobody's whole split keeps another's slider waiting.
+The lanes bound how many may be under way, and say how urgent they are. The engine gives the processor to one small
+step at a time, so that nobody's whole split keeps another's slider waiting.
 """
+URGENCY: Mapping[Lane, Urgency] = {
+    "light": Urgency.NOW,
+    "heavy": Urgency.SOON,
+    "settle": Urgency.SOON,
+    "search": Urgency.WHENEVER,
+    "idle": Urgency.WHENEVER,
+}
 
 Handler = Callable[[Moment], Changes | Iterator[Changes] | None]
 """What an event does: returns changes, or yields them one after another. None changes nothing."""
@@ -73,6 +80,7 @@ class Events:
                 (lambda done, total, what: progress((done, total), desc=what)) if shown else None,
                 deadline_seconds=deadline_seconds,
                 check=self._overtaken(page_id, moves=moves, lasting=lasting),
+                urgency=URGENCY[lane],
             )
             return self.page.moment(dict(zip(inputs, values, strict=True)), page_id, event, job)
 

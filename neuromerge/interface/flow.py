@@ -159,16 +159,24 @@ class Flow:
 
     def measure(self, moment: Moment) -> Changes:
         """Accuracy on the quick split, and what Auto came to."""
-        changes = self.show_scores(moment, moment.board("quick"))
+        changes = self.show_scores(moment, moment.board("quick"), self._wait())
         moment.job.check()  # what was known already was looked up without asking
         self.page.pulse.answered(moment.page_id)
         return changes
 
-    def show_scores(self, moment: Moment, board: AccuracyBoard) -> Changes:
-        """A board in the readout and in the open tab, and what Auto came to beside its sliders."""
+    def _wait(self) -> str:
+        """Why the whole split will not follow at once; empty where it will."""
+        ahead = self.page.queued("settle")
+        return f"{ahead} whole split{'s wait' if ahead > 1 else ' waits'} before yours" if ahead else ""
+
+    def show_scores(self, moment: Moment, board: AccuracyBoard, wait: str = "") -> Changes:
+        """A board in the readout and in the open tab, and what Auto came to beside its sliders.
+
+        `wait` says why no better numbers will follow soon.
+        """
         summary, controls = moment.workspace.summary(), self.page.controls
         return {
-            self.page.readout: readout(moment.setting, board, summary),
+            self.page.readout: readout(moment.setting, board, summary, wait),
             controls.sigma: sigma_text(moment.setting, summary) + unusual_text(moment.setting),
             self.page.signals.resolved: {"shown": controls.resolved(moment.setting, summary), "stamp": stamp()},
             **self.page.opened(moment).draw_scores(moment, board),
@@ -182,6 +190,12 @@ class Flow:
         """The whole validation split, a step of the history, and the open tab where it was waiting."""
         if not self.page.pulse.settle(moment.page_id, REST_SECONDS * 0.9):
             return {}
+        if self.page.queued("settle") >= self.page.limits.settle_queue:
+            busy = "many visitors wait, so it stays at these; choose the tab again to see all"
+            return {
+                **self.show_scores(moment, moment.board("quick"), busy),
+                **remembered(self.page, moment.session.visit(moment.setting)),
+            }
         begun = time.monotonic()
         board = moment.board("validation")
         seconds = time.monotonic() - begun

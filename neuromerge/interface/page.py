@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -37,6 +37,8 @@ class Page:
     tabs: list[Tab[Any]] = field(default_factory=list)
     panels: dict[str, gr.Tab] = field(default_factory=dict)
     presence: Presence = field(default_factory=Presence)
+    queued: Callable[[str], int] = lambda lane: 0
+    """How many events wait in a lane, over all visitors."""
 
     # ------------------------------------------------------------------------------------------- its parts
     @property

@@ -104,3 +104,28 @@ def test_an_overtaken_answer_is_not_shown_even_where_it_was_known(page: Page) ->
     with pytest.raises(Cancelled):
         Flow(page).measure(moment(page, page.tabs[0].key, job))
     assert not page.pulse.settle("page", 0)
+
+
+def at_rest(page: Page, monkeypatch: pytest.MonkeyPatch) -> Changes:
+    monkeypatch.setattr(page.pulse, "settle", lambda page_id, seconds: True)
+    return Flow(page).come_to_rest(moment(page, "merge"))
+
+
+def test_a_page_at_rest_measures_the_whole_split(page: Page, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "data-split='validation'" in shown(page, at_rest(page, monkeypatch))
+
+
+def test_where_many_wait_the_quick_look_stays_and_says_so(page: Page, monkeypatch: pytest.MonkeyPatch) -> None:
+    page.queued = lambda lane: {"settle": page.limits.settle_queue}[lane]
+    changes = at_rest(page, monkeypatch)
+    assert "data-split='quick'" in shown(page, changes)
+    assert "many visitors wait" in shown(page, changes)
+    assert page.signals.session in changes, "the setting is a step of the history all the same"
+
+
+@pytest.mark.parametrize(("ahead", "told"), [(0, ""), (1, "1 whole split waits before yours"), (3, "3 whole splits")])
+def test_a_quick_look_says_how_many_wait_before_it(page: Page, ahead: int, told: str) -> None:
+    page.queued = lambda lane: ahead
+    changes = Flow(page).measure(moment(page, "merge"))
+    assert told in shown(page, changes)
+    assert ("before yours" in shown(page, changes)) == bool(ahead)

@@ -26,8 +26,11 @@ SPLIT_HINTS = {
 }
 
 
-def readout(setting: Setting, board: AccuracyBoard, summary: MergeSummary) -> str:
-    """HTML of the strip for one merge. Everything that came from a visitor is escaped."""
+def readout(setting: Setting, board: AccuracyBoard, summary: MergeSummary, wait: str = "") -> str:
+    """HTML of the strip for one merge; `wait` says why better numbers will not follow at once.
+
+    Everything that came from a visitor is escaped.
+    """
     merged = [task for task in board.tasks if task in board.merged]
     unseen = [task for task in board.tasks if task not in board.merged]
     mean = {name: centre for name, (centre, _) in averages(board).items()}
@@ -52,7 +55,8 @@ def readout(setting: Setting, board: AccuracyBoard, summary: MergeSummary) -> st
         f"<span class='nm-score-line'><span class='nm-score-value'>{_percent(mean.get('merge'))}</span>"
         f"{_change(mean)}</span>"
         f"<span class='nm-score-split' data-split='{board.split}' title='{html.escape(SPLIT_HINTS[board.split])}'>"
-        f"{SPLIT_NAMES[board.split]}: mean of {tasks}, {images:,} images</span>"
+        f"{SPLIT_NAMES[board.split]}: mean of {tasks}, {images:,} images"
+        f"{f' · {html.escape(wait)}' if wait else ''}</span>"
         "</div>"
         f"<dl class='nm-numbers'>{''.join(numbers)}</dl>"
         f"{_notes(summary, board)}"
