@@ -12,7 +12,8 @@ from neuromerge.engine.models import Models
 from neuromerge.errors import SettingError, quoted
 from neuromerge.evaluation import heads
 from neuromerge.evaluation.accuracy import confusion_counts
-from neuromerge.exploration.results import GALLERY_FILTERS, Confusion, GalleryItem, GalleryPage, Prediction
+from neuromerge.evaluation.samples import SampleSet
+from neuromerge.exploration.results import GALLERY_FILTERS, Confusion, Example, GalleryItem, GalleryPage, Prediction
 from neuromerge.progress import Job
 from neuromerge.settings.setting import Setting
 
@@ -46,19 +47,29 @@ def gallery(
     rows = mixed[shown[mixed]]
     pages = max(1, -(-len(rows) // per_page))
     page = min(max(0, int(page)), pages - 1)
-    names = samples.classes
-    items = tuple(
-        GalleryItem(
-            index=int(row),
-            image=np.asarray(samples.images[int(row)]),
-            truth=names[samples.labels[row]],
-            base=names[base[row]],
-            expert=names[expert[row]],
-            merge=names[merge[row]],
-        )
-        for row in rows[page * per_page : (page + 1) * per_page]
-    )
+    shown_rows = rows[page * per_page : (page + 1) * per_page]
+    items = tuple(_item(samples, int(row), base, expert, merge) for row in shown_rows)
     return GalleryPage(items, len(rows), page, pages, samples.notes)
+
+
+def examples(models: Models, setting: Setting, job: Job) -> tuple[Example, ...]:
+    """Two pictures that tell base, expert and merge apart: see `Workspace.examples`."""
+    split = "quick"
+    tasks = [task for task in setting.tasks if task in models.family.tasks]
+    tasks = list(models.with_pictures(tasks, split)) if tasks else []
+    # Of two kinds of pictures: neighbours in a family are alike.
+    middle = max(1, len(tasks) // 2)
+    found: list[Example] = []
+    for task in (*tasks[:1], *tasks[middle : middle + 1]):
+        samples = models.samples(task, split)
+        base = models.predictions(BASE, task, split, job)
+        expert = models.predictions(_expert(models, task), task, split, job)
+        telling = (base != samples.labels) & (expert == samples.labels)
+        mixed = _class_by_class(samples.labels)
+        if telling.any():
+            merge = models.predictions(Contents(setting=setting), task, split, job)
+            found.append(Example(task, _item(samples, int(mixed[telling[mixed]][0]), base, expert, merge)))
+    return tuple(found)
 
 
 def confusion(models: Models, setting: Setting, task: str, split: str, job: Job) -> Confusion:
@@ -94,6 +105,19 @@ def classify(
 def prompt_notes(models: Models, class_names: Sequence[str], template: str | Sequence[str]) -> tuple[str, ...]:
     """What the text tower misses in a visitor's own classes: see `Workspace.prompt_notes`."""
     return heads.prompt_notes(models.text, class_names, (template,) if isinstance(template, str) else template)
+
+
+def _item(samples: SampleSet, row: int, base: np.ndarray, expert: np.ndarray, merge: np.ndarray) -> GalleryItem:
+    """One picture with the classes that the predictions (N,) name."""
+    names = samples.classes
+    return GalleryItem(
+        index=row,
+        image=np.asarray(samples.images[row]),
+        truth=names[samples.labels[row]],
+        base=names[base[row]],
+        expert=names[expert[row]],
+        merge=names[merge[row]],
+    )
 
 
 def _expert(models: Models, task: str) -> Contents:

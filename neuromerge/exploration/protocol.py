@@ -10,6 +10,7 @@ from neuromerge.evaluation.archives import ArchiveLimits
 from neuromerge.exploration.results import (
     AccuracyBoard,
     Confusion,
+    Example,
     GalleryPage,
     Heatmap,
     LayerDetail,
@@ -77,6 +78,9 @@ class Explorer(Protocol):
         job: Job = UNATTENDED,
     ) -> GalleryPage:
         """Sample pictures with what the models say of them."""
+
+    def examples(self, setting: Setting, job: Job = UNATTENDED) -> tuple[Example, ...]:
+        """Two sample pictures that tell base, expert and merge apart."""
 
     def confusion(self, setting: Setting, task: str, split: str = "validation", job: Job = UNATTENDED) -> Confusion:
         """What the merge takes for what."""

@@ -214,6 +214,14 @@ class GalleryPage:
 
 
 @dataclass(frozen=True)
+class Example:
+    """One sample image of a merged task, with what base, that task's expert and merge say."""
+
+    task: str
+    item: GalleryItem
+
+
+@dataclass(frozen=True)
 class Confusion:
     """Counts (classes, classes): rows are the truth, columns the prediction of the merge."""
 

@@ -31,6 +31,7 @@ from neuromerge.exploration import (
 from neuromerge.exploration.results import (
     AccuracyBoard,
     Confusion,
+    Example,
     GalleryPage,
     Heatmap,
     LayerDetail,
@@ -176,6 +177,14 @@ class Workspace:
         """
         models = self.engine.of(setting.family).models
         return pictures.gallery(models, setting, task, split, filter, page, per_page, job)
+
+    def examples(self, setting: Setting, job: Job = UNATTENDED) -> tuple[Example, ...]:
+        """Two sample pictures that the base gets wrong and the task's expert right, with what the merge says of them.
+
+        They are of two merged tasks and of the quick split, and depend on the tasks alone: they stay while a
+        coefficient moves. Fewer where a task has no such picture. Nothing is computed that `board` has not.
+        """
+        return pictures.examples(self.engine.of(setting.family).models, setting, job)
 
     def confusion(self, setting: Setting, task: str, split: str = "validation", job: Job = UNATTENDED) -> Confusion:
         """What the merge takes for what, on one task."""

@@ -13,6 +13,7 @@ import gradio as gr
 from neuromerge.exploration.results import (
     AccuracyBoard,
     Confusion,
+    Example,
     GalleryPage,
     Heatmap,
     LayerDetail,
@@ -84,6 +85,10 @@ class BoundWorkspace:
     def gallery(self, task: str, filter_: str, page: int) -> GalleryPage:
         """Validation pictures with what the models say of them."""
         return self._explorer.gallery(self._setting, task, "validation", filter_, page, job=self._job)
+
+    def examples(self) -> tuple[Example, ...]:
+        """Two sample pictures that tell base, expert and merge apart."""
+        return self._explorer.examples(self._setting, job=self._job)
 
     def confusion(self, task: str) -> Confusion:
         """What the merge takes for what on validation pictures."""

@@ -41,3 +41,15 @@ def test_heatmap_layer_and_neuron(setting):
     neuron = workspace.neuron(setting, "block 2", "fc1", detail.contested[0].index, "flags")
     assert len(neuron.along_base) == len(neuron.image_labels) == 64
     assert workspace.gallery(setting, "flags", filter="merge_wrong").items[0].image.dtype == np.uint8
+
+
+def test_examples_tell_base_and_expert_apart_and_stay_while_a_coefficient_moves(setting):
+    workspace = shared_workspace()
+    plain, strong = (workspace.examples(change(setting, lambda_orthogonal=value)) for value in (0.0, 1.0))
+    assert len({example.task for example in plain}) == 2
+    assert [(e.task, e.item.index) for e in plain] == [(e.task, e.item.index) for e in strong]
+    for example in (*plain, *strong):
+        assert example.item.base != example.item.truth == example.item.expert
+    assert all(example.item.merge == example.item.base for example in plain)
+    assert any(example.item.merge == example.item.truth for example in strong)
+    assert len(workspace.examples(make_setting(get_family("pictoclip"), ["digits"]))) == 1

@@ -20,6 +20,7 @@ from neuromerge.exploration.results import (
     AccuracyBoard,
     Confusion,
     ContestedNeuron,
+    Example,
     GalleryItem,
     GalleryPage,
     Heatmap,
@@ -276,6 +277,14 @@ class FakeWorkspace:
             for place in range(12)
         )
         return GalleryPage(items, 36, page, 3)
+
+    def examples(self, setting: Setting, job: Job = UNATTENDED) -> tuple[Example, ...]:
+        job.check()
+        _, orthogonal, _ = _coefficients(setting)
+        tasks = dict.fromkeys((setting.tasks[0], setting.tasks[len(setting.tasks) // 2]))
+        image = np.full((8, 8, 3), 200, dtype=np.uint8)
+        merge = "one" if orthogonal > 0.5 else "two"
+        return tuple(Example(task, GalleryItem(0, image, "one", "two", "one", merge)) for task in tasks)
 
     def confusion(self, setting: Setting, task: str, split: str = "validation", job: Job = UNATTENDED) -> Confusion:
         job.check()

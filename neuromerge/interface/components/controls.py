@@ -275,6 +275,25 @@ def method_text(method: MergeMethod) -> str:
     return f"{method.summary} <span class='nm-cite'>{method.citation}</span>"
 
 
+def control_id(method: str, hyperparameter: str) -> str:
+    """The id of the control of a method's parameter."""
+    return f"{method}-{hyperparameter}".replace("_", "-")
+
+
+def coefficient_control(method: str) -> tuple[str, str] | None:
+    """Id and label of the control that a method's merge depends on most; None where it has no coefficient.
+
+    That is the orthogonal part's where there are several: most of what experts learn is orthogonal.
+    """
+    entry = registry.get_method(method)
+    names = entry.coefficients
+    if not names:
+        return None
+    wanted = "lambda_orthogonal" if "lambda_orthogonal" in names else names[0]
+    spec = next(spec for spec in entry.hyperparameters if spec.name == wanted)
+    return control_id(method, wanted), spec.label
+
+
 def group_id(method: str) -> str:
     """The id of the column that holds a method's controls."""
     return f"method-{method.replace('_', '-')}"
@@ -488,7 +507,7 @@ def build_controls(families: Mapping[str, Family]) -> Controls:
 
 def _hyperparameter_control(method: MergeMethod, spec: Hyperparameter, start: Value) -> HyperparameterControl:
     """The widget for one parameter, at `start`: a slider, a number, a switch or a menu, by its kind."""
-    identity = f"{method.name}-{spec.name}".replace("_", "-")
+    identity = control_id(method.name, spec.name)
     common: dict[str, Any] = {"label": spec.label, "info": spec.description, "elem_id": identity}
     auto: gr.Checkbox | None = None
     rule: gr.Dropdown | None = None

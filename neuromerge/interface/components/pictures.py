@@ -63,7 +63,7 @@ def gallery_cards(items: Sequence[GalleryItem], models: Sequence[str] = ("base",
         )
     cards = []
     for place, item in enumerate(items):
-        verdicts = "".join(_verdict(model, getattr(item, model), item.truth) for model in models)
+        verdicts = "".join(verdict(getattr(item, model), item.truth, model) for model in models)
         cards.append(
             f"<button type='button' class='nm-card' data-place='{place}' "
             f"aria-label='{html.escape(item.truth, quote=True)}: use this picture below'>"
@@ -78,13 +78,15 @@ def notes_below(notes: Sequence[str]) -> str:
     return "".join(f"<p class='nm-note'>{html.escape(note)}</p>" for note in notes)
 
 
-def _verdict(model: str, said: str, truth: str) -> str:
-    right = said == truth
-    mark, word, kind = ("✓", "right", "good") if right else ("✗", "wrong", "bad")
-    return (
-        f"<span class='nm-verdict nm-{kind}'><i class='nm-dot' style='background:var(--nm-{model})'></i>"
-        f"<span class='nm-verdict-model'>{model}</span><b aria-label='{word}'>{mark}</b> {html.escape(said)}</span>"
+def verdict(said: str, truth: str, model: str = "") -> str:
+    """HTML of what a model says of a picture, marked right or wrong; with the model's name where one is given."""
+    mark, word, kind = ("✓", "right", "good") if said == truth else ("✗", "wrong", "bad")
+    who = (
+        f"<i class='nm-dot' style='background:var(--nm-{model})'></i><span class='nm-verdict-model'>{model}</span>"
+        if model
+        else ""
     )
+    return f"<span class='nm-verdict nm-{kind}'>{who}<b role='img' aria-label='{word}'>{mark}</b> {html.escape(said)}</span>"
 
 
 def prediction_columns(predictions: Sequence[Prediction]) -> str:

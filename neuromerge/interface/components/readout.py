@@ -36,14 +36,15 @@ def readout(setting: Setting, board: AccuracyBoard, summary: MergeSummary, wait:
     mean = {name: centre for name, (centre, _) in averages(board).items()}
     images = sum(board.merge[task].n for task in merged if task in board.merge)
     numbers = [
-        _number("Base", mean.get("base"), "base", "The model before any fine-tuning."),
-        _number("Experts", mean.get("expert"), "expert", "Each expert on its own task: what a merge aims at."),
+        _number("Base", mean.get("base"), "base", "before any fine-tuning"),
+        _number("Experts", mean.get("expert"), "expert", "each on its own task"),
     ]
     if board.pinned is not None:
-        numbers.append(_number(board.pinned_label or "Pinned", mean.get("pinned"), "pinned", "What you compare with."))
+        label = board.pinned_label or "Pinned"
+        numbers.append(_number(label, mean.get("pinned"), "pinned", "another merge, to compare"))
     if unseen:
         scores = [board.merge[task] for task in unseen if task in board.merge and board.merge[task].n]
-        hint = "This merge on tasks that took no part in it."
+        hint = "this merge on the others"
         numbers.append(_number("Tasks not merged", mean_accuracy(scores)[0] if scores else None, "merge", hint))
     if summary.retention:
         numbers.append(_kept(summary.retention))
@@ -94,16 +95,16 @@ def _percent(share: float | None) -> str:
 
 def _number(label: str, share: float | None, token: str, hint: str) -> str:
     return (
-        f"<div title='{html.escape(hint)}'><dt><i class='nm-dot' style='background:var(--nm-{token})'></i>"
-        f"{html.escape(label)}</dt><dd>{_percent(share)}</dd></div>"
+        f"<div><dt title='{html.escape(label)}'><i class='nm-dot' style='background:var(--nm-{token})'></i>"
+        f"{html.escape(label)}</dt><dd>{_percent(share)}</dd><dd class='nm-what'>{html.escape(hint)}</dd></div>"
     )
 
 
 def _kept(retention: Mapping[str, float]) -> str:
     """What tasks keep of what they learned, on average, with its meaning; marked where the sum runs away."""
     mean, hint = mean_retention(retention), html.escape(retention_sentence(retention))
-    mark = " <small>past the experts</small>" if mean > 100 else ""
-    return f"<div title='{hint}'><dt>Kept of what tasks learned</dt><dd>{mean}<small> %</small>{mark}</dd></div>"
+    meaning = "past the experts: no gain" if mean > 100 else "of what the tasks learned"
+    return f"<div title='{hint}'><dt>Kept</dt><dd>{mean}<small> %</small></dd><dd class='nm-what'>{meaning}</dd></div>"
 
 
 def _change(mean: Mapping[str, float]) -> str:

@@ -6,6 +6,7 @@ import { Cursor } from "./cursor.js";
 import { isMoving, whenAtRest, withHeld } from "./held.js";
 import { bring } from "./page.js";
 import * as plotly from "./plotly.js";
+import "./pointing.js";
 import { prepared } from "./prepared.js";
 import { sketch } from "./sketch.js";
 import "./sliders.js";

@@ -8,6 +8,7 @@ import gradio as gr
 
 from neuromerge.exploration.results import AccuracyBoard
 from neuromerge.figures.accuracy import accuracy_bars
+from neuromerge.interface.components.first_look import first_look
 from neuromerge.interface.components.readout import readout
 from neuromerge.interface.components.tables import accuracy_table
 from neuromerge.interface.events import Events
@@ -25,7 +26,7 @@ class MergeState(TabState):
 
 
 class MergeTab(Tab[MergeState]):
-    """Grouped bars of accuracy per task; drawn together with the readout, which needs the same numbers."""
+    """What is merged here, and grouped bars of accuracy per task; drawn together with the readout, which needs the same numbers."""
 
     key = "merge"
     title = "Merge"
@@ -34,22 +35,22 @@ class MergeTab(Tab[MergeState]):
 
     def build(self) -> None:
         """Make the figure, its table twin and the button for the test split."""
-        gr.HTML(
-            "<div class='nm-head'><h2>Accuracy per task</h2><p>One model, merged from all chosen experts, takes every "
-            "task. How close does it come to each expert on its own ground?</p></div>"
-        )
+        gr.HTML("<h2 class='nm-unseen'>What is merged, and its accuracy per task</h2>")
+        self.look = gr.HTML("", elem_id="first-look")
         self.bars = PlotlyView(label="Accuracy per task", height=420, elem_id="accuracy-bars")
         with gr.Row(elem_classes="nm-actions"):
             self.test = gr.Button("Run the final test", size="sm", elem_id="final-test", min_width=0, scale=0)
             self.hint = gr.HTML(split_hint("validation", 0), elem_id="split-hint")
         with gr.Accordion("The same numbers as a table", open=False, elem_id="accuracy-table-box"):
             self.table = gr.HTML("", elem_id="accuracy-table")
-        self.outputs = [self.bars, self.table, self.hint]
+        self.outputs = [self.look, self.bars, self.table, self.hint]
 
     def draw_scores(self, moment: Moment, board: AccuracyBoard) -> Changes:
-        """Bars and table."""
+        """What base, expert and merge say of two pictures; bars and table."""
         titles, retention = self.page.controls.titles(moment.setting), moment.workspace.summary().retention
+        family = self.page.controls.family_called(moment.setting.family)
         return {
+            self.look: first_look(family, moment.setting, moment.workspace.examples(), titles),
             self.bars: accuracy_bars(board, titles),
             self.table: accuracy_table(board, titles, retention),
             self.hint: split_hint(board.split, self.shown(moment).looks),
