@@ -9,7 +9,7 @@ from neuromerge.engine.stages import tasks_of
 from neuromerge.errors import NeuroMergeError
 from neuromerge.evaluation.families import get_family
 from neuromerge.exploration.workspace import shared_workspace
-from neuromerge.settings.choices import PRESETS, change, make_setting
+from neuromerge.settings.choices import PRESETS, change, make_setting, opening_setting
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +45,8 @@ def test_heatmap_layer_and_neuron(setting):
 
 def test_examples_tell_base_and_expert_apart_and_stay_while_a_coefficient_moves(setting):
     workspace = shared_workspace()
-    plain, strong = (workspace.examples(change(setting, lambda_orthogonal=value)) for value in (0.0, 1.0))
+    opening = opening_setting(get_family("pictoclip"))
+    plain, strong = workspace.examples(change(opening, lambda_orthogonal=0.0)), workspace.examples(opening)
     assert len({example.task for example in plain}) == 2
     assert [(e.task, e.item.index) for e in plain] == [(e.task, e.item.index) for e in strong]
     for example in (*plain, *strong):

@@ -86,7 +86,8 @@ def verdict(said: str, truth: str, model: str = "") -> str:
         if model
         else ""
     )
-    return f"<span class='nm-verdict nm-{kind}'>{who}<b role='img' aria-label='{word}'>{mark}</b> {html.escape(said)}</span>"
+    mark = f"<b role='img' aria-label='{word}'>{mark}</b>"
+    return f"<span class='nm-verdict nm-{kind}'>{who}{mark} {html.escape(said)}</span>"
 
 
 def prediction_columns(predictions: Sequence[Prediction]) -> str:

@@ -26,7 +26,7 @@ class MergeState(TabState):
 
 
 class MergeTab(Tab[MergeState]):
-    """What is merged here, and grouped bars of accuracy per task; drawn together with the readout, which needs the same numbers."""
+    """What is merged here, and bars of accuracy per task; drawn together with the readout, from the same numbers."""
 
     key = "merge"
     title = "Merge"
