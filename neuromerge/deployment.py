@@ -30,6 +30,9 @@ class Limits:
     max_upload_bytes: int = 8 * 2**20  # one uploaded picture
     max_body_bytes: int = 12 * 2**20  # any one request: a picture in base64 is a third larger than its file
     max_archive_bytes: int = 64 * 2**20  # one uploaded zip archive of pictures
+    max_checkpoint_bytes: int = 2 * 2**30  # one uploaded expert
+    own_checkpoints_per_page: int = 8  # uploaded experts of one page
+    own_checkpoint_bytes: int = 4 * 2**30  # uploaded experts of all pages together
     max_pixels: int = 16_000_000  # width x height of an uploaded picture
     max_classes: int = 100  # class names typed for one picture
     max_class_length: int = 80  # characters of one class name
@@ -73,6 +76,8 @@ class Deployment:
     """Families of the user's own may be opened from folders of this machine. Follows `public` unless said."""
     own_pictures: bool = True
     """Visitors may have a zip archive of their own pictures evaluated."""
+    own_checkpoints: bool = True
+    """Visitors may bring experts of their own, as safetensors files. Follows `public` unless said."""
     safetensors_only: bool = False
     """PyTorch files are refused. Always so where `public` is set."""
     offline: bool = False
@@ -117,7 +122,9 @@ class Deployment:
     @property
     def largest_upload(self) -> int:
         """Bytes that one uploaded file may have, whatever it is; each kind has its own bound beside."""
-        return max(self.limits.max_upload_bytes, self.limits.max_archive_bytes if self.own_pictures else 0)
+        limits = self.limits
+        archive = limits.max_archive_bytes if self.own_pictures else 0
+        return max(limits.max_upload_bytes, archive, limits.max_checkpoint_bytes if self.own_checkpoints else 0)
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] | None = None) -> Deployment:
@@ -131,6 +138,7 @@ class Deployment:
             "public": public,
             "allow_local": boolean(environment, "NEUROMERGE_ALLOW_LOCAL", not public),
             "own_pictures": boolean(environment, "NEUROMERGE_OWN_PICTURES", True),
+            "own_checkpoints": boolean(environment, "NEUROMERGE_OWN_CHECKPOINTS", not public),
             "safetensors_only": boolean(environment, "NEUROMERGE_SAFETENSORS_ONLY", False),
             "offline": boolean(environment, "HF_HUB_OFFLINE", False),
             "kernels": boolean(environment, "NEUROMERGE_KERNELS", True),

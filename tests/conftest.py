@@ -30,6 +30,9 @@ class FakeFamily:
     def tasks(self) -> dict[str, str]:
         return dict(self.experts)
 
+    def written(self, task: str) -> str:
+        return self.experts[task]
+
     def is_source(self, source: str, task: str | None = None) -> bool:
         return source == str(self.base if task is None else self.experts[task])
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal, get_args
 
+import numpy as np
 import torch
 
 from neuromerge.checkpoints import layouts
@@ -18,7 +19,7 @@ from neuromerge.errors import AlignmentError, CheckpointError, SettingError, quo
 
 _TRIED = 8  # keys of the base that an unknown prefix must explain
 
-Source = str | Path | Mapping[str, torch.Tensor] | Checkpoint
+Source = str | Path | Mapping[str, torch.Tensor | np.ndarray] | Checkpoint
 Towers = Literal["vision", "both"]
 Vocabulary = Literal["equal", "shared"]
 

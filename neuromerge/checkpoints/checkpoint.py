@@ -8,6 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from neuromerge.checkpoints import layouts
@@ -258,7 +259,7 @@ def _all_finite(tensor: torch.Tensor) -> bool:
 
 
 def load_checkpoint(
-    source: str | Path | Mapping[str, torch.Tensor] | Checkpoint,
+    source: str | Path | Mapping[str, torch.Tensor | np.ndarray] | Checkpoint,
     *,
     name: str | None = None,
     part: str | None = None,
@@ -278,7 +279,7 @@ def load_checkpoint(
             - ``hub:organisation/name``, optionally ``@revision``, and ``/file.safetensors`` before that: fetched
               once from the Hugging Face Hub (safetensors and configuration files only) and kept in its cache. Also
               ``hf-hub:...`` and addresses of the Hub's pages and files;
-            - a state dict in memory; a Checkpoint is returned as it is.
+            - a state dict in memory, of tensors or NumPy arrays; a Checkpoint is returned as it is.
             ``#part`` after a file's name is `part`.
         name: short name to use instead of the one the source suggests.
         part: which model is meant where a file holds several (a model and its teacher, say): the prefix of its keys

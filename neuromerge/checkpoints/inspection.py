@@ -14,6 +14,7 @@ from neuromerge.checkpoints.notices import notices, weights_left_out
 from neuromerge.checkpoints.roles import Parameter
 from neuromerge.errors import CheckpointError
 
+_NAMED = 4  # keys that a text names; more are counted
 _MODELS = {
     layouts.OPEN_CLIP: "CLIP in open_clip's layout",
     layouts.TRANSFORMERS_CLIP: "CLIP in transformers' layout",
@@ -78,6 +79,45 @@ class Inspection:
     problem: str | None = None
     changes: tuple[LayerChange, ...] = ()
     warnings: tuple[str, ...] = field(default_factory=tuple)
+
+    @property
+    def facts(self) -> tuple[tuple[str, str], ...]:
+        """What there is to say about the file and its weights, as (title, text) in the order of reading."""
+        blocks = ", ".join(
+            f"{count} blocks" if len(self.blocks) < 2 else f"{count} {tower} blocks"
+            for tower, count in self.blocks.items()
+        )
+        towers = ", ".join(f"{in_short(count)} in {tower}" for tower, count in self.towers.items())
+        under = f", under {self.prefix}" if self.prefix else ""
+        return (
+            ("file", f"{self.kind}, {self.nbytes / 1e6:.1f} MB of weights"),
+            ("model", self.model + (f", {blocks}" if blocks else "") + under),
+            ("weights", f"{self.tensors} tensors: {towers}"),
+            ("stored as", ", ".join(self.dtypes)),
+            ("merged", f"{in_short(self.merged)} weights"),
+            *_by_reason("base's", self.from_base),
+            *_by_reason("left out", self.left_out),
+        )
+
+
+def in_short(number: int) -> str:
+    """A number of weights in thousands, millions or thousands of millions."""
+    for size, letter in ((10**9, "G"), (10**6, "M"), (10**3, "k")):
+        if number >= size:
+            return f"{number / size:.1f} {letter}"
+    return str(number)
+
+
+def _by_reason(title: str, keys: Mapping[str, str]) -> list[tuple[str, str]]:
+    """One text a reason, the first few keys named."""
+    by_reason: dict[str, list[str]] = {}
+    for key, reason in keys.items():
+        by_reason.setdefault(reason, []).append(key)
+    texts = []
+    for reason, found in by_reason.items():
+        more = f" and {len(found) - _NAMED} more" if len(found) > _NAMED else ""
+        texts.append((title, f"{', '.join(found[:_NAMED])}{more}: {reason}"))
+    return texts
 
 
 def inspect_checkpoint(

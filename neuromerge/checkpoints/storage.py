@@ -87,7 +87,7 @@ class MappingStorage:
 
     kind = "state dict in memory"
 
-    def __init__(self, tensors: Mapping[str, torch.Tensor], origin: str):
+    def __init__(self, tensors: Mapping[str, torch.Tensor | np.ndarray], origin: str):
         self._tensors: dict[str, torch.Tensor] = {}
         self._origin = origin
         self.left_out: Mapping[str, str] = {}

@@ -43,7 +43,7 @@ class Engine:
     ) -> None:
         self._families = dict(families or {})
         self.cache = shared_cache() if cache is None else cache
-        self._executor = shared_executor() if executor is None else executor
+        self.executor = shared_executor() if executor is None else executor
         self._lock = threading.Lock()
         self._open: dict[str, FamilyEngine] = {}
 
@@ -54,6 +54,12 @@ class Engine:
         """
         with self._lock:
             self._families[family.name] = family
+
+    def forget(self, name: str) -> None:
+        """Drop a family that was added, with its opened checkpoints and models; what is under way ends with its own."""
+        with self._lock:
+            self._families.pop(name, None)
+            self._open.pop(name, None)
 
     def family(self, name: str) -> Family:
         """The family called `name`. Raises SettingError for an unknown one."""
@@ -73,8 +79,8 @@ class Engine:
         family = self.family(name)
         with self._lock:
             if name not in self._open:
-                stages = Stages(family, self.cache, self._executor)
-                self._open[name] = FamilyEngine(stages, Models(family, stages, self.cache, self._executor))
+                stages = Stages(family, self.cache, self.executor)
+                self._open[name] = FamilyEngine(stages, Models(family, stages, self.cache, self.executor))
             return self._open[name]
 
     def statistics(self) -> CacheStatistics:

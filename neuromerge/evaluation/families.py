@@ -122,7 +122,7 @@ class Family:
     `base` and `experts` (by task) are sources for `load_checkpoint`; `entries` holds the same with file and
     notes (the base under ``"base"``). `online` says that the weights come from the Hub. `published` are figures
     from the literature to show beside a run, `acceptance` what base and experts reach alone, by task. `folder` is the
-    family's own folder where it has one (bundled and local families).
+    family's own folder where it has one (bundled and local families). `brought` are the experts that a visitor brought.
     """
 
     name: str
@@ -138,6 +138,7 @@ class Family:
     published: tuple[PublishedFigures, ...] = ()
     folder: Path | None = None
     acceptance: dict[str, Accepted] = field(default_factory=dict)
+    brought: tuple[str, ...] = ()
 
     def source(self, task: str | None = None) -> str:
         """The source of an expert, of the base for None. Raises SettingError for an unknown task."""
@@ -148,6 +149,10 @@ class Family:
                 f"The family {self.name} has no expert {quoted(task)}. It has: {', '.join(self.experts)}."
             )
         return self.experts[task]
+
+    def written(self, task: str) -> str:
+        """The source of an expert as recipes have it: of one that a visitor brought, where that visitor has it."""
+        return self.entries[task].source if task in self.brought else self.source(task)
 
     def task(self, name: str) -> TaskSpec:
         """One task. Raises SettingError listing the known ones."""

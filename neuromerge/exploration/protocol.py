@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from neuromerge.evaluation.archives import ArchiveLimits
 from neuromerge.exploration.results import (
     AccuracyBoard,
     Confusion,
@@ -23,12 +22,26 @@ from neuromerge.progress import UNATTENDED, Job
 from neuromerge.search.landscape import Landscape
 from neuromerge.settings.setting import Setting
 
+if TYPE_CHECKING:
+    from neuromerge.checkpoints.inspection import Inspection
+    from neuromerge.evaluation.archives import ArchiveLimits
+    from neuromerge.evaluation.families import Family
+
 
 class Explorer(Protocol):
     """Answers about settings. Every method says in `Workspace` what it takes, returns and raises.
 
     `job` is checked between the steps of the work, which stops by raising Cancelled.
     """
+
+    def add(self, family: Family) -> None:
+        """Make a family known."""
+
+    def forget(self, name: str) -> None:
+        """Drop a family that was added."""
+
+    def inspect(self, family: str, source: str, job: Job = UNATTENDED) -> Inspection:
+        """What a checkpoint holds, and how it fits the base of a family."""
 
     def summary(self, setting: Setting, job: Job = UNATTENDED) -> MergeSummary:
         """The numbers beside the sliders."""

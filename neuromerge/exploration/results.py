@@ -21,6 +21,10 @@ GALLERY_FILTERS = ("all", "merge_wrong", "expert_wrong")
 """All pictures; those where the merge is wrong and the expert right; and the reverse."""
 
 
+USUAL_PROMPT = "a picture of a {}"
+"""What pictures of classes of no task are asked with."""
+
+
 @dataclass(frozen=True)
 class AccuracyBoard:
     """Accuracy of every task of the family under base, expert, this merge and a pinned baseline.

@@ -12,6 +12,7 @@ from neuromerge.settings.choices import describe
 from neuromerge.settings.setting import Setting
 
 SPLITS = ("quick", "validation", "test")
+UNKNOWN_TASK = "It is merged, but there are no labelled pictures of its task here."
 
 
 def board(
@@ -53,7 +54,10 @@ def board(
         pinned=None if pinned is None else models.scores(Contents(setting=pinned), tasks, split, job),
         pinned_label=pinned_label or ("" if pinned is None else describe(pinned)),
         previous=before,
-        unmeasured=models.without_pictures([task for task in shown if task not in tasks], split),
+        unmeasured={
+            **models.without_pictures([task for task in shown if task not in tasks], split),
+            **{task: UNKNOWN_TASK for task in setting.tasks if task not in family.tasks},
+        },
     )
 
 

@@ -14,6 +14,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from neuromerge.checkpoints.inspection import Inspection, inspect_checkpoint
 from neuromerge.engine.cache import BoundedCache, CacheStatistics
 from neuromerge.engine.engine import Engine
 from neuromerge.engine.executor import Executor
@@ -73,6 +74,18 @@ class Workspace:
     def add(self, family: Family) -> None:
         """Make a family known that the registry does not list: see `Engine.add`."""
         self.engine.add(family)
+
+    def forget(self, name: str) -> None:
+        """Drop a family that was added: see `Engine.forget`."""
+        self.engine.forget(name)
+
+    def inspect(self, family: str, source: str, job: Job = UNATTENDED) -> Inspection:
+        """What a checkpoint holds, and how it fits the base of a family, before anything is merged.
+
+        Raises CheckpointError and its family where it cannot be read; that it does not fit is `Inspection.problem`.
+        """
+        base = self.engine.of(family).stages.checkpoint()
+        return self.engine.executor.run(lambda: inspect_checkpoint(source, base), job)
 
     def family(self, name: str) -> Family:
         """The family called `name`. Raises SettingError for an unknown one."""
@@ -229,7 +242,8 @@ class Workspace:
 
         Args:
             source: its path; one subfolder a class, whose names are the classes.
-            template: holds ``{}`` for the class name.
+            template: holds ``{}`` for the class name; "" for the prompts of the family's task that has all of these
+                classes, or else ``a picture of a {}``.
             limits: what an archive may hold.
             most_classes: how many classes it may name, any number when None.
 

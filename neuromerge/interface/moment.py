@@ -29,6 +29,7 @@ from neuromerge.search.landscape import Landscape
 from neuromerge.settings.setting import Setting
 
 if TYPE_CHECKING:
+    from neuromerge.checkpoints.inspection import Inspection
     from neuromerge.evaluation.archives import ArchiveLimits
     from neuromerge.exploration.protocol import Explorer
 
@@ -105,6 +106,10 @@ class BoundWorkspace:
     def own_pictures(self, source: str, template: str, limits: ArchiveLimits, most_classes: int) -> OwnBoard:
         """Accuracy of base, experts and merge on a visitor's folder of classes."""
         return self._explorer.own_pictures(self._setting, source, template, limits, most_classes, job=self._job)
+
+    def inspect(self, source: str) -> Inspection:
+        """What a checkpoint holds, and how it fits the base of the setting's family."""
+        return self._explorer.inspect(self._setting.family, source, job=self._job)
 
     def landscape(self, x_name: str, y_name: str) -> Iterator[Landscape]:
         """Accuracy over two coefficients, growing."""

@@ -12,6 +12,7 @@ from neuromerge.deployment import Limits
 from neuromerge.interface.components.controls import FIRST_COMPARISON, Controls
 from neuromerge.interface.loader import WorkspaceLoader
 from neuromerge.interface.moment import Changes, Chosen, Moment
+from neuromerge.interface.own_models import KnownFamilies
 from neuromerge.interface.permalinks import PageState, encode
 from neuromerge.interface.presence import Presence
 from neuromerge.interface.session import Pulse, Session
@@ -46,6 +47,11 @@ class Page:
         """What every event says of the page."""
         signals = self.signals
         return [signals.tab, signals.session, signals.sidebar, *(part for tab in self.tabs for part in tab.inputs)]
+
+    @property
+    def families(self) -> KnownFamilies:
+        """The model families, with those of single pages."""
+        return self.controls.families
 
     @property
     def states(self) -> dict[str, type[TabState]]:

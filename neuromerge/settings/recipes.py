@@ -216,7 +216,7 @@ def recipe_of(setting: Setting, family: Family | str | None = None) -> Recipe:
         method=setting.method,
         base=resolved(str(family.base)),
         models=tuple(
-            RecipeModel(resolved(str(family.experts[task])), task, weight)
+            RecipeModel(resolved(family.written(task)), task, weight)
             for task, weight in zip(setting.tasks, setting.task_weights or [1.0] * len(setting.tasks), strict=True)
         ),
         hyperparameters=setting.hyperparameters,

@@ -592,6 +592,10 @@ def test_own_pictures_of_a_task_give_the_scores_of_the_task(tiny, workspace, set
     assert board.scores["This merge"] == scores.merge["shapes"]
     assert board.scores[spec.title] == scores.expert["shapes"]
     assert sum(board.pictures.values()) == len(samples)
+    assert board.notes[0] == f"Asked with “{spec.templates[0]}”."
+    unasked = workspace.own_pictures(setting, str(packed), "")
+    assert unasked.scores == board.scores
+    assert unasked.notes[0] == f"These are classes of {spec.title}, so its prompts are used."
     packed.unlink()
     with pytest.raises(SettingError, match="Add it again"):
         workspace.own_pictures(setting, str(packed), spec.templates[0])
@@ -601,6 +605,8 @@ def test_own_pictures_of_too_many_classes_are_refused(workspace, setting, tmp_pa
     for name in ("a", "b", "c"):
         (tmp_path / name).mkdir()
         Image.new("RGB", (4, 4)).save(tmp_path / name / "x.png")
-    assert workspace.own_pictures(setting, str(tmp_path), "{}", most_classes=3).pictures == {"a": 1, "b": 1, "c": 1}
+    board = workspace.own_pictures(setting, str(tmp_path), "", most_classes=3)
+    assert board.pictures == {"a": 1, "b": 1, "c": 1}
+    assert board.notes[0] == "Asked with “a picture of a {}”."
     with pytest.raises(LimitError, match="at most 2"):
         workspace.own_pictures(setting, str(tmp_path), "{}", most_classes=2)

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from neuromerge.checkpoints.inspection import Inspection, inspect_checkpoint
 from neuromerge.errors import SettingError
 from neuromerge.evaluation.archives import ArchiveLimits
 from neuromerge.evaluation.families import Family, SampleSource, TaskSpec
@@ -45,6 +46,7 @@ TITLES = ("Digits", "Letters", "Flags", "Animals", "Food", "Faces", "Places", "O
 ROWS = ("stem", *(f"block {i}" for i in range(6)), "head")
 COLUMNS = ("q", "k", "v", "out", "fc1", "fc2", "patch", "projection", "embedding", "norm", "bias")
 NEURONS = 192
+BASE_WEIGHTS = {"layers.0.fc1.weight": np.ones((6, 4), np.float32), "layers.0.fc1.bias": np.zeros(6, np.float32)}
 IMAGES = {"quick": 16, "validation": 160, "test": 200}
 
 
@@ -116,6 +118,7 @@ class FakeWorkspace:
 
     def __init__(self) -> None:
         self.calls: list[tuple[str, Setting]] = []
+        self.added: list[str] = []
 
     def summary(self, setting: Setting, job: Job = UNATTENDED) -> MergeSummary:
         job.check()
@@ -308,6 +311,16 @@ class FakeWorkspace:
         self, setting: Setting, class_names: Sequence[str], template: str | Sequence[str]
     ) -> tuple[str, ...]:
         return tuple(f"The text tower does not know all of “{name}”." for name in class_names if not name.isascii())
+
+    def add(self, family: Family) -> None:
+        self.added.append(family.name)
+
+    def forget(self, name: str) -> None:
+        self.added.remove(name)
+
+    def inspect(self, family: str, source: str, job: Job = UNATTENDED) -> Inspection:
+        job.check()
+        return inspect_checkpoint(source, BASE_WEIGHTS)
 
     def own_pictures(
         self,

@@ -17,7 +17,7 @@ from tests.interface import fakes
 from tests.interface.conftest import Visitor
 
 AXE = {"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]}
-TABS = ("Merge", "Interference", "Zero-shot", "Neuron", "Tune", "Export")
+TABS = ("Merge", "Interference", "Zero-shot", "Neuron", "Tune", "Import", "Export")
 
 
 def test_a_number_beyond_its_slider_is_said() -> None:

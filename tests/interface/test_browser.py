@@ -65,6 +65,7 @@ FIGURES = {
     "Zero-shot": "confusion",
     "Neuron": "neuron-plane",
     "Tune": None,
+    "Import": None,
     "Export": None,
 }
 

@@ -20,6 +20,7 @@ from neuromerge.evaluation.families import Family
 from neuromerge.exploration.results import MergeSummary
 from neuromerge.interface.components.sliders import Sliders, rows_of
 from neuromerge.interface.moment import Changes
+from neuromerge.interface.own_models import KnownFamilies
 from neuromerge.interface.session import Session, pin_label
 from neuromerge.merging import registry
 from neuromerge.merging.profile import MAX_FACTORS, as_mapping
@@ -72,7 +73,7 @@ class Controls:
     moved since, which are laid over it: a moved factor needs no answer of the server before it is followed.
     """
 
-    families: Mapping[str, Family]
+    families: KnownFamilies
     family: gr.Dropdown
     tasks: gr.CheckboxGroup
     all_tasks: gr.Button
@@ -483,7 +484,7 @@ def build_controls(families: Mapping[str, Family]) -> Controls:
             pin = gr.Button("Pin this setting", size="sm", min_width=0, elem_id="pin")
             link = gr.Button("Copy link", size="sm", min_width=0, elem_id="copy-link")
     return Controls(
-        families=families,
+        families=KnownFamilies(families),
         family=family,
         tasks=tasks,
         all_tasks=all_tasks,

@@ -9,6 +9,7 @@ import gradio as gr
 from neuromerge.deployment import deployment
 from neuromerge.errors import Cancelled, NeuroMergeError, SettingError
 from neuromerge.evaluation.families import TaskSpec
+from neuromerge.exploration.results import USUAL_PROMPT
 from neuromerge.figures.confusion import confusion_matrix
 from neuromerge.interface.components.controls import short_title
 from neuromerge.interface.components.pictures import (
@@ -137,8 +138,8 @@ class ZeroShotTab(Tab[ZeroShotState]):
         deployed, limits = deployment(), self.page.limits
         gr.HTML(
             "<div class='nm-head nm-section'><h2>Many pictures of your own</h2><p>A zip archive with one folder for "
-            "each class: how often are base, experts and this merge right? The names of the folders are the classes, "
-            "in the prompt above. The answer follows the controls.</p></div>",
+            "each class: how often are base, experts and this merge right? The names of the folders are the "
+            "classes. The answer follows the controls.</p></div>",
             elem_id="own-classes-head",
         )
         if not deployed.own_pictures:
@@ -162,6 +163,12 @@ class ZeroShotTab(Tab[ZeroShotState]):
                     max_length=MAX_PATH,
                     visible=deployed.allow_local,
                     elem_id="own-folder",
+                )
+                self.own_prompt = gr.Textbox(
+                    label="Prompt for these classes",
+                    placeholder=f"empty: that of the task with these classes, or: {USUAL_PROMPT}",
+                    max_length=limits.max_prompt_length,
+                    elem_id="own-prompt",
                 )
                 self.measure = gr.Button(
                     "Measure on these pictures", variant="primary", elem_id="measure-own", min_width=180, scale=0
@@ -234,10 +241,10 @@ class ZeroShotTab(Tab[ZeroShotState]):
         )
 
         events.listen(
-            [self.archive.upload, self.folder.submit, self.measure.click],
+            [self.archive.upload, self.folder.submit, self.own_prompt.submit, self.measure.click],
             self.measure_own,
             [self.own_board, *([] if self.held is None else [self.held])],
-            extra=[self.archive, self.folder, self.template],
+            extra=[self.archive, self.folder, self.own_prompt],
             lane="heavy",
             lasting=True,
             show_progress="minimal",
@@ -249,7 +256,8 @@ class ZeroShotTab(Tab[ZeroShotState]):
 
     def measure_own(self, moment: Moment) -> Changes:
         """Accuracy on the visitor's own pictures; from now on it follows the controls."""
-        prompt = check_template(moment.value(self.template), self.page.limits)
+        written = str(moment.value(self.own_prompt) or "").strip()
+        prompt = check_template(written, self.page.limits) if written else ""
         source = own_source(moment.value(self.archive), moment.value(self.folder))
         state = replace(self.shown(moment), own=source, prompt=prompt)
         return {self.own_board: self._own_answer(moment, state), **self.hold(state)}
