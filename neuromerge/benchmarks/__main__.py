@@ -8,6 +8,7 @@ from pathlib import Path
 
 SUMMARIES = {
     "merge": "the merging engine at ViT-B/32 size against the memory-bandwidth floor",
+    "device": "whole merges at ViT-L/14 size on an accelerator against the copying of their bytes",
     "beside": "methods that take matrices apart, beside FusionBench's own code",
     "ridge": "how the ridge of the balanced vote was chosen, on validation pictures",
     "live": "the workspace under the app: lambda, trim and click without a browser",

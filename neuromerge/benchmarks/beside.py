@@ -22,7 +22,7 @@ from typing import Any
 
 import torch
 
-from neuromerge.benchmarks.merge import perturbed, vision_tower
+from neuromerge.benchmarks.merge import Size, perturbed, vision_tower
 from neuromerge.merging.registry import check_values, get_method
 from neuromerge.merging.spectra import is_matrix
 from neuromerge.merging.streaming import aligned_sources, merge_aligned
@@ -102,7 +102,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--exact", action="store_true", help="also compare both with FusionBench in float64")
     options = parser.parse_args(argv)
     generator = torch.Generator().manual_seed(0)
-    base = vision_tower(options.layers, generator)
+    base = vision_tower(Size(options.layers), generator)
     experts = [perturbed(base, 1e-3 * (1 + 0.2 * i), generator) for i in range(options.experts)]
     known = published(options.fusion_bench)
     print(f"{options.experts} experts, {options.layers} blocks, {torch.get_num_threads()} threads")

@@ -12,6 +12,7 @@ import statistics
 import time
 import warnings
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 
 import torch
@@ -27,35 +28,49 @@ from neuromerge.merging.vectors import AlignedVectors
 from neuromerge.threads import in_threads
 
 METHODS = ("neuromerging", "average", "task_arithmetic", "ties", "dare", "pcb", "consensus")
-WIDTH, LAYERS, PATCH, TOKENS, OUTPUT = 768, 12, 32, 50, 512
 
 
-def vision_tower(layers: int, generator: torch.Generator) -> dict[str, torch.Tensor]:
-    """Random float32 weights under the keys and shapes of transformers' CLIP ViT-B/32 vision tower."""
+@dataclass(frozen=True)
+class Size:
+    """The shape of a CLIP vision tower."""
+
+    layers: int = 12
+    width: int = 768
+    patch: int = 32
+    tokens: int = 50
+    output: int = 512
+
+
+VIT_L_14 = Size(layers=24, width=1024, patch=14, tokens=257, output=768)
+
+
+def vision_tower(size: Size, generator: torch.Generator) -> dict[str, torch.Tensor]:
+    """Random float32 weights under the keys and shapes of transformers' CLIP vision tower of that size."""
+    width = size.width
 
     def normal(*shape: int) -> torch.Tensor:
         return torch.randn(shape, generator=generator).mul_(0.02)
 
     weights = {
-        "vision_model.embeddings.class_embedding": normal(WIDTH),
-        "vision_model.embeddings.patch_embedding.weight": normal(WIDTH, 3, PATCH, PATCH),
-        "vision_model.embeddings.position_embedding.weight": normal(TOKENS, WIDTH),
-        "visual_projection.weight": normal(OUTPUT, WIDTH),
+        "vision_model.embeddings.class_embedding": normal(width),
+        "vision_model.embeddings.patch_embedding.weight": normal(width, 3, size.patch, size.patch),
+        "vision_model.embeddings.position_embedding.weight": normal(size.tokens, width),
+        "visual_projection.weight": normal(size.output, width),
     }
     norms = ["pre_layrnorm", "post_layernorm"]
-    for block in range(layers):
+    for block in range(size.layers):
         prefix = f"encoder.layers.{block}"
         norms += [f"{prefix}.layer_norm1", f"{prefix}.layer_norm2"]
         for name in ("q_proj", "k_proj", "v_proj", "out_proj"):
-            weights[f"vision_model.{prefix}.self_attn.{name}.weight"] = normal(WIDTH, WIDTH)
-            weights[f"vision_model.{prefix}.self_attn.{name}.bias"] = normal(WIDTH)
-        weights[f"vision_model.{prefix}.mlp.fc1.weight"] = normal(4 * WIDTH, WIDTH)
-        weights[f"vision_model.{prefix}.mlp.fc1.bias"] = normal(4 * WIDTH)
-        weights[f"vision_model.{prefix}.mlp.fc2.weight"] = normal(WIDTH, 4 * WIDTH)
-        weights[f"vision_model.{prefix}.mlp.fc2.bias"] = normal(WIDTH)
+            weights[f"vision_model.{prefix}.self_attn.{name}.weight"] = normal(width, width)
+            weights[f"vision_model.{prefix}.self_attn.{name}.bias"] = normal(width)
+        weights[f"vision_model.{prefix}.mlp.fc1.weight"] = normal(4 * width, width)
+        weights[f"vision_model.{prefix}.mlp.fc1.bias"] = normal(4 * width)
+        weights[f"vision_model.{prefix}.mlp.fc2.weight"] = normal(width, 4 * width)
+        weights[f"vision_model.{prefix}.mlp.fc2.bias"] = normal(width)
     for norm in norms:
-        weights[f"vision_model.{norm}.weight"] = torch.ones(WIDTH)
-        weights[f"vision_model.{norm}.bias"] = torch.zeros(WIDTH)
+        weights[f"vision_model.{norm}.weight"] = torch.ones(width)
+        weights[f"vision_model.{norm}.bias"] = torch.zeros(width)
     return weights
 
 
@@ -132,7 +147,7 @@ def main(argv: list[str]) -> int:
     """Print, for each T, the median of every stage in milliseconds and its ratio to the floor."""
     parser = argparse.ArgumentParser(prog="python -m neuromerge.benchmarks merge", description=__doc__)
     parser.add_argument("--tasks", type=int, nargs="+", default=[2, 4, 8, 16], help="numbers of experts")
-    parser.add_argument("--layers", type=int, default=LAYERS, help="transformer blocks (12 is ViT-B/32)")
+    parser.add_argument("--layers", type=int, default=Size.layers, help="transformer blocks (12 is ViT-B/32)")
     parser.add_argument("--rounds", type=int, default=3, help="rounds over all stages; medians are printed")
     parser.add_argument("--trim-ratio", type=float, default=0.8)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
@@ -143,7 +158,7 @@ def main(argv: list[str]) -> int:
     if not options.torch:
         kernels.load()
     generator = torch.Generator().manual_seed(0)
-    base = vision_tower(options.layers, generator)
+    base = vision_tower(Size(options.layers), generator)
     entries = sum(w.numel() for w in base.values())
     print(f"{entries / 1e6:.1f} million parameters, float32, {options.threads} threads, torch {torch.__version__}")
     experts: list[dict[str, torch.Tensor]] = []
