@@ -19,7 +19,7 @@ from trim import TrimState, TrimTab  # type: ignore[import-not-found]
 
 import neuromerge
 from neuromerge import cli
-from neuromerge.benchmarks.load import Client
+from neuromerge.benchmarks.clients import Client
 from neuromerge.evaluation.families import families, get_family
 from neuromerge.exploration.workspace import Workspace
 from neuromerge.figures.interference import interference_heatmaps

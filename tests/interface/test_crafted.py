@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from neuromerge.benchmarks.load import Client
+from neuromerge.benchmarks.clients import Client
 
 JUNK: list[Any] = [None, True, -1, 2.5, 1e9, "", "x", "NaN", "stem", "a" * 300, [], ["x"], [[]], {}, {"a": 1}]
 SOURCES = ["parallel", "orthogonal", "neuron", "trial", "landscape", 3]

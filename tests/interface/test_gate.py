@@ -14,7 +14,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from neuromerge.benchmarks.load import ORTHOGONAL, Client
+from neuromerge.benchmarks.clients import Client
+from neuromerge.benchmarks.load import ORTHOGONAL
 from neuromerge.deployment import Limits
 from neuromerge.errors import Cancelled
 from neuromerge.interface.app import build

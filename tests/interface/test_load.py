@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import random
 import re
+import threading
 import time
 from pathlib import Path
 
 import pytest
 
-from neuromerge.benchmarks.load import ORTHOGONAL, Client, Record, visit_once
+from neuromerge.benchmarks.abuser import Abuser
+from neuromerge.benchmarks.clients import Client, Record
+from neuromerge.benchmarks.load import ORTHOGONAL, visit_once
 from neuromerge.errors import StorageError
 from tests.interface.fakes import FakeWorkspace
 
@@ -61,3 +64,16 @@ def test_a_full_disk_is_told_without_the_servers_folders(server: str, monkeypatc
     assert client.fire("make-checkpoint", "click") == []
     assert "is ready" in client.value("export-note")
     client.close()
+
+
+def test_an_abuser_is_refused_and_a_visitor_notices_nothing(server: str) -> None:
+    record, until = Record(), time.monotonic() + 8
+    abuser = Abuser(server, 1, record)
+    attacks = threading.Thread(target=abuser.run, args=(until,), daemon=True)
+    attacks.start()
+    visit_once(server, random.Random(4), until, record, leaves_abruptly=False)
+    attacks.join(60)
+    assert record.errors == []
+    assert record.crossed == 0
+    assert any(status in abuser.answers for status in (413, 422, 429))
+    assert not any(status >= 500 for status in abuser.answers if status != 503)

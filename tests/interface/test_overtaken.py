@@ -11,7 +11,8 @@ import gradio as gr
 import numpy as np
 import pytest
 
-from neuromerge.benchmarks.load import ORTHOGONAL, Client
+from neuromerge.benchmarks.clients import Client
+from neuromerge.benchmarks.load import ORTHOGONAL
 from neuromerge.deployment import Limits
 from neuromerge.errors import Cancelled
 from neuromerge.exploration.protocol import Explorer

@@ -10,7 +10,8 @@ from urllib.parse import parse_qs
 import gradio as gr
 import pytest
 
-from neuromerge.benchmarks.load import ORTHOGONAL, Client
+from neuromerge.benchmarks.clients import Client
+from neuromerge.benchmarks.load import ORTHOGONAL
 from neuromerge.interface import permalinks
 from neuromerge.interface.app import build
 from neuromerge.interface.events import Events
