@@ -324,7 +324,7 @@ class MergeMethod(ABC):
         """
         rule = self.rule(chunk, run) if chunk.rows is not None else None
         if rule is not None:
-            return merged_rows(chunk, rule, coefficients[self.component], out)
+            return merged_rows(chunk, rule, coefficients[self.component], out, run.thresholds)
         return combine(chunk.base, self.components(chunk, run), coefficients, out)
 
     def report(self, run: Run[Any], coefficients: Coefficients) -> MergeReport:
@@ -333,15 +333,25 @@ class MergeMethod(ABC):
         return report if self.trims is None else report.trimmed(run.task_names, run.thresholds)
 
 
-def merged_rows(chunk: Chunk, rule: Rule, coefficient: float, out: torch.Tensor | None = None) -> torch.Tensor:
-    """The merged weights of a chunk by a compiled kernel, as `MergeMethod.merge_chunk`."""
+def merged_rows(
+    chunk: Chunk, rule: Rule, coefficient: float, out: torch.Tensor | None, thresholds: Thresholds
+) -> torch.Tensor:
+    """The merged weights of a chunk by a compiled kernel, as `MergeMethod.merge_chunk`.
+
+    The tally is told in the same reading, but not where weights are rounded on their way out: it is of what is written.
+    """
     from neuromerge.merging.kernels import calls
 
     rows = chunk.rows
     assert rows is not None
     if out is not None and out.dtype != rows.dtype:
         return out.copy_(calls.combine(rows, rule, own=1.0, factor=coefficient))
-    return calls.combine(rows, rule, own=1.0, factor=coefficient, out=out)
+    if chunk.tally is None:
+        return calls.combine(rows, rule, own=1.0, factor=coefficient, out=out)
+    found = calls.Found.of(thresholds.value)
+    merged = calls.combine(rows, rule, own=1.0, factor=coefficient, out=out, found=found)
+    chunk.tell(found.products, found.squares)
+    return merged
 
 
 def component_rows(chunk: Chunk, rule: Rule) -> torch.Tensor:

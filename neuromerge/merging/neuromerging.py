@@ -161,15 +161,22 @@ def _fused(
     own: float,
     parallel: float,
     orthogonal: float,
+    tells: bool = False,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Write own w_0 + parallel P + orthogonal O of neurons by a compiled kernel; gives c (k, T) and its signs (k,)."""
+    """Write own w_0 + parallel P + orthogonal O of neurons by a compiled kernel; gives c (k, T) and its signs (k,).
+
+    `tells` the chunk's tally, if it has one.
+    """
     from neuromerge.merging.kernels import calls
 
     assert chunk.rows is not None
     bounds, ridge = run.thresholds.value, ridge_of(rule)
+    asked = calls.Found.of(bounds) if tells and chunk.tally is not None else None
     found = calls.merge_neurons(
-        chunk.rows, bounds, ridge=ridge, own=own, parallel=parallel, orthogonal=orthogonal, out=out
+        chunk.rows, bounds, ridge=ridge, own=own, parallel=parallel, orthogonal=orthogonal, out=out, found=asked
     )
+    if asked is not None:
+        chunk.tell(asked.products, asked.squares)
     _count(chunk, run, found.decomposition.parallel, found.sign, found.vote)
     return found.decomposition.parallel, found.sign
 
@@ -343,7 +350,9 @@ class NeuroMerging(MergeMethod):
             return super().merge_chunk(chunk, run, coefficients, out)
         fits = out is not None and out.dtype == chunk.rows.dtype
         target = out if out is not None and fits else torch.empty(chunk.rows.base.shape, dtype=chunk.rows.dtype)
-        _fused(chunk, run, rule, target, own=1.0, parallel=coefficients[PARALLEL], orthogonal=coefficients[ORTHOGONAL])
+        lambdas = coefficients[PARALLEL], coefficients[ORTHOGONAL]
+        # Where weights are rounded on their way out, the tally is that of what is written.
+        _fused(chunk, run, rule, target, own=1.0, parallel=lambdas[0], orthogonal=lambdas[1], tells=fits)
         return target if out is None or fits else out.copy_(target)
 
     def break_ties(self, parameter: Parameter, run: Run[_Tally]) -> BrokenTies | None:

@@ -125,6 +125,7 @@ def merged_weights(
 
     def work(parameter: Parameter, start: int, stop: int) -> None:
         chunk = read_chunk(vectors, parameter, start, stop, fused=fused)
+        chunk.tally = tally
         wanted, here = begun[parameter.name][start:stop], coefficients.at(parameter)
         # Where weights are merged they are also looked at again: they travel once.
         out = wanted if wanted.device == vectors.device else torch.empty_like(wanted, device=vectors.device)
@@ -134,13 +135,14 @@ def merged_weights(
             method.merge_chunk(chunk, run, here, out)
         if out is not wanted:
             wanted.copy_(out)
-        if tally is None:
+        asking = chunk.tally
+        if asking is None:  # nobody asks, or the merge has told it on its way
             return
         if chunk.rows is not None:
-            tally.add_rows(*_shared_rows(vectors, run, chunk, out))
+            asking.add_rows(*_shared_rows(vectors, run, chunk, out))
             return
         change = torch.sub(out.to(chunk.base), chunk.base)
-        tally.add(change, _seen(vectors, method, run, chunk))
+        asking.add(change, _seen(vectors, method, run, chunk))
 
     for parameter, _ in map_chunks(work, parameters or vectors.parameters, opened, as_they_are, device=vectors.device):
         out = begun.pop(parameter.name)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 from functools import cached_property, partial
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
+import numpy as np
 import torch
 
 from neuromerge.checkpoints.roles import Parameter
@@ -14,6 +15,9 @@ from neuromerge.merging.chunks import Scratch
 from neuromerge.merging.devices import find_device, room
 from neuromerge.merging.kernels.table import Rows, StoredVectors
 from neuromerge.merging.profile import TaskWeights
+
+if TYPE_CHECKING:
+    from neuromerge.merging.retention import Tally
 
 
 class TaskVectors(Protocol):
@@ -51,11 +55,13 @@ class Chunk:
         start: the first of the rows, counted in the whole parameter.
         rows: the same as it is stored, for a compiled kernel; None where torch does the work. Who takes it leaves
             `base` and `tau` alone, which are read when they are first asked for.
+        tally: who asks what the tasks find of themselves in the merged change; None once it is told, or nobody asks.
     """
 
     def __init__(self, vectors: TaskVectors, parameter: Parameter, start: int, stop: int | None, fused: bool):
         self.parameter, self.start = parameter, start
         self.rows: Rows | None = None
+        self.tally: Tally | None = None
         if fused and isinstance(vectors, StoredVectors):
             self.rows = vectors.stored(parameter, start, stop)
         self._read = partial(vectors.read, parameter, start, stop)
@@ -70,6 +76,12 @@ class Chunk:
     def tau(self) -> torch.Tensor:
         """(T, rows, ...) task vectors, scratch that the method may trim (or change, if it says so: `alters_tau`)."""
         return self._both()[1]
+
+    def tell(self, products: np.ndarray, squares: np.ndarray) -> None:
+        """Tell the tally (`Tally.add_rows`): for a pass that comes to know it on its way."""
+        if self.tally is not None:
+            self.tally.add_rows(products, squares)
+            self.tally = None
 
     def _both(self) -> tuple[torch.Tensor, torch.Tensor]:
         if self._found is None:

@@ -19,6 +19,8 @@ from neuromerge.merging.subspaces import Decomposition, Voted
 
 _FOUND = 1 << 15  # entries inside a bracket that a buffer takes at least
 _NO_LIMITS = {kind: np.zeros((0, 0), kind) for kind in (np.dtype(np.float32), np.dtype(np.float64))}
+_NO_BOUNDS = {kind: limits[0:0].reshape(0) for kind, limits in _NO_LIMITS.items()}
+_NO_SUMS = np.zeros(0)
 _NO_DROPS = np.zeros((0, 0, 0), np.bool_)
 _PUBLISHED = -1.0
 
@@ -39,6 +41,25 @@ class NeuronRows:
     conflict: tuple[int, int] | None
 
 
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What the tasks find of themselves in a merged change Delta, added up over all entries. (T,) float64.
+
+    Attributes:
+        bounds: thresholds of the task vectors tau_t that are compared with it, 0 where there is none.
+        products: <Delta, tau_t>; `squares`: |tau_t|^2.
+    """
+
+    bounds: torch.Tensor
+    products: np.ndarray
+    squares: np.ndarray
+
+    @classmethod
+    def of(cls, bounds: torch.Tensor) -> Found:
+        """Nothing yet."""
+        return cls(bounds, *np.zeros((2, len(bounds))))
+
+
 def merge_neurons(
     rows: Rows,
     bounds: torch.Tensor,
@@ -49,6 +70,7 @@ def merge_neurons(
     parallel: float = 0.0,
     orthogonal: float = 1.0,
     out: torch.Tensor | None = None,
+    found: Found | None = None,
 ) -> NeuronRows:
     """Decompose and merge k neurons in one reading.
 
@@ -59,6 +81,7 @@ def merge_neurons(
         count_conflict: also count sign conflicts of the orthogonal parts.
         own, parallel, orthogonal: coefficients of w_0 and of the merged parts in what is written.
         out: (k, n) contiguous, in the working dtype: own w_0 + parallel P + orthogonal O. Nothing when None.
+        found: added to, with what is written less w_0 for the change; its bounds must be those given.
     """
     table = Table(rows, neurons=True)
     k, tasks = table.rows, len(bounds)
@@ -71,6 +94,7 @@ def merge_neurons(
         count_conflict, float(own), float(parallel), float(orthogonal),
         square, c, gram, alpha, margin, weight, ill, sign, conflict,
         _NO_LIMITS[working.dtype] if out is None else table.out(out),
+        *((_NO_SUMS, _NO_SUMS) if found is None else (found.products, found.squares)),
     )  # fmt: skip
     return NeuronRows(
         Decomposition(*map(torch.from_numpy, (square, c, gram))),
@@ -122,11 +146,19 @@ def inner_products(rows: Rows, bounds: torch.Tensor, change: torch.Tensor) -> Sh
 
 
 def combine(
-    rows: Rows, rule: Rule, *, own: float = 0.0, factor: float = 1.0, out: torch.Tensor | None = None
+    rows: Rows,
+    rule: Rule,
+    *,
+    own: float = 0.0,
+    factor: float = 1.0,
+    out: torch.Tensor | None = None,
+    found: Found | None = None,
 ) -> torch.Tensor:
     """own w_0 + factor times what a rule makes of the task vectors, shaped as the rows.
 
-    out: written to, contiguous and in the working dtype; new memory when None.
+    Args:
+        out: written to, contiguous and in the working dtype; new memory when None.
+        found: added to, with what is written less w_0 for the change.
     """
     out = torch.empty(rows.base.shape, dtype=rows.dtype) if out is None else out
     table = Table(rows, neurons=False)
@@ -139,6 +171,8 @@ def combine(
         rule.code, np.array([rule.enlarged, *rule.numbers, 0.0, 0.0, 0.0][:4]),
         _NO_LIMITS[target.dtype] if rule.limits is None else _numpy(rule.limits, rows.dtype),
         float(own), float(factor), target,
+        *((_NO_BOUNDS[target.dtype], _NO_SUMS, _NO_SUMS) if found is None
+          else (_numpy(found.bounds, rows.dtype), found.products, found.squares)),
     )  # fmt: skip
     return out
 

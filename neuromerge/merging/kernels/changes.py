@@ -1,6 +1,8 @@
 """Merges that treat every entry by itself: their change of a chunk, written in one reading of every byte.
 
 One kernel serves them all, the rule chosen by number: what differs is a few lines on a piece that is in the cache.
+Task vectors are formed in registers, four at a time, as often as they are needed: that is cheaper than to keep them.
+Sums go over the tasks in their order: whether a vote is tied must not depend on how vectors are cut.
 """
 
 from __future__ import annotations
@@ -13,10 +15,22 @@ from numba.extending import overload
 
 from neuromerge.merging.kernels.codes import CONSENSUS, MEAN, MEAN_OF_ELECTED, SUM, SUM_OF_ELECTED
 from neuromerge.merging.kernels.magnitudes import collect
-from neuromerge.merging.kernels.rows import EXACT, SUMS, change, float_of_bits, widen
+from neuromerge.merging.kernels.rows import (
+    EXACT,
+    FOUR,
+    SUMS,
+    float_of_bits,
+    four_at,
+    fours,
+    locate,
+    numbers_at,
+    padded_to_fours,
+    scratch_for,
+    trimmed,
+)
 
-PIECE = 512
-"""Entries of a row that are worked on at a time."""
+PIECE = 256
+"""Entries of a row that are worked on at a time: of all tasks they fit the first cache, to be read twice."""
 _LOG2_E, _LN2_UPPER, _LN2_LOWER = np.float32(1.44269504), np.float32(0.693359375), np.float32(-2.12194440e-4)
 _E2, _E3, _E4, _E5, _E6, _E7 = (np.float32(1.0 / math.factorial(k)) for k in range(2, 8))
 # tanh(x) / x as a polynomial in x^2 up to 0.36, where Chebyshev's interpolation is good to 3e-9.
@@ -37,10 +51,16 @@ def _exp_single(x):  # type: ignore[no-untyped-def]
 
 
 @njit(**EXACT)
+def _tanh_near(x):  # type: ignore[no-untyped-def]
+    """tanh of a float32 below `_SMALL`."""
+    square = x * x
+    return x + x * square * (_T1 + square * (_T2 + square * (_T3 + square * (_T4 + square * _T5))))
+
+
+@njit(**EXACT)
 def _tanh_single(x):  # type: ignore[no-untyped-def]
     """tanh of a float32, without branches."""
-    square = x * x
-    near = x + x * square * (_T1 + square * (_T2 + square * (_T3 + square * (_T4 + square * _T5))))
+    near = _tanh_near(x)
     size = min(abs(x), np.float32(40.0))
     far = _ONE - np.float32(2.0) / (_exp_single(size + size) + _ONE)
     return near if abs(x) < _SMALL else (far if x > 0 else -far)
@@ -54,6 +74,10 @@ def _tanh(x):  # type: ignore[no-untyped-def]
     """tanh, as `_exp`."""
 
 
+def _small_tanh(x):  # type: ignore[no-untyped-def]
+    """tanh below `_SMALL`, to the same last bit."""
+
+
 @overload(_exp)
 def _choose_exp(x):  # type: ignore[no-untyped-def]
     return (lambda x: _exp_single(x)) if x == types.float32 else (lambda x: math.exp(x))
@@ -64,51 +88,80 @@ def _choose_tanh(x):  # type: ignore[no-untyped-def]
     return (lambda x: _tanh_single(x)) if x == types.float32 else (lambda x: math.tanh(x))
 
 
-@njit(**EXACT)
-def _sum(kept, width, total):  # type: ignore[no-untyped-def]
-    """total = sum over tasks, in their order: whether a vote is tied must not depend on how vectors are cut."""
-    total[:width] = 0
-    for t in range(len(kept)):
-        task = kept[t]
-        for j in range(width):
-            total[j] += task[j]
+@overload(_small_tanh)
+def _choose_small_tanh(x):  # type: ignore[no-untyped-def]
+    return (lambda x: _tanh_near(x)) if x == types.float32 else (lambda x: math.tanh(x))
 
 
 @njit(**EXACT)
-def _elect(kept, width, majority, mean, sign, total, count):  # type: ignore[no-untyped-def]
-    """total = mean or sum of the entries that carry the elected sign (`election.mean_of_elected`)."""
+def _sum(places, bounds, lower, total):  # type: ignore[no-untyped-def]
+    """total (n,) = sum over tasks. places, bounds: whole fours, as of `rows.locate`; lower (n,) is subtracted."""
+    size = len(total)
+    total[:] = 0
+    for t in range(0, len(bounds), FOUR):
+        p, q, r, s = four_at(places, t, size, total)
+        a, b, c, d = bounds[t], bounds[t + 1], bounds[t + 2], bounds[t + 3]
+        for j in range(size):
+            own = lower[j]
+            so_far = total[j] + trimmed(p[j] - own, a)
+            so_far = so_far + trimmed(q[j] - own, b)
+            so_far = so_far + trimmed(r[j] - own, c)
+            total[j] = so_far + trimmed(s[j] - own, d)
+
+
+@njit(**EXACT)
+def _elect(places, bounds, lower, majority, mean, total, spare):  # type: ignore[no-untyped-def]
+    """total = mean or sum of the entries that carry the elected sign (`election.mean_of_elected`); spare (2, n)."""
+    size = len(total)
     kind = total.dtype.type
     zero, one, tied = kind(0), kind(1), kind(majority)
-    _sum(kept, width, sign)
-    for j in range(width):
+    sign, count = spare[0, :size], spare[1, :size]
+    _sum(places, bounds, lower, sign)
+    for j in range(size):
         sign[j] = one if sign[j] > zero else (-one if sign[j] < zero else tied)
         total[j] = zero
         count[j] = zero
-    for t in range(len(kept)):
-        task = kept[t]
-        for j in range(width):
-            agreeing = max(task[j] * sign[j], zero)
-            total[j] += agreeing
-            count[j] += one if agreeing > zero else zero
-    for j in range(width):
+    for t in range(0, len(bounds), FOUR):
+        p, q, r, s = four_at(places, t, size, total)
+        a, b, c, d = bounds[t], bounds[t + 1], bounds[t + 2], bounds[t + 3]
+        for j in range(size):
+            own, side = lower[j], sign[j]
+            v, w = max(trimmed(p[j] - own, a) * side, zero), max(trimmed(q[j] - own, b) * side, zero)
+            x, y = max(trimmed(r[j] - own, c) * side, zero), max(trimmed(s[j] - own, d) * side, zero)
+            total[j] = (((total[j] + v) + w) + x) + y
+            voters = count[j]
+            voters = voters + one if v > zero else voters
+            voters = voters + one if w > zero else voters
+            voters = voters + one if x > zero else voters
+            count[j] = voters + one if y > zero else voters
+    for j in range(size):
         total[j] *= sign[j]
         if mean:
             total[j] /= max(count[j], one)
 
 
 @njit(**EXACT)
-def _agreed(kept, width, least, reference, threshold, total, count):  # type: ignore[no-untyped-def]
+def _agreed(places, bounds, lower, least, reference, threshold, total, count):  # type: ignore[no-untyped-def]
     """total = sum over tasks where at least `least` tasks need the entry (`baselines.consensus`), else 0."""
+    size = len(total)
     kind = total.dtype.type
     zero, one, share, limit = kind(0), kind(1), kind(reference), kind(threshold)
-    _sum(kept, width, total)
-    count[:width] = 0
-    for t in range(len(kept)):
-        task = kept[t]
-        for j in range(width):
-            count[j] += one if abs(task[j]) > abs(task[j] - share * total[j]) * limit else zero
+    _sum(places, bounds, lower, total)
+    count[:] = zero
+    for t in range(0, len(bounds), FOUR):
+        p, q, r, s = four_at(places, t, size, total)
+        a, b, c, d = bounds[t], bounds[t + 1], bounds[t + 2], bounds[t + 3]
+        for j in range(size):
+            own, joint = lower[j], share * total[j]
+            v, w, x, y = trimmed(p[j] - own, a), trimmed(q[j] - own, b), trimmed(r[j] - own, c), trimmed(s[j] - own, d)
+            count[j] += (
+                (one if abs(v) > abs(v - joint) * limit else zero)
+                + (one if abs(w) > abs(w - joint) * limit else zero)
+                + (one if abs(x) > abs(x - joint) * limit else zero)
+                + (one if abs(y) > abs(y - joint) * limit else zero)
+            )
     enough = kind(least)
-    for j in range(width):
+    for j in range(size):
         total[j] = total[j] if count[j] >= enough else zero
 
 
@@ -117,53 +170,126 @@ def _clamped(size, low, high):  # type: ignore[no-untyped-def]
     return min(max(size, low), high)
 
 
+@njit(**SUMS)
+def _far(angle):  # type: ignore[no-untyped-def]
+    """How many are not below `_SMALL`."""
+    one, zero, small = angle.dtype.type(1), angle.dtype.type(0), angle.dtype.type(_SMALL)
+    count = zero
+    for j in range(len(angle)):
+        count += zero if abs(angle[j]) < small else one
+    return count
+
+
 @njit(**EXACT)
-def _scores(kept, width, lows, highs, agreement, scores):  # type: ignore[no-untyped-def]
-    """Intra- times inter-task competition of every entry (`baselines.pcb.scores`): scores (T, n)."""
-    tasks = len(kept)
+def _changes(task, lower, change):  # type: ignore[no-untyped-def]
+    for j in range(len(change)):
+        change[j] = task[j] - lower[j]
+
+
+@njit(**EXACT)
+def _scores(places, lower, lows, highs, agreement, angle, scores):  # type: ignore[no-untyped-def]
+    """Intra- times inter-task competition of every entry (`baselines.pcb.scores`): scores (T, n) or wider."""
+    tasks, size = len(scores), len(lower)
     kind = agreement.dtype.type
-    zero = kind(0)
-    agreement[:width] = zero
+    zero, many = kind(0), kind(tasks)
+    agreement[:] = zero
     for t in range(tasks):
-        task, score, low, high = kept[t], scores[t], lows[t], highs[t]
+        _changes(numbers_at(places[t], size, lower), lower, angle)
+        score, low, high = scores[t, :size], lows[t], highs[t]
         span = high - low if high > low else kind(math.inf)
-        for j in range(width):
-            size = (_clamped(abs(task[j]), low, high) - low) / span
-            score[j] = size
-            agreement[j] += size if task[j] > zero else (-size if task[j] < zero else zero)
-    many = kind(tasks)
+        for j in range(size):
+            share = (_clamped(abs(angle[j]), low, high) - low) / span
+            score[j] = share
+            agreement[j] += share if angle[j] > zero else (-share if angle[j] < zero else zero)
     for t in range(tasks):
-        task, score = kept[t], scores[t]
-        for j in range(width):
-            score[j] = _exp(score[j] * score[j] * many) * _tanh(task[j] * agreement[j])
+        score = scores[t, :size]
+        for j in range(size):
+            score[j] = _exp(score[j] * score[j] * many)
+        _changes(numbers_at(places[t], size, lower), lower, angle)
+        for j in range(size):
+            angle[j] *= agreement[j]
+        if _far(angle) == zero:
+            for j in range(size):
+                score[j] *= _small_tanh(angle[j])
+        else:
+            for j in range(size):
+                score[j] *= _tanh(angle[j])
 
 
 @njit(**EXACT)
-def _compete(kept, width, limits, scores, total, weights):  # type: ignore[no-untyped-def]
+def _compete(places, lower, limits, scores, total, spare):  # type: ignore[no-untyped-def]
     """total = mean of the clamped entries weighted by their scores (`baselines.pcb`); limits (4, T), see `Competition`.
 
-    `weights` is scratch of the size of `total`.
+    `spare` is scratch, (2, n) at least.
     """
+    tasks, size = len(scores), len(total)
     kind = total.dtype.type
     zero, one = kind(0), kind(1)
-    _scores(kept, width, limits[0], limits[1], total, scores)
-    total[:width] = zero
-    weights[:width] = zero
-    for t in range(len(kept)):
-        task, score, low, high = kept[t], scores[t], limits[0, t], limits[1, t]
+    weights, change = spare[0, :size], spare[1, :size]
+    _scores(places, lower, limits[0], limits[1], total, change, scores)
+    total[:] = zero
+    weights[:] = zero
+    for t in range(tasks):
+        _changes(numbers_at(places[t], size, lower), lower, change)
+        score, low, high = scores[t, :size], limits[0, t], limits[1, t]
         least, most = limits[2, t], limits[3, t]
         span = most - least if most > least else kind(math.inf)
-        for j in range(width):
+        for j in range(size):
             weight = max((score[j] - least) / span, zero)
             weights[j] += weight
-            size = weight * _clamped(abs(task[j]), low, high)
-            total[j] += size if task[j] > zero else (-size if task[j] < zero else zero)
-    for j in range(width):
+            part = weight * _clamped(abs(change[j]), low, high)
+            total[j] += part if change[j] > zero else (-part if change[j] < zero else zero)
+    for j in range(size):
         total[j] /= weights[j] if weights[j] > zero else one
 
 
 @njit(**EXACT)
-def combine(table, width, bounds, subtract, drops, rule, numbers, limits, own, factor, out):  # type: ignore[no-untyped-def]
+def _thin(places, lower, drops, row, start, enlarged, kept, thinned):  # type: ignore[no-untyped-def]
+    """What a drop leaves of every task vector, enlarged: kept (T, n or more), its addresses `thinned` (whole fours)."""
+    size = len(lower)
+    zero = lower.dtype.type(0)
+    for t in range(len(kept)):
+        survives, target = drops[t, row, start : start + size], kept[t, :size]
+        task = numbers_at(places[t], size, lower)
+        for j in range(size):
+            target[j] = (task[j] - lower[j]) * enlarged if survives[j] else zero
+        thinned[t] = target.ctypes.data
+
+
+@njit(**SUMS)
+def _share(places, bounds, lower, change, products, squares):  # type: ignore[no-untyped-def]
+    """Add <change, tau_t> and |tau_t|^2 of a piece to (T,) float64, T whole fours; sums of a piece are narrower."""
+    size = len(change)
+    kind = change.dtype.type
+    for t in range(0, len(bounds), FOUR):
+        p, q, r, s = four_at(places, t, size, change)
+        a, b, c, d = bounds[t], bounds[t + 1], bounds[t + 2], bounds[t + 3]
+        with_p = with_q = with_r = with_s = of_p = of_q = of_r = of_s = kind(0)
+        for j in range(size):
+            own, merged = lower[j], change[j]
+            v, w, x, y = trimmed(p[j] - own, a), trimmed(q[j] - own, b), trimmed(r[j] - own, c), trimmed(s[j] - own, d)
+            with_p += v * merged
+            with_q += w * merged
+            with_r += x * merged
+            with_s += y * merged
+            of_p += v * v
+            of_q += w * w
+            of_r += x * x
+            of_s += y * y
+        products[t] += np.float64(with_p)
+        products[t + 1] += np.float64(with_q)
+        products[t + 2] += np.float64(with_r)
+        products[t + 3] += np.float64(with_s)
+        squares[t] += np.float64(of_p)
+        squares[t + 1] += np.float64(of_q)
+        squares[t + 2] += np.float64(of_r)
+        squares[t + 3] += np.float64(of_s)
+
+
+@njit(**EXACT)
+def combine(  # type: ignore[no-untyped-def]
+    table, width, bounds, subtract, drops, rule, numbers, limits, own, factor, out, seen, products, squares
+):  # fmt: skip
     """out (k, n) = own w_0 + factor times the change of a rule.
 
     Args:
@@ -172,60 +298,73 @@ def combine(table, width, bounds, subtract, drops, rule, numbers, limits, own, f
         rule: a code; numbers: (4,) float64, what it wants to know: [1] the majority of tied votes, or
             how many tasks must agree, [2] and [3] the scale of the reference sum and the threshold of `_agreed`.
         limits: (4, T) of `_compete`, else (0, 0); own, factor: coefficients of w_0 and of the change.
+        seen: (T,) thresholds of the task vectors that are compared with out - w_0, or empty; products, squares: (T,)
+            float64 of these, added to: <out - w_0, tau_t> and |tau_t|^2.
     """
     tasks, rows = len(bounds), len(out)
     kind = out.dtype.type
-    base, kept = np.empty(PIECE, out.dtype), np.empty((tasks, PIECE), out.dtype)
+    scratch, places = scratch_for(tasks, PIECE, out), np.zeros(fours(tasks) + 2, np.int64)
+    kept = np.zeros((tasks if len(drops) else 0, PIECE), out.dtype)
     scores = np.empty((tasks if len(limits) else 0, PIECE), out.dtype)
-    spare = np.empty((3, PIECE), out.dtype)
+    spare = np.empty((5, PIECE), out.dtype)
+    zeros = scratch[tasks + 1]
+    thinned = np.full(len(places), zeros.ctypes.data, np.int64)
+    least, compared = padded_to_fours(bounds), padded_to_fours(seen)
+    dots, norms = np.zeros((2, len(compared)))
     keeps, times, enlarged = kind(own), kind(factor / tasks if rule == MEAN else factor), kind(numbers[0])
     for i in range(rows):
         for start in range(0, width, PIECE):
             size = min(PIECE, width - start)
-            widen(table, tasks, i, start, base[:size])
-            for t in range(tasks):
-                piece = kept[t, :size]
-                if len(drops):
-                    change(table, t, i, start, base, kind(0), subtract, piece)
-                    survives = drops[t, i, start : start + size]
-                    for j in range(size):
-                        value = piece[j] * enlarged if survives[j] else kind(0)
-                        piece[j] = value if abs(value) >= bounds[t] else kind(0)
-                else:
-                    change(table, t, i, start, base, bounds[t], subtract, piece)
-            total = spare[0]
+            locate(table, i, start, size, subtract, scratch, places)
+            base, lower = numbers_at(places[-2], size, out), numbers_at(places[-1], size, out)
+            sources, below = places, lower
+            if len(drops):
+                _thin(places, lower, drops, i, start, enlarged, kept, thinned)
+                sources, below = thinned, numbers_at(zeros.ctypes.data, size, out)
+            total = spare[4, :size]
             if rule in (SUM, MEAN):
-                _sum(kept, size, total)
+                _sum(sources, least, below, total)
             elif rule in (MEAN_OF_ELECTED, SUM_OF_ELECTED):
-                _elect(kept, size, numbers[1], rule == MEAN_OF_ELECTED, spare[1], total, spare[2])
+                _elect(sources, least, below, numbers[1], rule == MEAN_OF_ELECTED, total, spare)
             elif rule == CONSENSUS:
-                _agreed(kept, size, numbers[1], numbers[2], numbers[3], total, spare[1])
+                _agreed(sources, least, below, numbers[1], numbers[2], numbers[3], total, spare[0, :size])
             else:
-                _compete(kept, size, limits, scores, total, spare[1])
+                _compete(sources, below, limits, scores, total, spare)
             target = out[i, start : start + size]
             for j in range(size):
                 target[j] = keeps * base[j] + times * total[j]
+            if len(seen):
+                for j in range(size):
+                    total[j] = target[j] - base[j]
+                _share(places, compared, lower, total, dots, norms)
+    for t in range(len(seen)):
+        products[t] += dots[t]
+        squares[t] += norms[t]
 
 
 @njit(**SUMS)
+def _won(total):  # type: ignore[no-untyped-def]
+    """Entries above zero less entries below."""
+    kind = total.dtype.type
+    zero, one = kind(0), kind(1)
+    won = zero
+    for j in range(len(total)):
+        won += (one if total[j] > zero else zero) - (one if total[j] < zero else zero)
+    return int(won)
+
+
+@njit(**EXACT)
 def balance(table, rows, width, bounds, subtract):  # type: ignore[no-untyped-def]
     """Votes won by + less votes won by -, over all entries of a chunk, of the trimmed task vectors."""
-    tasks = len(bounds)
-    base, kept = np.empty(PIECE, bounds.dtype), np.empty((tasks, PIECE), bounds.dtype)
-    total = np.empty(PIECE, bounds.dtype)
-    kind = bounds.dtype.type
+    scratch, places = scratch_for(len(bounds), PIECE, bounds), np.zeros(fours(len(bounds)) + 2, np.int64)
+    total, least = np.empty(PIECE, bounds.dtype), padded_to_fours(bounds)
     result = 0
     for i in range(rows):
         for start in range(0, width, PIECE):
             size = min(PIECE, width - start)
-            widen(table, tasks, i, start, base[:size])
-            for t in range(tasks):
-                change(table, t, i, start, base, bounds[t], subtract, kept[t, :size])
-            _sum(kept, size, total)
-            won = kind(0)
-            for j in range(size):
-                won += kind(total[j] > kind(0)) - kind(total[j] < kind(0))
-            result += int(won)
+            locate(table, i, start, size, subtract, scratch, places)
+            _sum(places, least, numbers_at(places[-1], size, bounds), total[:size])
+            result += _won(total[:size])
     return result
 
 
@@ -248,8 +387,8 @@ def count_scores(  # type: ignore[no-untyped-def]
 ):  # fmt: skip
     """As `magnitudes.count`, of the scores of every task: limits (2, T) as in `_scores`, most (T,) the largest."""
     tasks = len(lows)
-    base, kept = np.empty(PIECE, lows.dtype), np.empty((tasks, PIECE), lows.dtype)
-    scores, agreement = np.empty((tasks, PIECE), lows.dtype), np.empty(PIECE, lows.dtype)
+    scratch, places = scratch_for(tasks, PIECE, lows), np.zeros(fours(tasks) + 2, np.int64)
+    scores, spare = np.empty((tasks, PIECE), lows.dtype), np.empty((2, PIECE), lows.dtype)
     marks = np.empty(PIECE, np.uint8)
     for i in range(first, rows):
         for t in range(tasks):
@@ -257,10 +396,9 @@ def count_scores(  # type: ignore[no-untyped-def]
                 return i
         for start in range(0, width, PIECE):
             size = min(PIECE, width - start)
-            widen(table, tasks, i, start, base[:size])
-            for t in range(tasks):
-                change(table, t, i, start, base, lows.dtype.type(0), subtract, kept[t, :size])
-            _scores(kept, size, limits[0], limits[1], agreement, scores)
+            locate(table, i, start, size, subtract, scratch, places)
+            lower = numbers_at(places[-1], size, lows)
+            _scores(places, lower, limits[0], limits[1], spare[0, :size], spare[1, :size], scores)
             for t in range(tasks):
                 at_least, beyond, largest = _reach(scores[t, :size], lows[t], highs[t])
                 reached[t] += at_least

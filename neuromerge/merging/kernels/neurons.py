@@ -10,7 +10,15 @@ from numba import njit
 
 from neuromerge.merging.kernels import votes
 from neuromerge.merging.kernels.products import COLUMNS, padded, products
-from neuromerge.merging.kernels.rows import EXACT, SUMS, change, widen
+from neuromerge.merging.kernels.rows import (
+    EXACT,
+    SUMS,
+    fours,
+    locate,
+    numbers_at,
+    scratch_for,
+    trim_rows,
+)
 from neuromerge.merging.subspaces import SAFE_ORTHOGONAL_SHARE
 
 
@@ -86,6 +94,23 @@ def _write(base, kept, factor, weights, out):  # type: ignore[no-untyped-def]
 
 
 @njit(**EXACT)
+def _share(square, parallel, gram, factor, weights, products_with, squares_of):  # type: ignore[no-untyped-def]
+    """Add <Delta, tau_t> and |tau_t|^2 of one neuron, Delta = factor w_0 + sum_s weights_s tau_s.
+
+    No weight is looked at: <tau_s, tau_t> is gram_st + |w_0|^2 c_s c_t, and <w_0, tau_t> = |w_0|^2 c_t.
+    """
+    along = factor
+    for s in range(len(parallel)):
+        along += weights[s] * parallel[s]
+    for t in range(len(parallel)):
+        across = 0.0
+        for s in range(len(parallel)):
+            across += weights[s] * gram[s, t]
+        products_with[t] += across + along * square * parallel[t]
+        squares_of[t] += gram[t, t] + square * parallel[t] * parallel[t]
+
+
+@njit(**EXACT)
 def _elected(parallel):  # type: ignore[no-untyped-def]
     """(elected sign, mean of the c_t that carry it) of one neuron; a tie gives 0."""
     total = 0.0
@@ -104,7 +129,7 @@ def _elected(parallel):  # type: ignore[no-untyped-def]
 @njit(**EXACT)
 def merge_rows(  # type: ignore[no-untyped-def]
     table, width, bounds, subtract, ridge, count_conflict, own, scale_parallel, scale_orthogonal,
-    square, parallel, gram, alpha, margin, weight, ill, sign, conflict, out,
+    square, parallel, gram, alpha, margin, weight, ill, sign, conflict, out, products_with, squares_of,
 ):  # fmt: skip
     """Every row of a chunk: statistics and, unless `out` is empty, own w_0 + scales times the merged parts.
 
@@ -118,17 +143,20 @@ def merge_rows(  # type: ignore[no-untyped-def]
             filled, as in `staged.NeuronStatistics`; sign is that of the parallel vote, 0 where tied.
         conflict: (2,) int64, added to.
         out: (k, n) in the working dtype, or (0, 0).
+        products_with, squares_of: (T,) float64, added to where something is written: <out - w_0, tau_t> and |tau_t|^2;
+            or empty.
     """
     tasks = len(bounds)
-    base, kept = np.empty(width, bounds.dtype), np.empty((tasks, width), bounds.dtype)
+    scratch, places = scratch_for(tasks, width, bounds), np.zeros(fours(tasks) + 2, np.int64)
+    kept = np.empty((tasks, width), bounds.dtype)
     spare = np.empty((3, width if count_conflict else 0), bounds.dtype)
     size = padded(tasks + 1)
     wide, total = np.zeros((size, COLUMNS)), np.empty((size, size))
     shares, space, weights = np.empty(tasks), votes.scratch(tasks), np.empty(tasks)
     for i in range(len(square)):
-        widen(table, tasks, i, 0, base)
-        for t in range(tasks):
-            change(table, t, i, 0, base, bounds[t], subtract, kept[t])
+        locate(table, i, 0, width, subtract, scratch, places)
+        base = numbers_at(places[-2], width, bounds)
+        trim_rows(places, bounds, kept)
         square[i] = _split(base, kept, wide, total, shares, parallel[i], gram[i])
         if ridge < 0.0:
             margin[i], weight[i], ill[i] = votes.published(gram[i], space, alpha[i])
@@ -145,18 +173,22 @@ def merge_rows(  # type: ignore[no-untyped-def]
             for t in range(tasks):
                 along += alpha[i, t] * parallel[i, t]
                 weights[t] = scale_orthogonal * alpha[i, t]
-            _write(base, kept, own + scale_parallel * mean - scale_orthogonal * along, weights, out[i])
+            factor = own + scale_parallel * mean - scale_orthogonal * along
+            _write(base, kept, factor, weights, out[i])
+            if len(products_with):
+                _share(square[i], parallel[i], gram[i], factor - 1.0, weights, products_with, squares_of)
 
 
 @njit(**EXACT)
 def write_rows(table, width, bounds, subtract, factor, weights, out):  # type: ignore[no-untyped-def]
     """out (k, n) = factor_i w_0 + sum_t weights_it tau_t, coefficients known: factor (k,), weights (k, T)."""
     tasks = len(bounds)
-    base, kept = np.empty(width, bounds.dtype), np.empty((tasks, width), bounds.dtype)
+    scratch, places = scratch_for(tasks, width, bounds), np.zeros(fours(tasks) + 2, np.int64)
+    kept = np.empty((tasks, width), bounds.dtype)
     for i in range(len(out)):
-        widen(table, tasks, i, 0, base)
-        for t in range(tasks):
-            change(table, t, i, 0, base, bounds[t], subtract, kept[t])
+        locate(table, i, 0, width, subtract, scratch, places)
+        base = numbers_at(places[-2], width, bounds)
+        trim_rows(places, bounds, kept)
         _write(base, kept, factor[i], weights[i], out[i])
 
 
@@ -167,11 +199,13 @@ def inner_products(table, width, bounds, subtract, merged, dots, norms, along, o
     merged: (k, n) Delta. Filled: dots (k, T) <Delta, tau_t>, norms (k, T) |tau_t|^2, along (k,) <Delta, w_0> and
     own (k,) |Delta|^2.
     """
-    base, kept = np.empty(width, bounds.dtype), np.empty(width, bounds.dtype)
     tasks = len(bounds)
+    scratch, places = scratch_for(tasks, width, bounds), np.zeros(fours(tasks) + 2, np.int64)
+    kept = np.empty((tasks, width), bounds.dtype)
     for i in range(len(merged)):
-        widen(table, tasks, i, 0, base)
-        row = merged[i]
+        locate(table, i, 0, width, subtract, scratch, places)
+        base, row = numbers_at(places[-2], width, bounds), merged[i]
+        trim_rows(places, bounds, kept)
         square = shared = 0.0
         for j in range(width):
             value = np.float64(row[j])
@@ -179,10 +213,9 @@ def inner_products(table, width, bounds, subtract, merged, dots, norms, along, o
             shared += value * np.float64(base[j])
         own[i], along[i] = square, shared
         for t in range(tasks):
-            change(table, t, i, 0, base, bounds[t], subtract, kept)
             square = shared = 0.0
             for j in range(width):
-                value = np.float64(kept[j])
+                value = np.float64(kept[t, j])
                 square += value * value
                 shared += value * np.float64(row[j])
             dots[i, t], norms[i, t] = shared, square

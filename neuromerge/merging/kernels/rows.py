@@ -20,6 +20,9 @@ EXACT = {"nogil": True, "cache": True, "error_model": "numpy"}
 SUMS: dict[str, Any] = {**EXACT, "fastmath": {"reassoc", "contract"}}
 """Options of kernels that add up: the order of a sum is free (it must be, to use vectors); NaN stays NaN."""
 
+FOUR = 4
+"""Sources that are read side by side: memory foresees that many, and what is done to them stays in registers."""
+
 _HALF_SCALE = np.float32(2.0**112)  # between the exponents of float16 and float32
 
 
@@ -39,6 +42,17 @@ def _pointer_to(kind: types.Type) -> Any:
 
 
 _float32_at, _float64_at, _bits_at = (_pointer_to(kind) for kind in (types.float32, types.float64, types.uint16))
+
+
+@intrinsic
+def _pointer_like(typing_context: Any, address: Any, like: Any) -> Any:
+    """An address as a pointer to numbers of the dtype of an array."""
+    signature = types.CPointer(like.dtype)(types.intp, like)
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.inttoptr(arguments[0], context.get_value_type(signature.return_type))
+
+    return signature, generate
 
 
 @intrinsic
@@ -102,3 +116,93 @@ def change(table, source, row, start, base, bound, subtract, out):  # type: igno
     if bound > 0:
         for j in range(width):
             out[j] = out[j] if abs(out[j]) >= bound else out.dtype.type(0)
+
+
+@njit(**EXACT)
+def fours(tasks):  # type: ignore[no-untyped-def]
+    """`tasks` rounded up to whole fours."""
+    return (tasks + FOUR - 1) // FOUR * FOUR
+
+
+@njit(**EXACT)
+def padded_to_fours(values):  # type: ignore[no-untyped-def]
+    """(T,) with zeros up to whole fours."""
+    out = np.zeros(fours(len(values)), values.dtype)
+    out[: len(values)] = values
+    return out
+
+
+@njit(**EXACT)
+def scratch_for(tasks, piece, like):  # type: ignore[no-untyped-def]
+    """What `locate` widens into: (T + 2, piece), the last row zeros; the dtype is that of `like`."""
+    return np.zeros((tasks + 2, piece), like.dtype)
+
+
+@njit(**EXACT)
+def locate(table, row, start, count, subtract, scratch, places):  # type: ignore[no-untyped-def]
+    """Addresses of entries start, start + 1, ... of a row, in the working dtype: where they lie, or widened.
+
+    Args:
+        scratch: of `scratch_for`, at least `count` wide, good until the next call.
+        places: filled. First whole fours of tasks, of which those that are absent or only pad change nothing; then
+            the base; then what is subtracted from tasks, the base or zeros.
+    """
+    tasks, size = len(table) - 1, scratch.itemsize
+    own = FLOAT32 if size == 4 else FLOAT64
+    base, lower = len(places) - 2, len(places) - 1
+    for source in range(tasks + 1):
+        code, place = table[source, 2], (base if source == tasks else source)
+        if code == own:
+            places[place] = table[source, 0] + row * table[source, 1] + size * start
+        elif code != ABSENT:
+            widen(table, source, row, start, scratch[source, :count])
+            places[place] = scratch[source].ctypes.data
+    places[lower] = places[base] if subtract else scratch[tasks + 1].ctypes.data
+    for source in range(base):
+        if source >= tasks or table[source, 2] == ABSENT:
+            places[source] = places[lower]
+
+
+@njit(**EXACT)
+def numbers_at(address, count, like):  # type: ignore[no-untyped-def]
+    """(count,) numbers where they lie, in the dtype of the array `like`."""
+    return carray(_pointer_like(address, like), (count,))
+
+
+@njit(**EXACT)
+def four_at(places, first, count, like):  # type: ignore[no-untyped-def]
+    """`numbers_at` of four places."""
+    return (
+        numbers_at(places[first], count, like),
+        numbers_at(places[first + 1], count, like),
+        numbers_at(places[first + 2], count, like),
+        numbers_at(places[first + 3], count, like),
+    )
+
+
+@njit(**EXACT)
+def trimmed(value, bound):  # type: ignore[no-untyped-def]
+    """The value, or 0 where it is below the bound."""
+    return value if abs(value) >= bound else type(value)(0)
+
+
+@njit(**EXACT)
+def trim_rows(places, bounds, out):  # type: ignore[no-untyped-def]
+    """Trimmed task vectors of a row (or a piece of it) that `locate` found: out (T, n), bounds (T,)."""
+    tasks, width = out.shape
+    lower = numbers_at(places[len(places) - 1], width, out)
+    whole = tasks // FOUR * FOUR
+    for t in range(0, whole, FOUR):
+        p, q, r, s = four_at(places, t, width, out)
+        a, b, c, d = bounds[t], bounds[t + 1], bounds[t + 2], bounds[t + 3]
+        to_p, to_q, to_r, to_s = out[t], out[t + 1], out[t + 2], out[t + 3]
+        for j in range(width):
+            own = lower[j]
+            to_p[j] = trimmed(p[j] - own, a)
+            to_q[j] = trimmed(q[j] - own, b)
+            to_r[j] = trimmed(r[j] - own, c)
+            to_s[j] = trimmed(s[j] - own, d)
+    for t in range(whole, tasks):
+        source, bound, target = numbers_at(places[t], width, out), bounds[t], out[t]
+        for j in range(width):
+            target[j] = trimmed(source[j] - lower[j], bound)

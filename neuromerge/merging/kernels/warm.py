@@ -20,7 +20,7 @@ def warm(dtype: torch.dtype) -> None:
     bounds, out = torch.full((_TASKS,), 0.1), torch.empty_like(base)
     calls.sample(rows, np.zeros((1, 2), dtype=np.int64), 4)
     calls.count_magnitudes(rows, range(_TASKS), [(0.1, 0.2)] * _TASKS, [True] * _TASKS)
-    found = calls.merge_neurons(rows, bounds, out=out)
+    found = calls.merge_neurons(rows, bounds, out=out, found=calls.Found.of(bounds))
     calls.write_neurons(rows, bounds, found.vote.margin, found.vote.alpha, out)
     calls.combine(rows, Rule(codes.SUM, drops=torch.ones(_TASKS, _NEURONS, _INPUTS, dtype=torch.bool)), out=out)
     calls.balance(rows, bounds)

@@ -102,6 +102,38 @@ def test_inner_products(dtype):
     torch.testing.assert_close(found.square, wide.square().sum(1))
 
 
+@pytest.mark.parametrize("tasks", [1, 4, 7])
+@pytest.mark.parametrize("drops", [False, True])
+def test_a_merge_tells_what_the_tasks_find_of_themselves(tasks, drops):
+    from neuromerge.merging.kernels import calls, codes
+    from neuromerge.merging.kernels.rules import Rule
+
+    generator = torch.Generator().manual_seed(tasks)
+    base, *experts = torch.randn(tasks + 1, 6, 300, generator=generator)
+    rows, bounds = Rows(base, tuple(experts), True, torch.float32), torch.linspace(0.0, 1.0, tasks, dtype=torch.float64)
+    survives = torch.rand(tasks, 6, 300, generator=generator) < 0.5
+    rule = Rule(codes.SUM, drops=survives if drops else None, enlarged=2.0)
+    found = calls.Found.of(bounds)
+    merged = calls.combine(rows, rule, own=1.0, factor=0.3, found=found)
+    expected = calls.inner_products(rows, bounds, merged - base)
+    assert found.products == pytest.approx(expected.dots.sum(0).numpy(), rel=1e-4, abs=1e-2)
+    assert found.squares == pytest.approx(expected.norms.sum(0).numpy(), rel=1e-5)
+
+
+@pytest.mark.parametrize("ridge", [None, 0.1])
+def test_merged_neurons_tell_what_the_tasks_find_of_themselves(ridge):
+    from neuromerge.merging.kernels import calls
+
+    generator = torch.Generator().manual_seed(0)
+    base, *experts = torch.randn(6, 5, 300, generator=generator)
+    rows, bounds = Rows(base, tuple(experts), True, torch.float32), torch.full((5,), 0.7, dtype=torch.float64)
+    found, merged = calls.Found.of(bounds), torch.empty_like(base)
+    calls.merge_neurons(rows, bounds, ridge=ridge, own=1.0, parallel=0.4, orthogonal=1.5, out=merged, found=found)
+    expected = calls.inner_products(rows, bounds, merged - base)
+    assert found.products == pytest.approx(expected.dots.sum(0).numpy(), rel=1e-4, abs=1e-2)
+    assert found.squares == pytest.approx(expected.norms.sum(0).numpy(), rel=1e-5)
+
+
 def test_counts_are_those_of_numpy():
     from neuromerge.merging.kernels import calls
 
