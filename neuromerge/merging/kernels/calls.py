@@ -233,7 +233,7 @@ class _Buffer:
     """Room for what a count collects, emptied as often as it is full."""
 
     def __init__(self, tasks: int, width: int, dtype: np.dtype) -> None:
-        self.found = np.empty((tasks, max(_FOUND, width + 2)), dtype)
+        self.found = np.empty((tasks, max(_FOUND, width)), dtype)
         self.filled = np.zeros(tasks, np.int64)
         self._parts: list[list[np.ndarray]] = [[] for _ in range(tasks)]
 

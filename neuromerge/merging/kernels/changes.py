@@ -173,10 +173,10 @@ def _clamped(size, low, high):  # type: ignore[no-untyped-def]
 @njit(**SUMS)
 def _far(angle):  # type: ignore[no-untyped-def]
     """How many are not below `_SMALL`."""
-    one, zero, small = angle.dtype.type(1), angle.dtype.type(0), angle.dtype.type(_SMALL)
-    count = zero
+    kind = angle.dtype.type
+    count, small = kind(0), kind(_SMALL)
     for j in range(len(angle)):
-        count += zero if abs(angle[j]) < small else one
+        count += kind(not abs(angle[j]) < small)
     return count
 
 
@@ -346,10 +346,9 @@ def combine(  # type: ignore[no-untyped-def]
 def _won(total):  # type: ignore[no-untyped-def]
     """Entries above zero less entries below."""
     kind = total.dtype.type
-    zero, one = kind(0), kind(1)
-    won = zero
+    won = kind(0)
     for j in range(len(total)):
-        won += (one if total[j] > zero else zero) - (one if total[j] < zero else zero)
+        won += kind(total[j] > kind(0)) - kind(total[j] < kind(0))
     return int(won)
 
 
@@ -369,16 +368,17 @@ def balance(table, rows, width, bounds, subtract):  # type: ignore[no-untyped-de
 
 
 @njit(**SUMS)
-def _reach(values, low, high):  # type: ignore[no-untyped-def]
-    """(entries >= low, entries > high, the largest)."""
+def _reach(values, low, high, marks, most):  # type: ignore[no-untyped-def]
+    """(entries >= low, entries > high); `marks` as of `magnitudes.collect`, most (n,) becomes the larger of both."""
     kind = values.dtype.type
     reached = above = kind(0)
-    most = values[0]
     for j in range(len(values)):
-        reached += kind(values[j] >= low)
-        above += kind(values[j] > high)
-        most = max(most, values[j])
-    return int(reached), int(above), most
+        value = values[j]
+        reached += kind(value >= low)
+        above += kind(value > high)
+        marks[j] = np.uint8((value >= low) & (value <= high))
+        most[j] = value if value > most[j] else most[j]
+    return int(reached), int(above)
 
 
 @njit(**EXACT)
@@ -389,21 +389,26 @@ def count_scores(  # type: ignore[no-untyped-def]
     tasks = len(lows)
     scratch, places = scratch_for(tasks, PIECE, lows), np.zeros(fours(tasks) + 2, np.int64)
     scores, spare = np.empty((tasks, PIECE), lows.dtype), np.empty((2, PIECE), lows.dtype)
-    marks = np.empty(PIECE, np.uint8)
+    marks, largest = np.empty(PIECE, np.uint8), np.full((tasks, PIECE), -np.inf, lows.dtype)
+    done = rows
     for i in range(first, rows):
         for t in range(tasks):
-            if collects[t] and filled[t] + width > found.shape[1] - 1:
-                return i
+            if collects[t] and filled[t] + width > found.shape[1]:
+                done = i
+        if done == i:
+            break
         for start in range(0, width, PIECE):
             size = min(PIECE, width - start)
             locate(table, i, start, size, subtract, scratch, places)
             lower = numbers_at(places[-1], size, lows)
             _scores(places, lower, limits[0], limits[1], spare[0, :size], spare[1, :size], scores)
             for t in range(tasks):
-                at_least, beyond, largest = _reach(scores[t, :size], lows[t], highs[t])
+                score = scores[t, :size]
+                at_least, beyond = _reach(score, lows[t], highs[t], marks, largest[t, :size])
                 reached[t] += at_least
                 above[t] += beyond
-                most[t] = max(most[t], largest)
                 if collects[t] and at_least > beyond:
-                    filled[t] = collect(scores[t, :size], lows[t], highs[t], marks, found[t], filled[t])
-    return rows
+                    filled[t] = collect(score, marks, found[t], filled[t])
+    for t in range(tasks):
+        most[t] = max(most[t], largest[t].max())
+    return done

@@ -5,47 +5,60 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from neuromerge.merging.kernels.rows import EXACT, SUMS, change, widen
+from neuromerge.merging.kernels.rows import (
+    EXACT,
+    SUMS,
+    change,
+    fours,
+    locate,
+    lowest_bit,
+    numbers_at,
+    scratch_for,
+    widen,
+)
 
 PIECE = 1024
 """Entries whose sums are taken in the working dtype before float64 takes over."""
 
 
 @njit(**SUMS)
-def _sums(values, low, high):  # type: ignore[no-untyped-def]
-    """(entries >= low, entries > high, L1 norm, L1 norm above high); `values` becomes its magnitudes."""
-    kind = values.dtype.type
+def _sums(task, lower, low, high, sizes, marks):  # type: ignore[no-untyped-def]
+    """(entries >= low, entries > high, L1 norm, L1 norm above high) of task - lower.
+
+    Filled: `sizes` with the magnitudes, `marks` (uint8) with 1 where they lie within [low, high].
+    """
+    kind = sizes.dtype.type
     # Counts, too, in the working dtype: they go up to PIECE, and vectors want one dtype.
     reached = above = whole = whole_above = kind(0)
-    for j in range(len(values)):
-        size = abs(values[j])
-        values[j] = size
+    for j in range(len(sizes)):
+        size = abs(task[j] - lower[j])
+        sizes[j] = size
         beyond = kind(size > high)
         reached += kind(size >= low)
         above += beyond
         whole += size
         whole_above += size * beyond
+        marks[j] = np.uint8((size >= low) & (size <= high))
     return int(reached), int(above), np.float64(whole), np.float64(whole_above)
 
 
 @njit(**EXACT)
-def collect(values, low, high, marks, found, filled):  # type: ignore[no-untyped-def]
-    """Append the entries within [low, high] to `found`; returns how many it then holds.
+def collect(values, marks, found, filled):  # type: ignore[no-untyped-def]
+    """Append the marked entries to `found`; returns how many it then holds.
 
-    marks: uint8 scratch, a multiple of eight at least as long as `values`. Few entries lie inside: eight marks are
-    looked at as one number.
+    marks: uint8, 0 or 1, a multiple of eight at least as long as `values`. Few are marked: eight are looked at as one
+    number.
     """
     width = len(values)
     whole = (width + 7) // 8
-    for j in range(width):
-        marks[j] = np.uint8((values[j] >= low) & (values[j] <= high))
     marks[width : 8 * whole] = 0
     eights = marks.view(np.uint64)
     for k in range(whole):
-        if eights[k] != 0:
-            for j in range(8 * k, min(8 * k + 8, width)):
-                found[filled] = values[j]  # overwritten by the next where it does not stay
-                filled += marks[j]
+        bits = eights[k]
+        while bits != 0:
+            found[filled] = values[8 * k + np.int64(lowest_bit(bits) >> np.uint64(3))]
+            filled += 1
+            bits &= bits - np.uint64(1)
     return filled
 
 
@@ -61,26 +74,26 @@ def count(  # type: ignore[no-untyped-def]
         reached, above, whole, whole_above: (m,) added to, see `_sums`.
         found: (m, capacity) the entries inside; filled: (m,) how many. A row more than it can take is not begun.
     """
-    base, values, marks = np.empty(PIECE, lows.dtype), np.empty(PIECE, lows.dtype), np.empty(PIECE, np.uint8)
-    last = len(table) - 1
+    sources = len(table) - 1
+    scratch, places = scratch_for(sources, PIECE, lows), np.zeros(fours(sources) + 2, np.int64)
+    sizes, marks = np.empty(PIECE, lows.dtype), np.empty(PIECE, np.uint8)
     for i in range(first, rows):
         for m in range(len(tasks)):
-            if collects[m] and filled[m] + width > found.shape[1] - 1:
+            if collects[m] and filled[m] + width > found.shape[1]:
                 return i
         for start in range(0, width, PIECE):
             size = min(PIECE, width - start)
-            if subtract:
-                widen(table, last, i, start, base[:size])
+            locate(table, i, start, size, subtract, scratch, places)
+            lower = numbers_at(places[-1], size, lows)
             for m in range(len(tasks)):
-                piece = values[:size]
-                change(table, tasks[m], i, start, base, lows.dtype.type(0), subtract, piece)
-                at_least, beyond, l1, l1_above = _sums(piece, lows[m], highs[m])
+                task = numbers_at(places[tasks[m]], size, lows)
+                at_least, beyond, l1, l1_above = _sums(task, lower, lows[m], highs[m], sizes[:size], marks)
                 reached[m] += at_least
                 above[m] += beyond
                 whole[m] += l1
                 whole_above[m] += l1_above
                 if collects[m] and at_least > beyond:
-                    filled[m] = collect(piece, lows[m], highs[m], marks, found[m], filled[m])
+                    filled[m] = collect(sizes[:size], marks, found[m], filled[m])
     return rows
 
 

@@ -56,6 +56,17 @@ def _pointer_like(typing_context: Any, address: Any, like: Any) -> Any:
 
 
 @intrinsic
+def lowest_bit(typing_context: Any, bits: Any) -> Any:
+    """Number of the lowest bit that is set in a uint64 other than 0."""
+    signature = types.uint64(types.uint64)
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.cttz(arguments[0], context.get_constant(types.boolean, True))
+
+    return signature, generate
+
+
+@intrinsic
 def float_of_bits(typing_context: Any, bits: Any) -> Any:
     """The float32 of a 32-bit pattern."""
     signature = types.float32(types.uint32)
