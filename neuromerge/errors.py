@@ -38,6 +38,10 @@ class SourceUnavailableError(NeuroMergeError):
     """A remote source (the Hugging Face Hub) cannot be reached, or holds no such entry."""
 
 
+class BeingFetched(SourceUnavailableError):
+    """What is asked for is on its way from the Hub: ask again later. Told where the download is shown."""
+
+
 class LimitError(NeuroMergeError):
     """A limit of a public deployment was passed: too large, too long, or not allowed there."""
 

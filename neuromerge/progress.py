@@ -15,6 +15,10 @@ from neuromerge.errors import Cancelled
 Progress = Callable[[int, int, str], None]
 """Called as progress(done, total, what); may raise Cancelled."""
 
+Waiting = Callable[[float, str], None]
+"""Called as waiting(seconds, why) before a pause."""
+_LOOK_SECONDS = 0.2
+
 
 class Urgency(IntEnum):
     """Who waits for a piece of work: the smaller, the sooner it gets its turn."""
@@ -35,6 +39,7 @@ class Job:
         deadline_seconds: time from now after which the work stops by itself.
         check: asked at every check as well; raises Cancelled once the work is no longer wanted.
         urgency: who waits for it.
+        waiting: told of every pause before it begins, as waiting(seconds, why).
     """
 
     def __init__(
@@ -44,9 +49,11 @@ class Job:
         deadline_seconds: float | None = None,
         check: Callable[[], None] | None = None,
         urgency: Urgency = Urgency.NOW,
+        waiting: Waiting | None = None,
     ) -> None:
         self.urgency = urgency
         self._progress = progress
+        self._waiting = waiting
         self._ends = None if deadline_seconds is None else time.monotonic() + deadline_seconds
         self._wanted = check
         self._stopped = threading.Event()
@@ -69,6 +76,16 @@ class Job:
         self.check()
         if self._progress is not None:
             self._progress(done, total, what)
+
+    def wait(self, seconds: float, why: str) -> None:
+        """Pause for `seconds`, because of `why`. Raises Cancelled like `check`, soon after the work is not wanted."""
+        if self._waiting is not None:
+            self._waiting(seconds, why)
+        ends = time.monotonic() + seconds
+        while (left := ends - time.monotonic()) > 0:
+            self.check()
+            time.sleep(min(_LOOK_SECONDS, left))
+        self.check()
 
     @property
     def watched(self) -> bool:

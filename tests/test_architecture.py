@@ -12,6 +12,7 @@ PACKAGE = Path(__file__).parents[1] / "neuromerge"
 ROOMS = (
     # What everybody may use.
     ("errors", "deployment", "progress", "threads", "atomic", "json_files"),
+    ("hub",),
     ("checkpoints",),
     ("merging",),
     ("evaluation",),

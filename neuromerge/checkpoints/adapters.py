@@ -26,14 +26,14 @@ from neuromerge.checkpoints.parts import Entry, plain_keys
 from neuromerge.checkpoints.roles import Parameter, clip_places
 from neuromerge.checkpoints.text import shown
 from neuromerge.errors import AlignmentError, CheckpointError
+from neuromerge.hub.weight_files import ADAPTER_CONFIG
 from neuromerge.json_files import read_json
 
 if TYPE_CHECKING:
     from neuromerge.checkpoints.checkpoint import Checkpoint
     from neuromerge.checkpoints.storage import Storage
 
-ADAPTER_CONFIG = "adapter_config.json"
-ADAPTER_WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")
+
 _KEPT_MATRICES = 4
 
 # `module.lora_A.weight`, or `module.lora_A.default.weight` where the live model's state dict was saved.

@@ -16,13 +16,12 @@ from neuromerge.checkpoints.fields import Fields
 from neuromerge.checkpoints.image_processing import Preprocessing
 from neuromerge.checkpoints.text import shown
 from neuromerge.errors import CheckpointError
+from neuromerge.hub.weight_files import OPEN_CLIP_CONFIG, TRANSFORMERS_CONFIG
 from neuromerge.json_files import read_json
 
 if TYPE_CHECKING:
     from neuromerge.checkpoints.checkpoint import Checkpoint
 
-OPEN_CLIP_CONFIG = "open_clip_config.json"
-TRANSFORMERS_CONFIG = "config.json"
 CLIP_VOCABULARY = 49_408
 LEGACY_EOS = 2  # with this wrong id of early configurations, transformers reads a text at its largest token
 

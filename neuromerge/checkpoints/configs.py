@@ -14,13 +14,12 @@ from neuromerge.checkpoints.clip_config import (
     ACTIVATIONS,
     CLIP_VOCABULARY,
     LEGACY_EOS,
-    OPEN_CLIP_CONFIG,
-    TRANSFORMERS_CONFIG,
     TextSettings,
     TowerSettings,
 )
 from neuromerge.checkpoints.fields import Fields
 from neuromerge.errors import CheckpointError
+from neuromerge.hub.weight_files import OPEN_CLIP_CONFIG, TRANSFORMERS_CONFIG
 
 _DEFAULT_EPS = 1e-5
 _IN_TRANSFORMERS = {ours: theirs for theirs, ours in ACTIVATIONS.items()}

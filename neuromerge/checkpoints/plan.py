@@ -11,12 +11,12 @@ import torch
 
 from neuromerge.checkpoints import configs, layouts
 from neuromerge.checkpoints.checkpoint import Checkpoint
-from neuromerge.checkpoints.clip_config import OPEN_CLIP_CONFIG, TRANSFORMERS_CONFIG
 from neuromerge.checkpoints.image_processing import PREPROCESSOR, PROCESSOR, image_processor_in
 from neuromerge.checkpoints.parts import Entry
 from neuromerge.checkpoints.roles import Parameter, clip_key, resolve
 from neuromerge.checkpoints.text import shown
 from neuromerge.errors import CheckpointError, SettingError, quoted
+from neuromerge.hub.weight_files import OPEN_CLIP_CONFIG, TRANSFORMERS_CONFIG
 from neuromerge.json_files import read_json
 
 _CLIP_LAYOUTS = (layouts.OPEN_CLIP, layouts.TRANSFORMERS_CLIP)

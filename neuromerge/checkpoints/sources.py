@@ -4,71 +4,31 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from neuromerge.checkpoints import hub_files
 from neuromerge.checkpoints import storage as stores
-from neuromerge.checkpoints.adapters import (
-    ADAPTER_CONFIG,
-    ADAPTER_WEIGHTS,
-    AdapterConfig,
-    is_adapter,
-    read_adapter,
-)
-from neuromerge.checkpoints.clip_config import OPEN_CLIP_CONFIG, TRANSFORMERS_CONFIG
+from neuromerge.checkpoints.adapters import AdapterConfig, is_adapter, read_adapter
 from neuromerge.checkpoints.text import shown
 from neuromerge.deployment import deployment
 from neuromerge.errors import AssetError, CheckpointError, quoted
+from neuromerge.hub import files as hub_files
+from neuromerge.hub.addresses import HUB, hub_address, is_repository, parse_hub
+from neuromerge.hub.weight_files import (
+    ADAPTER_CONFIG,
+    ADAPTER_WEIGHTS,
+    COMPANIONS,
+    TRANSFORMERS_CONFIG,
+    WEIGHTS,
+    all_shards,
+    hub_weights,
+)
 from neuromerge.json_files import read_json
 
 BUNDLED = "bundled:"
-HUB = "hub:"
 
-# Weights a folder may hold, best first: (index or file, the configuration it belongs to).
-_WEIGHTS = (
-    ("open_clip_model.safetensors", OPEN_CLIP_CONFIG),
-    ("open_clip_pytorch_model.safetensors", OPEN_CLIP_CONFIG),
-    ("model.safetensors", TRANSFORMERS_CONFIG),
-    ("model.safetensors.index.json", TRANSFORMERS_CONFIG),
-    ("open_clip_pytorch_model.bin", OPEN_CLIP_CONFIG),
-    ("open_clip_pytorch_model.pth", OPEN_CLIP_CONFIG),
-    ("pytorch_model.bin", TRANSFORMERS_CONFIG),
-    ("pytorch_model.bin.index.json", TRANSFORMERS_CONFIG),
-)
-# What goes with the weights when a model is written again. Nothing else is copied, and no code.
-COMPANIONS = (
-    "added_tokens.json",
-    "chat_template.jinja",
-    "chat_template.json",
-    TRANSFORMERS_CONFIG,
-    "generation_config.json",
-    "LICENSE",
-    "LICENSE.txt",
-    "merges.txt",
-    "NOTICE",
-    OPEN_CLIP_CONFIG,
-    "preprocessor_config.json",
-    "processor_config.json",
-    "sentencepiece.bpe.model",
-    "special_tokens_map.json",
-    "spiece.model",
-    "tokenizer.json",
-    "tokenizer.model",
-    "tokenizer_config.json",
-    "vocab.json",
-    "vocab.txt",
-)
-_REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}")
-_REVISION = re.compile(r"[A-Za-z0-9][\w./-]{0,120}")
-_HUB_PAGE = re.compile(
-    r"(?:https?://)?(?:www\.)?(?:huggingface\.co|hf\.co)/(?P<repository>[\w.-]+/[\w.-]+)/?"
-    r"(?:(?:tree|blob|resolve)/(?P<revision>[\w.-]+|refs/pr/\d+)/?(?P<inside>[\w./-]*?)/?(?:\?[\w=&]*)?)?"
-)
 _BUNDLED_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,60}")
-_SHARD = re.compile(r"(?P<stem>.+)-(?P<number>\d+)-of-(?P<total>\d+)(?P<ending>\.\w+)")
 # Folders of weights in a form that is not read: what one of their files is called, what they are, and the remedy.
 _OTHER_FOLDERS = (
     (
@@ -209,28 +169,6 @@ def _without_part(source: str, part: str | None) -> tuple[str, str | None]:
     return plain, asked
 
 
-def hub_address(source: str) -> str | None:
-    """The source as ``hub:organisation/name[/path][@revision]`` where it names something on the Hub, else None.
-
-    Besides ``hub:``, open_clip's ``hf-hub:`` and the addresses of pages and files of the Hub are understood.
-    Raises CheckpointError for an address elsewhere.
-    """
-    if source.startswith(HUB):
-        return source
-    for prefix in ("hf-hub:", "hf://"):
-        if source.startswith(prefix):
-            return HUB + source.removeprefix(prefix)
-    match = _HUB_PAGE.fullmatch(source)
-    if match:
-        repository, revision, inside = match.group("repository", "revision", "inside")
-        return HUB + repository + (f"/{inside}" if inside else "") + (f"@{revision}" if revision else "")
-    if re.match(r"[a-z][a-z0-9+]*://", source):
-        raise CheckpointError(
-            f"{shown(source)}: only addresses of the Hugging Face Hub are fetched. Download the file and give its path."
-        )
-    return None
-
-
 def _local(path: Path, source: str, allow_pickle: bool, part: str | None = None) -> Located:
     try:
         is_folder, is_there = path.is_dir(), os.path.lexists(path)
@@ -238,7 +176,7 @@ def _local(path: Path, source: str, allow_pickle: bool, part: str | None = None)
         is_folder, is_there = False, True  # refused, with the reason, when the file is opened
     if is_folder:
         return _file(*_weights_in(path), named=path, source=source, allow_pickle=allow_pickle, part=part)
-    if not is_there and _REPOSITORY.fullmatch(source):
+    if not is_there and is_repository(source):
         raise CheckpointError(
             f"{source}: no such file or folder. If this is a repository of the Hugging Face Hub, write {HUB}{source}."
         )
@@ -257,7 +195,7 @@ def _file(weights: Path, *shards: Path, named: Path, source: str, allow_pickle: 
     name = meaningful_name(named)
     if is_adapter(storage.entries):
         return Located(storage, name, source, part=rest, adapter=read_adapter(storage.entries, weights))
-    usual = named != weights or any(weights.name == name for name, _ in _WEIGHTS)
+    usual = named != weights or any(weights.name == name for name, _ in WEIGHTS)
     config, companions = _companions(weights.parent) if usual else ({}, {})
     return Located(storage, name, source, None, config, companions, rest)
 
@@ -297,7 +235,7 @@ def _weights_in(folder: Path) -> tuple[Path, ...]:
         present = {entry.name for entry in folder.iterdir() if not entry.name.startswith(".")}
     except OSError as error:
         raise CheckpointError(f"{folder} cannot be read: {error.strerror}.") from None
-    found = [(name, config in present) for name, config in _WEIGHTS if name in present]
+    found = [(name, config in present) for name, config in WEIGHTS if name in present]
     adapters = [name for name in ADAPTER_WEIGHTS if name in present]
     if found and adapters:
         raise CheckpointError(
@@ -314,7 +252,7 @@ def _weights_in(folder: Path) -> tuple[Path, ...]:
     files = files or sorted(name for name in present if name.lower().endswith(stores.PICKLE_SUFFIXES))
     if len(files) == 1:
         return (folder / files[0],)
-    if files and (shards := _all_shards(files)):
+    if files and (shards := all_shards(files)):
         return tuple(folder / name for name in shards)
     if files:
         raise CheckpointError(
@@ -324,33 +262,7 @@ def _weights_in(folder: Path) -> tuple[Path, ...]:
     for pattern, remedy in _OTHER_FOLDERS:
         if any(pattern.fullmatch(name) for name in present):
             raise CheckpointError(f"{folder} holds {remedy}")
-    raise CheckpointError(f"{folder} holds no weights (looked for {', '.join(n for n, _ in _WEIGHTS[:4])} ...).")
-
-
-def _hub_weights(present: Collection[str]) -> Sequence[str]:
-    """The file, index or shards of weights among the files of a folder of the Hub: safetensors only, as `_weights_in`.
-
-    Of a model and an adapter both, of which one has to be named; none where a name has to be given.
-    """
-    safe = {name for name in present if name.endswith((".safetensors", ".safetensors.index.json"))}
-    found = [(name, config in present) for name, config in _WEIGHTS if name in safe]
-    adapters = [name for name in ADAPTER_WEIGHTS if name in safe]
-    if found:
-        return [next((name for name, configured in found if configured), found[0][0]), *adapters]
-    if adapters:
-        return adapters
-    files = sorted(name for name in safe if name.endswith(".safetensors"))
-    return files if len(files) == 1 else _all_shards(files) if files else []
-
-
-def _all_shards(files: Sequence[str]) -> list[str]:
-    """The files where their names count one set of shards without a gap (``model-00001-of-00002``), else none."""
-    found = [_SHARD.fullmatch(name) for name in files]
-    stems = {(match["stem"], match["total"], match["ending"]) for match in found if match}
-    if not all(found) or len(stems) != 1:
-        return []
-    numbers = [int(match["number"]) for match in found if match]
-    return list(files) if sorted(numbers) == list(range(1, int(next(iter(stems))[1]) + 1)) else []
+    raise CheckpointError(f"{folder} holds no weights (looked for {', '.join(n for n, _ in WEIGHTS[:4])} ...).")
 
 
 def _companions(folder: Path) -> tuple[dict[str, Any], dict[str, Path]]:
@@ -382,45 +294,13 @@ def _bundled(source: str, allow_pickle: bool) -> Located:
     return replace(_local(path, source, allow_pickle=False), name=task)
 
 
-def parse_hub(source: str) -> tuple[str, str, str | None]:
-    """(repository, path inside it or '', revision or None) of ``hub:organisation/name[/path][@revision]``.
-
-    Raises CheckpointError where the text is no such address.
-    """
-    address, _, revision = source.removeprefix(HUB).partition("@")
-    pieces = address.split("/")
-    repository, inside = "/".join(pieces[:2]), "/".join(pieces[2:])
-    legal = _REPOSITORY.fullmatch(repository) and ".." not in source and all(pieces)
-    if not legal or ("@" in source and not _REVISION.fullmatch(revision)):
-        raise CheckpointError(
-            f"{shown(source)} is no address on the Hub. Expected hub:organisation/name, hub:organisation/name@revision "
-            "or hub:organisation/name/file.safetensors@revision."
-        )
-    return repository, inside, revision or None
-
-
 def _hub(source: str, allow_pickle: bool, part: str | None) -> Located:
     """Fetch (or find in the cache) the safetensors and configuration files of a repository of the Hub."""
     repository, inside, revision = parse_hub(source)
-    snapshot = hub_files.snapshot(repository, inside, revision, _hub_weights, COMPANIONS)
+    snapshot = hub_files.snapshot(repository, inside, revision, hub_weights, COMPANIONS)
     try:
         located = _local(snapshot / inside if inside else snapshot, source, allow_pickle=False, part=part)
     except CheckpointError as error:
         raise CheckpointError(f"{source}: {error}") from None
     name = meaningful_name(Path(repository.split("/")[1]) / inside) if inside else repository.split("/")[1]
     return replace(located, name=name, source=source, revision=snapshot.name)
-
-
-def resolved(source: str) -> str:
-    """A source of the Hub with the commit that its branch stands for in the cache; any other as it is. No network."""
-    if not source.startswith(HUB):
-        return source
-    plain, mark, part = source.partition("#")
-    repository, _, revision = parse_hub(plain)
-    commit = hub_files.kept_commit(repository, revision)
-    return source if commit is None else at_commit(plain, commit) + mark + part
-
-
-def at_commit(source: str, commit: str) -> str:
-    """A source of the Hub with its revision replaced by a commit."""
-    return f"{source.partition('@')[0]}@{commit}"

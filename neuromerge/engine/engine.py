@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from neuromerge.engine.cache import BoundedCache, CacheStatistics, shared_cache
+from neuromerge.engine.downloads import Downloads
 from neuromerge.engine.executor import Executor, shared_executor
 from neuromerge.engine.models import Models
 from neuromerge.engine.stages import Stages
@@ -32,6 +33,7 @@ class Engine:
         families: the families known at first, by name, before those of the registry. `add` makes one more known.
         cache: where results are kept; the process's own when None.
         executor: who computes; the process's own when None.
+        downloads: who fetches from the Hub; when None, whoever asks for what is not here waits until it is fetched.
     """
 
     def __init__(
@@ -40,10 +42,12 @@ class Engine:
         *,
         cache: BoundedCache | None = None,
         executor: Executor | None = None,
+        downloads: Downloads | None = None,
     ) -> None:
         self._families = dict(families or {})
         self.cache = shared_cache() if cache is None else cache
         self.executor = shared_executor() if executor is None else executor
+        self.downloads = downloads
         self._lock = threading.Lock()
         self._open: dict[str, FamilyEngine] = {}
 
@@ -79,8 +83,9 @@ class Engine:
         family = self.family(name)
         with self._lock:
             if name not in self._open:
-                stages = Stages(family, self.cache, self.executor)
-                self._open[name] = FamilyEngine(stages, Models(family, stages, self.cache, self.executor))
+                stages = Stages(family, self.cache, self.executor, self.downloads)
+                models = Models(family, stages, self.cache, self.executor, downloads=self.downloads)
+                self._open[name] = FamilyEngine(stages, models)
             return self._open[name]
 
     def statistics(self) -> CacheStatistics:

@@ -24,7 +24,9 @@ from neuromerge.engine import regions
 from neuromerge.engine.accuracy import Accuracy
 from neuromerge.engine.cache import BoundedCache
 from neuromerge.engine.contents import BASE, Contents
+from neuromerge.engine.downloads import Downloads
 from neuromerge.engine.executor import Executor
+from neuromerge.engine.parts import pictures_of
 from neuromerge.engine.regions import FamilyKey
 from neuromerge.engine.stages import Stages, tasks_of
 from neuromerge.errors import NeuroMergeError
@@ -111,6 +113,7 @@ class Models:
 
     Args:
         live_products: what evaluating the quick split may cost: see `LIVE_PRODUCTS`.
+        downloads: what fetches pictures from the Hub; None fetches them where they are asked for.
     """
 
     def __init__(
@@ -121,9 +124,11 @@ class Models:
         executor: Executor,
         *,
         live_products: float = LIVE_PRODUCTS,
+        downloads: Downloads | None = None,
     ) -> None:
         self.family = family
         self._live_products = live_products
+        self._downloads = downloads
         self._stages, self._cache, self._executor = stages, cache, executor
         self._key = FamilyKey(family.name, str(family.base))
         self._lock = threading.Lock()
@@ -174,12 +179,15 @@ class Models:
         The quick split of a large model is thinned out, so that a slider stays live: to at least 32 pictures
         of all tasks together. A failure (the Hub cannot be reached) is remembered for a minute.
 
-        Raises SettingError, AssetError or SourceUnavailableError where there are none.
+        Raises SettingError, AssetError or SourceUnavailableError where there are none, BeingFetched where they come.
         """
         key = (self._key, task, split)
         found = self._cache.peek(regions.SAMPLES, key)
         if found is not None:
             return found
+        part = pictures_of(self.family, task)
+        if self._downloads is not None and part is not None:
+            self._downloads.require(part)
         with self._lock:
             failed = self._without.get((task, split))
         if failed is not None and time.monotonic() < failed[0]:

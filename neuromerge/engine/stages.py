@@ -26,7 +26,9 @@ from neuromerge.checkpoints import Checkpoint, align, load_checkpoint
 from neuromerge.checkpoints.roles import Parameter
 from neuromerge.engine import regions
 from neuromerge.engine.cache import BoundedCache
+from neuromerge.engine.downloads import Downloads
 from neuromerge.engine.executor import Executor
+from neuromerge.engine.parts import weights_of
 from neuromerge.engine.regions import FamilyKey, Pass, Tasks
 from neuromerge.engine.resident import (
     RESIDENT_BYTES,
@@ -87,8 +89,11 @@ class Stages:
     families share one bound.
     """
 
-    def __init__(self, family: Family, cache: BoundedCache, executor: Executor) -> None:
+    def __init__(
+        self, family: Family, cache: BoundedCache, executor: Executor, downloads: Downloads | None = None
+    ) -> None:
         self.family = family
+        self._downloads = downloads
         self._cache = cache
         self._executor = executor
         self._key = FamilyKey(family.name, str(family.base))
@@ -101,12 +106,14 @@ class Stages:
         """The expert of `task`, or the base; opened once, read when needed.
 
         Raises CheckpointError, AssetError or SourceUnavailableError when it cannot be opened, SettingError
-        for an unknown task.
+        for an unknown task; BeingFetched where it has to be fetched and that is others' work.
         """
         with self._lock:
             found = self._checkpoints.get(task)
         if found is None:
-            source = self.family.source(task)
+            source, part = self.family.source(task), weights_of(self.family, task)
+            if self._downloads is not None and part is not None:
+                source = self._downloads.require(part)
             found = load_checkpoint(source, name=task or self.family.name)
             with self._lock:
                 found = self._checkpoints.setdefault(task, found)

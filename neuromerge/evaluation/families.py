@@ -14,10 +14,10 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
-from neuromerge.checkpoints.sources import HUB, resolved
 from neuromerge.deployment import deployment
 from neuromerge.errors import AssetError, LimitError, NeuroMergeError, SettingError, quoted
 from neuromerge.evaluation.folders import FolderTree, classes_in, is_left_behind
+from neuromerge.hub.addresses import HUB, resolved
 from neuromerge.json_files import parse_json
 
 REGISTRY = Path(__file__).with_name("families")

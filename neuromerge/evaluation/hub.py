@@ -22,10 +22,10 @@ from typing import Any
 import numpy as np
 
 from neuromerge.atomic import replacing
-from neuromerge.checkpoints import hub_answers
 from neuromerge.deployment import deployment
 from neuromerge.errors import SourceUnavailableError, StorageError
 from neuromerge.evaluation.families import SampleSource
+from neuromerge.hub import answers
 from neuromerge.json_files import parse_json
 from neuromerge.progress import UNATTENDED, Job
 
@@ -86,7 +86,7 @@ def _fetch_and_keep(source: SampleSource, path: Path, fetch_command: str, job: J
     except _NoSuchSplit as error:
         raise SourceUnavailableError(f"The test pictures of {source.dataset} could not be fetched: {error}") from None
     except (urllib.error.URLError, OSError) as error:
-        found = hub_answers.failure(error, source.dataset, fetch_command, token=False)
+        found = answers.failure(error, source.dataset, fetch_command, token=False)
         raise type(found)(f"The test pictures of {source.dataset} could not be fetched. {found}") from None
     except (SourceUnavailableError, ValueError, KeyError, TypeError) as error:
         raise SourceUnavailableError(
@@ -225,7 +225,7 @@ def _get(url: str) -> tuple[bytes, Any]:
                 raise ValueError("an answer of more than 30 MB")
             return content, answer.headers
 
-    return hub_answers.patiently(ask)
+    return answers.patiently(ask)
 
 
 def _columns(features: Any, source: SampleSource) -> tuple[str, str]:

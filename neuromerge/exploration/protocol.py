@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from neuromerge.engine.downloads import Fetching, Presence, always
 from neuromerge.exploration.results import (
     AccuracyBoard,
     Confusion,
@@ -42,6 +43,18 @@ class Explorer(Protocol):
 
     def inspect(self, family: str, source: str, job: Job = UNATTENDED) -> Inspection:
         """What a checkpoint holds, and how it fits the base of a family."""
+
+    def want(self, setting: Setting, who: str, is_there: Presence = always) -> Fetching | None:
+        """Fetch what a setting needs, for one visitor; how far that is, None where all is here."""
+
+    def fetching(self, who: str) -> Fetching | None:
+        """How far what a visitor wants is."""
+
+    def stop_fetching(self, who: str) -> None:
+        """Stop what only this visitor wants."""
+
+    def resume_fetching(self, who: str) -> None:
+        """Go on, and try again what failed."""
 
     def summary(self, setting: Setting, job: Job = UNATTENDED) -> MergeSummary:
         """The numbers beside the sliders."""

@@ -16,8 +16,10 @@ from typing import TYPE_CHECKING, Any
 
 from neuromerge.checkpoints.inspection import Inspection, inspect_checkpoint
 from neuromerge.engine.cache import BoundedCache, CacheStatistics
+from neuromerge.engine.downloads import Downloads, Fetching, Presence, always
 from neuromerge.engine.engine import Engine
 from neuromerge.engine.executor import Executor
+from neuromerge.engine.parts import parts_of
 from neuromerge.exploration import (
     close_ups,
     export,
@@ -60,6 +62,7 @@ class Workspace:
         families: the families known at first, by name; the registry's when None. `add` makes one more known.
         cache: where results are kept; the process's own when None.
         executor: who computes; the process's own when None.
+        downloads: who fetches from the Hub: see `Engine`.
     """
 
     def __init__(
@@ -68,8 +71,9 @@ class Workspace:
         *,
         cache: BoundedCache | None = None,
         executor: Executor | None = None,
+        downloads: Downloads | None = None,
     ) -> None:
-        self.engine = Engine(families, cache=cache, executor=executor)
+        self.engine = Engine(families, cache=cache, executor=executor, downloads=downloads)
 
     def add(self, family: Family) -> None:
         """Make a family known that the registry does not list: see `Engine.add`."""
@@ -94,6 +98,32 @@ class Workspace:
     def statistics(self) -> CacheStatistics:
         """What the cache holds and how it has fared."""
         return self.engine.statistics()
+
+    # ----------------------------------------------------------------------------- what comes from the Hub
+
+    def want(self, setting: Setting, who: str, is_there: Presence = always) -> Fetching | None:
+        """Fetch what merging and measuring `setting` needs, for one visitor; how far that is, None where all is here.
+
+        What the visitor wanted before is not fetched any more, unless somebody else wants it. `is_there` tells whether
+        the visitor may still be waiting. Returns at once.
+        """
+        if self.engine.downloads is None:
+            return None
+        return self.engine.downloads.want(who, parts_of(self.family(setting.family), setting.tasks), is_there)
+
+    def fetching(self, who: str) -> Fetching | None:
+        """How far what a visitor wants is; None where nothing is being fetched for them."""
+        return None if self.engine.downloads is None else self.engine.downloads.state(who)
+
+    def stop_fetching(self, who: str) -> None:
+        """Stop what only this visitor wants. What was fetched so far is kept."""
+        if self.engine.downloads is not None:
+            self.engine.downloads.stop(who)
+
+    def resume_fetching(self, who: str) -> None:
+        """Go on with what this visitor wants, and try again what failed."""
+        if self.engine.downloads is not None:
+            self.engine.downloads.resume(who)
 
     # ----------------------------------------------------------------------------- numbers and scores
 
@@ -300,5 +330,5 @@ class Workspace:
 
 @cache
 def shared_workspace() -> Workspace:
-    """The process's own workspace over the registry's families."""
-    return Workspace()
+    """The process's own workspace over the registry's families. Nobody waits in it for a download."""
+    return Workspace(downloads=Downloads())

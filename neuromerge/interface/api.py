@@ -17,6 +17,7 @@ from gradio.events import api
 from neuromerge.deployment import Limits
 from neuromerge.errors import LimitError, NeuroMergeError, SettingError, quoted
 from neuromerge.evaluation.families import Family
+from neuromerge.exploration.protocol import Explorer
 from neuromerge.interface.limits import check_class_names, check_template
 from neuromerge.interface.loader import WorkspaceLoader
 from neuromerge.interface.pictures import read_picture
@@ -38,6 +39,12 @@ def add_api(loader: WorkspaceLoader, families: Mapping[str, Family], limits: Lim
         entry = families[name]
         return make_setting(entry, tasks or entry.default_tasks or None, method, parameters or {}, seed)
 
+    def workspace_for(setting: Setting) -> Explorer:
+        """The workspace; what the setting needs of the Hub begins to come, and a call meanwhile says so."""
+        explorer = loader.workspace()
+        explorer.want(setting, "scripts")
+        return explorer
+
     def merge_summary(
         tasks: list[str] | None = None,
         method: str = DEFAULT_METHOD,
@@ -58,7 +65,7 @@ def add_api(loader: WorkspaceLoader, families: Mapping[str, Family], limits: Lim
             the coefficients in use by their names, sigma, sigma and kept share per task, and warnings.
         """
         setting = setting_of(tasks, method, parameters, seed, family)
-        summary = loader.workspace().summary(setting)
+        summary = workspace_for(setting).summary(setting)
         return {
             "family": setting.family,
             "tasks": list(setting.tasks),
@@ -96,7 +103,7 @@ def add_api(loader: WorkspaceLoader, families: Mapping[str, Family], limits: Lim
             per task: whether it was merged, and accuracy in [0, 1] with its 95 % interval and number of images.
         """
         setting = setting_of(tasks, method, parameters, seed, family)
-        board = loader.workspace().board(setting, split)
+        board = workspace_for(setting).board(setting, split)
         return {
             "split": board.split,
             "tasks": {
@@ -134,7 +141,7 @@ def add_api(loader: WorkspaceLoader, families: Mapping[str, Family], limits: Lim
             rows of layer, matrix, and the value in the parallel and the orthogonal subspace (null: not applicable).
         """
         setting = setting_of(tasks, method, parameters, seed, family)
-        heatmap = loader.workspace().heatmap(setting, measure)
+        heatmap = workspace_for(setting).heatmap(setting, measure)
         return [
             {
                 "layer": layer,
@@ -178,7 +185,7 @@ def add_api(loader: WorkspaceLoader, families: Mapping[str, Family], limits: Lim
             raise SettingError("class_names must be a list of texts.")
         names = check_class_names("\n".join(name.replace("\n", " ") for name in class_names), limits)
         picture = _decoded(image, limits)
-        template, workspace = check_template(prompt, limits), loader.workspace()
+        template, workspace = check_template(prompt, limits), workspace_for(setting)
         answers = workspace.classify(setting, picture, names, template)
         notes = workspace.prompt_notes(setting, names, template)
         said = {answer.model: dict(zip(answer.labels, answer.probabilities, strict=True)) for answer in answers}

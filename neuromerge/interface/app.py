@@ -18,6 +18,7 @@ from neuromerge.interface.components.header import header
 from neuromerge.interface.components.readout import loading_readout, unreadable_notice
 from neuromerge.interface.components.tour import Tour
 from neuromerge.interface.events import Events
+from neuromerge.interface.fetching import FetchPanel
 from neuromerge.interface.flow import Flow
 from neuromerge.interface.loader import WorkspaceLoader
 from neuromerge.interface.page import Page
@@ -63,6 +64,7 @@ def build(
         events = Events(page)
         Sidebar(page).wire(events)
         Flow(page).wire(events, demo)
+        page.fetch.wire(page, events)
         for tab in page.tabs:
             tab.wire(events)
         tour.wire(events)
@@ -87,15 +89,15 @@ def lay_out(
     header()
     if unreadable:
         gr.HTML(unreadable_notice(unreadable))
+    signals = build_signals(tabs[0].key, [component.value for component in controls.gathered], limits.session_seconds)
     page = Page(
         loader=loader,
         limits=limits,
         controls=controls,
         pulse=Pulse(4 * limits.sessions),
+        fetch=FetchPanel(signals),
         readout=gr.HTML(loading_readout(), elem_id="readout"),
-        signals=build_signals(
-            tabs[0].key, [component.value for component in controls.gathered], limits.session_seconds
-        ),
+        signals=signals,
     )
     tour = Tour(page)
     tour.build()

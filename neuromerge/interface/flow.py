@@ -17,7 +17,8 @@ from typing import Any
 
 import gradio as gr
 
-from neuromerge.errors import NeuroMergeError
+from neuromerge.engine.downloads import Fetching
+from neuromerge.errors import BeingFetched, NeuroMergeError
 from neuromerge.exploration.results import AccuracyBoard
 from neuromerge.interface.components.controls import (
     NO_COMPARISON,
@@ -63,6 +64,9 @@ SET_UP = """
 """
 
 
+NO_SCORES_YET = BeingFetched("Scores appear here, task by task, as soon as test pictures have arrived.")
+
+
 class Flow:
     """The events that draw and measure."""
 
@@ -85,21 +89,26 @@ class Flow:
         """
         page, signals, automatic = self.page, self.page.signals, self.page.controls.automatic
         events.in_browser(signals.sidebar.change, [signals.overtaken], [signals.overtaken], TELL_OVERTAKEN)
-        moved = events.listen(
-            signals.sidebar.change,
-            self.follow,
-            [*self.pictures, *self.scores],
-            extra=[signals.move],
-            moves=True,
-            told=self.why,
-            trigger_mode="always_last",
-            js=NAME_MOVE,
+        followed = [*self.pictures, *self.scores, *page.fetch.outputs]
+        moved, arrived = (
+            events.listen(
+                trigger,
+                self.follow,
+                followed,
+                extra=[signals.move],
+                moves=True,
+                told=self.why,
+                trigger_mode="always_last",
+                js=NAME_MOVE,
+            )
+            for trigger in (signals.sidebar.change, signals.arrived.change)
         )
-        events.in_browser(moved.then, [], [], FORGET_MOVE)
+        for event in (moved, arrived):
+            events.in_browser(event.then, [], [], FORGET_MOVE)
+            self._then_rest(events, event)
         events.attach(signals.overtaken.change, self.overtake, [signals.overtaken], [], queue=False)
         autos, sliders = [control.auto for control in automatic], [control.widget for control in automatic]
         events.in_browser(signals.resolved.change, [signals.resolved, *autos], sliders, SHOW_RESOLVED)
-        self._then_rest(events, moved)
         costly = [output for tab in page.tabs if not tab.live for output in tab.outputs]
         events.listen(
             signals.redraw_due.change, self.draw, costly, lane="heavy", told=silent, trigger_mode="always_last"
@@ -121,6 +130,7 @@ class Flow:
             signals.tab,
             *(component for tab in page.tabs for component in tab.inputs),
             *self.scores,
+            *page.fetch.outputs,
         ]
         load = events.attach(demo.load, self.open_page, [], opened, js=SET_UP)
         self._then_rest(events, load)
@@ -143,15 +153,27 @@ class Flow:
     def follow(self, moment: Moment) -> Iterator[Changes]:
         """Draw the open tab, which costs least; then measure, even where the tab cannot be drawn."""
         self.page.pulse.name(moment.page_id, moment.value(self.page.signals.move))
+        fetching = self.fetch(moment)
+        if fetching is not None:
+            yield self.page.fetch.shown(self.page, fetching, moment.setting.family)
+            if not fetching.has_weights:
+                return
         tab, failed = self.page.opened(moment), None
         if tab.live and not tab.scored:
             try:
                 yield tab.draw(moment)
             except NeuroMergeError as error:
                 failed = error  # told only where there is a score: else its own reason says enough
-        yield self.measure(moment)
+        try:
+            yield self.measure(moment)
+        except BeingFetched:
+            yield self.why(NO_SCORES_YET)
         if failed is not None:
             yield answered(failed)
+
+    def fetch(self, moment: Moment) -> Fetching | None:
+        """How far that is which the moment's setting needs of the Hub; what is missing begins to come."""
+        return self.page.fetch.want(self.page, moment.explorer(), moment.setting, moment.page_id)
 
     def overtake(self, move: float | None, request: gr.Request) -> None:
         """The controls hold something newer than the move of that name: whatever still follows it stops."""
@@ -260,7 +282,14 @@ class Flow:
             explorer=page.loader.workspace,
         )
         try:
+            fetching = self.fetch(moment)
+            if fetching is not None:
+                changes |= page.fetch.shown(page, fetching, chosen.setting.family)
+                if not fetching.has_weights:
+                    return changes
             return {**changes, **self.measure(moment)}
+        except BeingFetched:
+            return {**changes, **self.why(NO_SCORES_YET)}
         except Exception as error:  # noqa: BLE001 - the page itself stays usable, and the reason stays on it
             return {**changes, **answered(error, self.why)}
 

@@ -15,6 +15,7 @@ from neuromerge.evaluation.families import families as known_families
 from neuromerge.interface import observing, static_files
 from neuromerge.interface.app import build, warm_up
 from neuromerge.interface.components.controls import method_rules
+from neuromerge.interface.components.fetching import FETCHING_RULES
 from neuromerge.interface.components.readout import STALE_RULES
 from neuromerge.interface.gate import Gate
 from neuromerge.interface.leftovers import ServerFolder
@@ -28,7 +29,7 @@ def server_options(limits: Limits) -> dict[str, Any]:
     return {
         "theme": theme(),
         "css": style_sheet(),
-        "head": f"{static_files.head()}<style>{method_rules()}{STALE_RULES}</style>",
+        "head": f"{static_files.head()}<style>{method_rules()}{STALE_RULES}{FETCHING_RULES}</style>",
         "app_kwargs": {
             "routes": [*static_files.routes(), *observing.routes()],
             "middleware": [Middleware(Gate, limits=limits, largest_upload=largest)],

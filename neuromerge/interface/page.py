@@ -10,6 +10,7 @@ import gradio as gr
 
 from neuromerge.deployment import Limits
 from neuromerge.interface.components.controls import FIRST_COMPARISON, Controls
+from neuromerge.interface.fetching import FetchPanel
 from neuromerge.interface.loader import WorkspaceLoader
 from neuromerge.interface.moment import Changes, Chosen, Moment
 from neuromerge.interface.own_models import KnownFamilies
@@ -34,6 +35,7 @@ class Page:
     controls: Controls
     pulse: Pulse
     signals: Signals
+    fetch: FetchPanel
     readout: gr.HTML
     tabs: list[Tab[Any]] = field(default_factory=list)
     panels: dict[str, gr.Tab] = field(default_factory=dict)

@@ -5,7 +5,7 @@ Format, version 1 (`?v=1&f=pictoclip&t=digits,flags&m=neuromerging&p=trim_ratio:
 ==========  ===================================================================
 ``v``       version of this format
 ``f``       family
-``t``       merged tasks, commas between; absent: all of them
+``t``       merged tasks, commas between; absent: those that the family opens with
 ``m``       merge method; absent: the library's default, whatever the page opens with
 ``p``       its hyperparameters that are not at their defaults, ``name:value``
 ``s``       seed, when it is not 0
@@ -294,14 +294,15 @@ def _read_number(text: str) -> float:
 
 
 def _tasks(family: Family, text: str | None, messages: list[str]) -> tuple[str, ...]:
-    """Tasks named in the link; unknown ones are mentioned and left out, none left means all."""
+    """Tasks named in the link; unknown ones are mentioned and left out, none left means the usual ones."""
+    usual = family.default_tasks or None
     if not text:
-        return order_tasks(family, None)
+        return order_tasks(family, usual)
     named = dict.fromkeys(unquote(name) for name in text.split(",") if name)
     unknown = [name for name in named if name not in family.experts]
     if unknown:
         messages.append(f"The family {family.name} has no task {', '.join(map(quoted, unknown[:5]))}.")
-    return order_tasks(family, [name for name in named if name in family.experts] or None)
+    return order_tasks(family, [name for name in named if name in family.experts] or usual)
 
 
 def _hyperparameters(method: str, text: str, messages: list[str]) -> dict[str, Value]:

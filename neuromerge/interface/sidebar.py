@@ -60,7 +60,7 @@ class Sidebar:
         for way, button in (("undo", controls.undo), ("redo", controls.redo)):
             listen(button.click, functools.partial(self.travel, way), history)
         shape = [controls.weights, controls.profile, controls.edit]
-        family = [controls.tasks, *shape, page.readout, signals.controls_set]
+        family = [controls.tasks, *shape, page.readout, signals.controls_set, *page.fetch.outputs]
         listen(controls.family.input, self.change_family, family, extra=[controls.family])
         ticked = [controls.tasks, signals.controls_set]
         listen(controls.all_tasks.click, self.every_task, ticked, extra=[controls.family])
@@ -100,7 +100,8 @@ class Sidebar:
         tasks = gr.update(choices=task_choices(entry), value=list(entry.default_tasks or entry.experts))
         waiting = loading_readout(f"Opening {entry.title} and its experts …")
         fresh = {controls.weights: weight_rows(entry), **controls.shaped({})}
-        return self.page.announced({controls.tasks: tasks, **fresh, self.page.readout: waiting})
+        shown = {self.page.readout: waiting, **self.page.fetch.nothing()}
+        return self.page.announced({controls.tasks: tasks, **fresh, **shown})
 
     def every_task(self, moment: Moment) -> Changes:
         """Tick every expert."""

@@ -65,6 +65,7 @@ class Signals:
         session: what the server remembers of the page.
         sidebar: values of the sidebar's controls, as the browser collected them (see `Controls.read`).
         controls_set: a stamp that is new when an event has set the controls.
+        arrived: how many parts of a download are here, the last time that the page asked.
         redraw_due: a stamp that is new when an open tab that is costly to draw shall be drawn.
         resolved: what Auto came to, for the sliders whose Auto is still on when it arrives.
         move: the browser's name for the move that the server is following; only the browser knows it.
@@ -77,6 +78,7 @@ class Signals:
     session: gr.State
     sidebar: gr.JSON
     controls_set: gr.State
+    arrived: gr.State
     redraw_due: gr.State
     resolved: gr.JSON
     move: gr.Number
@@ -98,6 +100,7 @@ def build_signals(tab: str, sidebar: list[object], seconds: int) -> Signals:
         session=gr.State(Session(), time_to_live=seconds),
         sidebar=gr.JSON(sidebar, visible=False),
         controls_set=gr.State(0, time_to_live=seconds),
+        arrived=gr.State(0, time_to_live=seconds),
         redraw_due=gr.State(0, time_to_live=seconds),
         resolved=gr.JSON(visible=False),
         move=gr.Number(visible=False),

@@ -29,8 +29,9 @@ from neuromerge.checkpoints import (
 from neuromerge.checkpoints.align import Towers, Vocabulary
 from neuromerge.checkpoints.notices import weights_left_out
 from neuromerge.checkpoints.roles import Parameter
-from neuromerge.checkpoints.sources import at_commit, expanded
+from neuromerge.checkpoints.sources import expanded
 from neuromerge.errors import SettingError
+from neuromerge.hub.addresses import at_commit
 from neuromerge.merging import kernels
 from neuromerge.merging.devices import find_device
 from neuromerge.merging.linear import LAMBDAS, SCALE

@@ -35,8 +35,8 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from neuromerge.checkpoints.sources import resolved
 from neuromerge.errors import RecipeError, SettingError, quoted
+from neuromerge.hub.addresses import resolved
 from neuromerge.merging import registry
 from neuromerge.merging.profile import Profile, as_mapping, make_task_weights
 from neuromerge.merging.steps import parse_steps

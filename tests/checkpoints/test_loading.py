@@ -21,8 +21,8 @@ from safetensors.torch import load_file, save_file
 
 from neuromerge.checkpoints import load_checkpoint
 from neuromerge.checkpoints.header import MAX_HEADER_BYTES, parse_header
-from neuromerge.checkpoints.sources import hub_address, parse_hub
 from neuromerge.errors import AssetError, CheckpointError, LimitError, NeuroMergeError, SourceUnavailableError
+from neuromerge.hub.addresses import hub_address, parse_hub
 from tests.checkpoints import models
 
 STATE = {"a.weight": torch.arange(6.0).reshape(2, 3), "a.bias": torch.zeros(2), "steps": torch.tensor(3)}

@@ -8,10 +8,10 @@ import shutil
 import pytest
 
 from neuromerge.checkpoints import load_checkpoint
-from neuromerge.checkpoints.sources import parse_hub
 from neuromerge.errors import AssetError, LimitError, SettingError
 from neuromerge.evaluation import families as registry
 from neuromerge.evaluation.families import get_family, local_family, read_task
+from neuromerge.hub.addresses import parse_hub
 
 PAPER = {
     "sun397": 397,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import re
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,10 +15,12 @@ from huggingface_hub import constants
 from safetensors.torch import save
 
 import neuromerge
-from neuromerge.checkpoints import hub_answers, load_checkpoint
-from neuromerge.checkpoints.sources import resolved
+from neuromerge.checkpoints import load_checkpoint
 from neuromerge.errors import SourceUnavailableError, StorageError
 from neuromerge.evaluation.families import ModelEntry
+from neuromerge.hub import answers
+from neuromerge.hub.addresses import resolved
+from neuromerge.progress import Job
 from tests.evaluation.hub_stand_in import HubStandIn, served
 
 TWINS = {"flax_model.msgpack": b"f", "tf_model.h5": b"t", "pytorch_model.bin": b"p", "README.md": b"#"}
@@ -33,7 +36,8 @@ def model(value: float) -> dict[str, bytes]:
 
 @pytest.fixture
 def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HubStandIn]:
-    monkeypatch.setattr(hub_answers.time, "sleep", lambda seconds: None)
+    monkeypatch.setattr(Job, "wait", lambda job, seconds, why: None)
+    monkeypatch.setattr(time, "sleep", lambda seconds: None)  # the Hub library waits, too
     with served(monkeypatch, tmp_path / "cache") as running:
         running.publish("org/name", {**model(1.0), **TWINS, "notes.json": b"{}"})
         yield running
@@ -142,14 +146,19 @@ def test_the_wait_is_as_long_as_the_answer_says():
         code, headers = 429, {"Retry-After": "7"}
 
     waits: list[float] = []
-    answers = iter([Busy(), Busy(), None])
+    answered = iter([Busy(), Busy(), None])
 
     def ask() -> str:
-        if (error := next(answers)) is not None:
+        if (error := next(answered)) is not None:
             raise error
         return "there"
 
-    assert hub_answers.patiently(ask, waits.append) == "there"
+    class Waiting(Job):
+        def wait(self, seconds: float, why: str) -> None:
+            assert "too many requests" in why
+            waits.append(seconds)
+
+    assert answers.patiently(ask, Waiting()) == "there"
     assert waits == [7.0, 7.0]
 
 
@@ -170,14 +179,10 @@ def test_names_that_are_not_there(hub):
 
 
 def test_a_full_disk(hub, monkeypatch):
-    whole = huggingface_hub.snapshot_download
-
-    def full(**options):
-        if options.get("local_files_only"):
-            return whole(**options)
+    def full(*names, **options):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(huggingface_hub, "snapshot_download", full)
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", full)
     with pytest.raises(StorageError, match=r"the disk is full.*HF_HOME"):
         load_checkpoint("hub:org/name")
 

@@ -20,6 +20,7 @@ from neuromerge.evaluation import hub, preprocessing
 from neuromerge.evaluation.configuration import Preprocessing
 from neuromerge.evaluation.families import get_family
 from neuromerge.evaluation.samples import folder_samples, load_samples, prepared, quick_indices
+from neuromerge.progress import Job
 
 ROWS = 1234
 
@@ -317,7 +318,7 @@ def test_a_split_that_is_nowhere_is_named_with_those_that_are(viewer):
 
 def test_too_many_requests_are_waited_for(viewer, monkeypatch):
     waits = []
-    monkeypatch.setattr(hub.hub_answers.time, "sleep", waits.append)
+    monkeypatch.setattr(Job, "wait", lambda job, seconds, why: waits.append(seconds))
     viewer.faults = [(429, {"Retry-After": "9"}), (503, {})]
     assert len(load_samples("clip-vit-base-patch32", "mnist", "test")) == hub.TEST_IMAGES
     assert waits == [1.0, 9.0]

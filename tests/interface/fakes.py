@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from neuromerge.checkpoints.inspection import Inspection, inspect_checkpoint
+from neuromerge.engine.downloads import Fetching, Presence, always
 from neuromerge.errors import SettingError
 from neuromerge.evaluation.archives import ArchiveLimits
 from neuromerge.evaluation.families import Family, SampleSource, TaskSpec
@@ -119,6 +120,18 @@ class FakeWorkspace:
     def __init__(self) -> None:
         self.calls: list[tuple[str, Setting]] = []
         self.added: list[str] = []
+
+    def want(self, setting: Setting, who: str, is_there: Presence = always) -> Fetching | None:
+        return None
+
+    def fetching(self, who: str) -> Fetching | None:
+        return None
+
+    def stop_fetching(self, who: str) -> None:
+        pass
+
+    def resume_fetching(self, who: str) -> None:
+        pass
 
     def summary(self, setting: Setting, job: Job = UNATTENDED) -> MergeSummary:
         job.check()

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import errno
 import re
-import time
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from neuromerge.deployment import deployment
 from neuromerge.errors import NeuroMergeError, SourceUnavailableError, StorageError
+from neuromerge.progress import UNATTENDED, Job
 
 LONGEST_WAIT = 60.0
 """Seconds that a request is held back at most; a longer wait is told instead."""
@@ -42,10 +42,11 @@ def wait_told(error: BaseException) -> float | None:
     return None
 
 
-def patiently(ask: Callable[[], _Answer], sleep: Callable[[float], Any] | None = None) -> _Answer:
+def patiently(ask: Callable[[], _Answer], job: Job = UNATTENDED) -> _Answer:
     """What `ask` returns. Too many requests (429) and a Hub in trouble (5xx) are waited for, as the answer says.
 
-    The last error is raised where waiting did not help, at once where the answer asks for more than `LONGEST_WAIT`.
+    `job` is told of the wait, and may end it. The last error is raised where waiting did not help, at once where the
+    answer asks for more than `LONGEST_WAIT`.
     """
     for tried in range(_TRIES):
         try:
@@ -59,7 +60,8 @@ def patiently(ask: Callable[[], _Answer], sleep: Callable[[float], Any] | None =
             told = wait_told(error)
             if told is not None and told > LONGEST_WAIT:
                 raise
-            (sleep or time.sleep)(told if told is not None else 2.0**tried)
+            why = "The Hub has had too many requests from here" if status == 429 else "The Hub is in trouble"
+            job.wait(told if told is not None else 2.0**tried, why)
     raise AssertionError("the last try returns or raises")
 
 

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import glob
+import contextlib
 import json
 import re
 import shlex
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from neuromerge.checkpoints import hub_answers
 from neuromerge.errors import NeuroMergeError, SourceUnavailableError
+from neuromerge.hub import answers, transfer
+from neuromerge.progress import UNATTENDED, Job
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _INDEX = ".index.json"
@@ -21,41 +23,99 @@ Choice = Callable[[Collection[str]], Sequence[str]]
 """The file, index or shards of weights among the files of one folder; none where there are none."""
 
 
-def snapshot(repository: str, inside: str, revision: str | None, choice: Choice, companions: Sequence[str]) -> Path:
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """What has to be fetched of a repository: the commit of `revision`, and its files, each with its bytes."""
+
+    repository: str
+    revision: str | None
+    commit: str
+    files: tuple[tuple[str, int], ...]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all files together."""
+        return sum(size for _, size in self.files)
+
+
+def snapshot(
+    repository: str,
+    inside: str,
+    revision: str | None,
+    choice: Choice,
+    companions: Sequence[str],
+    job: Job = UNATTENDED,
+) -> Path:
     """Folder of the cached snapshot with the weights and the files beside them, and nothing else fetched.
 
     Raises SourceUnavailableError or StorageError, naming what is wrong and the remedy.
     """
-    kept = _kept(repository, inside, revision, choice)
-    if kept is not None and revision and _COMMIT.fullmatch(revision):
-        return kept  # A commit never changes: no need to ask the network when it is there.
-    wanted: list[str] = []
-
-    def fetch() -> Path:
-        from huggingface_hub import HfApi, snapshot_download
-
-        if not wanted:
-            listed = HfApi().model_info(repository, revision=revision).siblings or []
-            wanted.extend(
-                files_wanted([each.rfilename for each in listed], repository, inside, revision, choice, companions)
-            )
-        return Path(
-            snapshot_download(
-                repo_id=repository, revision=revision, allow_patterns=[glob.escape(name) for name in wanted]
-            )
-        )
-
+    found = kept(repository, inside, revision, choice)
+    if found is not None and revision and _COMMIT.fullmatch(revision):
+        return found  # A commit never changes: no need to ask the network when it is there.
+    wanted: Listing | None = None
     try:
-        return hub_answers.patiently(fetch)
+        wanted = _listed(repository, inside, revision, choice, companions, job)
+        return transfer.fetch(repository, revision, wanted.commit, wanted.files, job)
     except NeuroMergeError:
         raise
     except Exception as error:
         if not _is_of_the_hub(error):
             raise
-        if kept is not None and hub_answers.is_passing(error):
-            return kept
-        command = fetch_command(repository, revision, wanted or patterns(inside, companions))
-        raise hub_answers.failure(error, repository, command, hub_answers.has_token(), revision) from None
+        if found is not None and answers.is_passing(error):
+            return found
+        names = [name for name, _ in wanted.files] if wanted else patterns(inside, companions)
+        raise _failure(error, repository, revision, names) from None
+
+
+def listing(
+    repository: str,
+    inside: str,
+    revision: str | None,
+    choice: Choice,
+    companions: Sequence[str],
+    job: Job = UNATTENDED,
+) -> Listing:
+    """What `snapshot` would fetch, and how many bytes that are. Raises as `snapshot`."""
+    with _told(repository, revision, patterns(inside, companions)):
+        return _listed(repository, inside, revision, choice, companions, job)
+
+
+def fetch(wanted: Listing, job: Job = UNATTENDED) -> Path:
+    """Fetch what was listed; the folder of the snapshot. What is there already is kept. Raises as `snapshot`."""
+    with _told(wanted.repository, wanted.revision, [name for name, _ in wanted.files]):
+        return transfer.fetch(wanted.repository, wanted.revision, wanted.commit, wanted.files, job)
+
+
+def _listed(
+    repository: str, inside: str, revision: str | None, choice: Choice, companions: Sequence[str], job: Job
+) -> Listing:
+    from huggingface_hub import HfApi, RepoFile
+
+    api = HfApi()
+    commit = str(answers.patiently(lambda: api.model_info(repository, revision=revision).sha, job))
+    tree = answers.patiently(lambda: list(api.list_repo_tree(repository, recursive=True, revision=commit)), job)
+    sizes = {entry.path: int(entry.size) for entry in tree if isinstance(entry, RepoFile)}
+    wanted = files_wanted(list(sizes), repository, inside, revision, choice, companions)
+    return Listing(repository, revision, commit, tuple((name, sizes[name]) for name in wanted))
+
+
+@contextlib.contextmanager
+def _told(repository: str, revision: str | None, names: Sequence[str]) -> Iterator[None]:
+    """What goes wrong inside with the Hub, the network or the disk is raised in words for people."""
+    try:
+        yield
+    except NeuroMergeError:
+        raise
+    except Exception as error:
+        if not _is_of_the_hub(error):
+            raise
+        raise _failure(error, repository, revision, names) from None
+
+
+def _failure(error: Exception, repository: str, revision: str | None, names: Sequence[str]) -> NeuroMergeError:
+    command = fetch_command(repository, revision, names)
+    return answers.failure(error, repository, command, answers.has_token(), revision)
 
 
 def files_wanted(
@@ -128,7 +188,7 @@ def kept_commit(repository: str, revision: str | None) -> str | None:
     return folder.name if folder is not None and _COMMIT.fullmatch(folder.name) else None
 
 
-def _kept(repository: str, inside: str, revision: str | None, choice: Choice) -> Path | None:
+def kept(repository: str, inside: str, revision: str | None, choice: Choice) -> Path | None:
     """The snapshot in the cache where it holds all weights that are asked for, else None."""
     folder = _kept_folder(repository, revision)
     if folder is None:

@@ -1,0 +1,107 @@
+"""The process that fetches: reads one order from its input, tells its progress line by line, and may be killed.
+
+A process can be stopped at any moment, also while a connection hangs, which no thread can; what it fetched by then is
+kept. It ends by itself when nobody holds its input any more.
+
+    in    {"order": "list" | "fetch", "parts": [{"part": ..., "listing": ...}, ...]}
+    out   {"at": 0, "listing": ...}                   the files of a part and their bytes
+          {"at": 0, "done": 5, "total": 9}            how far it is
+          {"at": 0, "wait": 30.0, "why": "..."}       a pause that the Hub asked for
+          {"at": 0, "failed": "...", "kind": "..."}   why a part cannot be fetched
+          {"at": 0, "finished": true}
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import re
+import sys
+import threading
+import time
+from typing import Any
+
+from neuromerge.engine.parts import as_json, from_json
+from neuromerge.errors import NeuroMergeError
+from neuromerge.progress import Job
+
+_TELL_SECONDS = 0.2
+_CHUNK = 1 << 18  # bytes of the Hub library's steps: progress is told, and kept, that finely
+_PAUSE = re.compile(r"(?:Waiting|Retrying in) ([\d.]+)s")
+
+
+def main() -> None:
+    """Work off the order."""
+    order = json.loads(sys.stdin.readline())
+    threading.Thread(target=_end_with_input, daemon=True).start()
+    _fine_steps()
+    for at, data in enumerate(order["parts"]):
+        try:
+            _work(order["order"], at, data)
+        except NeuroMergeError as error:
+            _tell(at, failed=str(error), kind=type(error).__name__)
+
+
+def _work(order: str, at: int, data: dict[str, Any]) -> None:
+    part, listing = from_json(data)
+    job = Job(_Progress(at), waiting=lambda seconds, why: _tell(at, wait=seconds, why=why))
+    _listen_to_the_library(at)
+    if order == "list":
+        _tell(at, listing=as_json(part, part.listing(job))["listing"])
+    else:
+        part.fetch(listing, job)
+        _tell(at, finished=True)
+
+
+class _Progress:
+    """Tells how far a part is, a few times a second."""
+
+    def __init__(self, at: int) -> None:
+        self._at, self._told = at, 0.0
+
+    def __call__(self, done: int, total: int, what: str) -> None:
+        now = time.monotonic()
+        if now - self._told >= _TELL_SECONDS or done == total:
+            self._told = now
+            _tell(self._at, done=done, total=total)
+
+
+class _Pauses(logging.Handler):
+    """Tells of the pauses that the Hub library makes by itself."""
+
+    def __init__(self, at: int) -> None:
+        super().__init__(logging.WARNING)
+        self._at = at
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Tell of a pause where the line speaks of one."""
+        if found := _PAUSE.search(record.getMessage()):
+            _tell(self._at, wait=float(found[1]), why="The Hub asks us to wait")
+
+
+def _listen_to_the_library(at: int) -> None:
+    logger = logging.getLogger("huggingface_hub")
+    logger.handlers[:] = [_Pauses(at)]
+    logger.propagate = False
+
+
+def _fine_steps() -> None:
+    from huggingface_hub import constants
+
+    constants.DOWNLOAD_CHUNK_SIZE = _CHUNK
+
+
+def _end_with_input() -> None:
+    """Whoever gave the order is gone, and so is the wish."""
+    sys.stdin.read()
+    os._exit(0)
+
+
+def _tell(at: int, **what: Any) -> None:
+    sys.stdout.write(json.dumps({"at": at, **what}) + "\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()
