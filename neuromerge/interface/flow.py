@@ -28,6 +28,7 @@ from neuromerge.interface.components.controls import (
     sigma_text,
     unusual_text,
 )
+from neuromerge.interface.components.fetching import NO_MERGE_YET, NO_SCORES_YET
 from neuromerge.interface.components.readout import empty_readout, readout
 from neuromerge.interface.events import Events
 from neuromerge.interface.guard import answered, silent, warn
@@ -62,9 +63,6 @@ SET_UP = """
   }
 }
 """
-
-
-NO_SCORES_YET = BeingFetched("Scores appear here, task by task, as soon as test pictures have arrived.")
 
 
 class Flow:
@@ -154,20 +152,21 @@ class Flow:
         """Draw the open tab, which costs least; then measure, even where the tab cannot be drawn."""
         self.page.pulse.name(moment.page_id, moment.value(self.page.signals.move))
         fetching = self.fetch(moment)
-        if fetching is not None:
-            yield self.page.fetch.shown(self.page, fetching, moment.setting.family)
-            if not fetching.has_weights:
-                return
+        shown = {} if fetching is None else self.page.fetch.shown(self.page, fetching, moment.setting.family)
+        if fetching is not None and not fetching.has_weights:
+            yield {**shown, self.page.readout: NO_MERGE_YET}
+            return
         tab, failed = self.page.opened(moment), None
         if tab.live and not tab.scored:
             try:
-                yield tab.draw(moment)
+                changes = tab.draw(moment)
+                yield {**shown, **changes, self.page.readout: NO_SCORES_YET} if shown else changes
             except NeuroMergeError as error:
                 failed = error  # told only where there is a score: else its own reason says enough
         try:
-            yield self.measure(moment)
+            yield {**shown, **self.measure(moment)}
         except BeingFetched:
-            yield self.why(NO_SCORES_YET)
+            yield {**shown, self.page.readout: NO_SCORES_YET}
         if failed is not None:
             yield answered(failed)
 
@@ -237,9 +236,9 @@ class Flow:
     def open_tab(self, tab: Tab[Any], moment: Moment) -> Changes:
         """Remember and draw a tab that was chosen: it is the open one even where it cannot be drawn.
 
-        A fresh page chooses its first tab by itself; what opens the page draws that one.
+        A fresh page chooses its first tab by itself; what opens the page draws that one, and maybe another merge.
         """
-        if tab is self.page.tabs[0] and self.page.pulse.number(moment.page_id) == 0:
+        if tab is self.page.tabs[0] and moment.tab == tab.key and moment.session.history is None:
             return {}
         moment = replace(moment, tab=tab.key)
         try:
@@ -286,10 +285,10 @@ class Flow:
             if fetching is not None:
                 changes |= page.fetch.shown(page, fetching, chosen.setting.family)
                 if not fetching.has_weights:
-                    return changes
+                    return {**changes, page.readout: NO_MERGE_YET}
             return {**changes, **self.measure(moment)}
         except BeingFetched:
-            return {**changes, **self.why(NO_SCORES_YET)}
+            return {**changes, page.readout: NO_SCORES_YET}
         except Exception as error:  # noqa: BLE001 - the page itself stays usable, and the reason stays on it
             return {**changes, **answered(error, self.why)}
 

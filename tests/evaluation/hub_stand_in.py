@@ -6,6 +6,7 @@ import hashlib
 import json
 import re
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -16,10 +17,14 @@ from urllib.parse import unquote, urlsplit
 import pytest
 
 Files = dict[str, bytes]
+_PIECE = 1 << 16
 
 
 class HubStandIn(ThreadingHTTPServer):
-    """Repositories by name; `refs` name their commits. `faults` are (pattern, status, headers, times)."""
+    """Repositories by name; `refs` name their commits. `faults` are (pattern, status, headers, times).
+
+    `rate` bounds the bytes a second of each answer (0: no bound); `asked` are all paths, `sent` all bytes of contents.
+    """
 
     daemon_threads = True
 
@@ -29,6 +34,9 @@ class HubStandIn(ThreadingHTTPServer):
         self.refs: dict[str, dict[str, str]] = {}
         self.faults: list[list[Any]] = []
         self.fetched: list[str] = []
+        self.asked: list[str] = []
+        self.rate = 0.0
+        self.sent = 0
 
     @property
     def url(self) -> str:
@@ -49,6 +57,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         path = unquote(urlsplit(self.path).path)
+        self.server.asked.append(path)
         for fault in self.server.faults:
             pattern, status, headers, times = fault
             if times and re.search(pattern, path):
@@ -68,7 +77,8 @@ class _Handler(BaseHTTPRequestHandler):
                 content = self.server.commits[found[1]][commit][found[3]]
                 if self.command == "GET":
                     self.server.fetched.append(found[3])
-                self._send(200, content, {"X-Repo-Commit": commit, "ETag": f'"{_digest(content)}"'})
+                mark = _digest(content, "sha256" if found[3].endswith(".safetensors") else "sha1")
+                self._send(200, content, {"X-Repo-Commit": commit, "ETag": f'"{mark}"'})
         else:
             self._send(404, b"")
 
@@ -86,24 +96,39 @@ class _Handler(BaseHTTPRequestHandler):
         return commit
 
     def _send(self, status: int, content: bytes, headers: dict[str, str] | None = None) -> None:
+        headers = dict(headers or {})
+        asked = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", ""))
+        if asked and status == 200:
+            whole, start = len(content), int(asked[1])
+            content = content[start : int(asked[2]) + 1 if asked[2] else None]
+            status, headers["Content-Range"] = 206, f"bytes {start}-{start + len(content) - 1}/{whole}"
         self.send_response(status)
-        for name, value in {**(headers or {}), "Content-Length": str(len(content))}.items():
+        for name, value in {**headers, "Content-Length": str(len(content))}.items():
             self.send_header(name, value)
         self.end_headers()
-        if self.command != "HEAD":
-            self.wfile.write(content)
+        if self.command == "HEAD":
+            return
+        for start in range(0, len(content), _PIECE):
+            piece = content[start : start + _PIECE]
+            if self.server.rate:
+                time.sleep(len(piece) / self.server.rate)
+            try:
+                self.wfile.write(piece)
+            except OSError:
+                return  # nobody listens any more
+            self.server.sent += len(piece)
 
     def log_message(self, *args: Any) -> None:
         pass
 
 
-def _digest(content: bytes) -> str:
-    return hashlib.sha1(content).hexdigest()
+def _digest(content: bytes, kind: str = "sha1") -> str:
+    return hashlib.new(kind, content).hexdigest()
 
 
 @contextmanager
 def served(patched: pytest.MonkeyPatch, cache: Path) -> Iterator[HubStandIn]:
-    """A running stand-in that huggingface_hub in this process asks, with an empty cache."""
+    """A running stand-in that huggingface_hub in this process and its children asks, with an empty cache."""
     from huggingface_hub import constants, file_download, hf_api
 
     hub = HubStandIn()
@@ -116,6 +141,9 @@ def served(patched: pytest.MonkeyPatch, cache: Path) -> Iterator[HubStandIn]:
     patched.setattr(hf_api, "ENDPOINT", hub.url, raising=False)
     patched.setattr(constants, "HF_HUB_CACHE", str(cache))
     patched.setattr(constants, "HF_HUB_OFFLINE", False)
+    patched.setenv("HF_ENDPOINT", hub.url)
+    patched.setenv("HF_HUB_CACHE", str(cache))
+    patched.setenv("HF_TOKEN_PATH", str(cache / "no-token"))
     patched.delenv("HF_HUB_OFFLINE", raising=False)
     patched.delenv("HF_TOKEN", raising=False)
     patched.setattr(constants, "HF_TOKEN_PATH", str(cache / "no-token"))

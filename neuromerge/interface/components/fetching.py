@@ -7,24 +7,28 @@ import html
 from neuromerge.engine.downloads import Fetching, Item
 
 FETCHING_RULES = """
-body:has(.nm-fetching[data-missing~="weights"]) #tabs,
-body:has(.nm-fetching[data-missing~="weights"]) #readout,
-body:has(.nm-fetching[data-missing~="scores"]) :is(#tab-merge, #tab-zero_shot) > * { display: none !important; }
+body:has(#fetching [data-missing="weights"]) #readout,
+body:has(#readout [data-missing="weights"]) #tabs,
+body:has(#readout [data-missing="scores"]) :is(#tab-merge, #tab-zero_shot) > * { display: none !important; }
 """
 """CSS: while the weights of a merge come, nothing of another one is on the page; while all pictures come, no scores."""
+
+NO_MERGE_YET = "<section data-missing='weights'></section>"
+"""In the place of scores, until the weights are here."""
+NO_SCORES_YET = (
+    "<section class='nm-readout' data-missing='scores'><p class='nm-caption'>Scores appear here, task by task, as soon "
+    "as test pictures have arrived. Interference, neurons and export need none.</p></section>"
+)
+"""In the place of scores, until the pictures of the first task are here."""
 
 _SAYS = {"asking": "asking for its size", "waiting": "waits", "running": "", "done": "here", "failed": "cannot be had"}
 
 
 def fetching_panel(fetching: Fetching, family: str) -> str:
     """HTML of a download under way, stopped or failed. `family` is the title of what is fetched."""
-    missing = []
-    if not fetching.has_weights:
-        missing.append("weights")
-    if not any(item.state == "done" for item in fetching.pictures):
-        missing.append("scores")
+    missing = "" if fetching.has_weights else "weights"
     return (
-        f"<section class='nm-fetching' data-missing='{' '.join(missing)}' aria-label='Download'>"
+        f"<section class='nm-fetching' data-missing='{missing}' aria-label='Download'>"
         f"<h2>{html.escape(_title(fetching, family))}</h2>"
         f"{_weights(fetching) if not fetching.has_weights else ''}"
         f"{_pictures(fetching)}{_failures(fetching)}</section>"
