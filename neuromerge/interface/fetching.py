@@ -93,7 +93,7 @@ class FetchPanel:
         events.listen(self.back.click, self._go_back(page), [*page.settable, *self.outputs], lasting=True)
 
     def _tick(self, page: Page) -> Callable[..., Changes]:
-        def tick(arrived: int, family: str, request: gr.Request) -> Changes:
+        def tick(arrived: float | None, family: str, request: gr.Request) -> Changes:
             fetching = page.loader.workspace().fetching(request.session_hash or "")
             if fetching is None or family not in page.controls.families:
                 return self.nothing()

@@ -30,6 +30,8 @@ What happens when a control is moved, and when an event (a preset, undo, a step 
     sidebar changes again while the server still follows a move: the browser holds the new values back until
     the answer is there, and says so at once ──> overtaken ──> server: the job of that move stops
 
+    a clock that runs while something is fetched ──> server: how far it is ──> arrived, where a part has come
+                                                     ──> server: follow, as after a moved control
     server: tab_to_open = "neuron 123" ──> in the browser: a click on that tab ──> server: draw it
     server: address = "v=1&f=..."      ──> in the browser: into the address bar and the clipboard
 
@@ -78,7 +80,7 @@ class Signals:
     session: gr.State
     sidebar: gr.JSON
     controls_set: gr.State
-    arrived: gr.State
+    arrived: gr.Number
     redraw_due: gr.State
     resolved: gr.JSON
     move: gr.Number
@@ -100,7 +102,7 @@ def build_signals(tab: str, sidebar: list[object], seconds: int) -> Signals:
         session=gr.State(Session(), time_to_live=seconds),
         sidebar=gr.JSON(sidebar, visible=False),
         controls_set=gr.State(0, time_to_live=seconds),
-        arrived=gr.State(0, time_to_live=seconds),
+        arrived=gr.Number(0, visible=False),
         redraw_due=gr.State(0, time_to_live=seconds),
         resolved=gr.JSON(visible=False),
         move=gr.Number(visible=False),

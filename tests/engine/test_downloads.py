@@ -1,4 +1,4 @@
-"""Downloads beside the app: shared, stopped, resumed, told; against a stand-in for the Hub, in processes of their own."""
+"""Downloads beside the app: shared, stopped, resumed, told; from a stand-in for the Hub, in processes of their own."""
 
 from __future__ import annotations
 
