@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from neuromerge.engine.downloads import Fetching, Presence, always
+from neuromerge.evaluation.archives import ArchiveLimits
 from neuromerge.exploration.results import (
     AccuracyBoard,
     Confusion,
