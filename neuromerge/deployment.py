@@ -86,6 +86,8 @@ class Deployment:
     """Folder of the bundled models."""
     families: tuple[Path, ...] = ()
     """Folders of the user's own: families, or registry files. Separated as in PATH."""
+    prefetch: tuple[str, ...] = ()
+    """Families that are fetched from the Hub while the bundled one already serves; commas between."""
     temporary: Path | None = None
     """Folder for uploads and exports (`GRADIO_TEMP_DIR` unless said); the system's temporary folder when None."""
     cache: Path = Path()
@@ -142,6 +144,7 @@ class Deployment:
             "safetensors_only": boolean(environment, "NEUROMERGE_SAFETENSORS_ONLY", False),
             "offline": boolean(environment, "HF_HUB_OFFLINE", False),
             "kernels": boolean(environment, "NEUROMERGE_KERNELS", True),
+            "prefetch": _names(environment.get("NEUROMERGE_PREFETCH", "")),
             "families": _paths(environment.get("NEUROMERGE_FAMILIES", "")),
             "cache": _cache_folder(environment),
             "limits": Limits.from_environment(environment),
@@ -222,6 +225,10 @@ def number_of_bytes(environment: Mapping[str, str], name: str, otherwise: int) -
 
 def _paths(told: str) -> tuple[Path, ...]:
     return tuple(Path(part).expanduser() for part in told.split(os.pathsep) if part)
+
+
+def _names(told: str) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(name.strip() for name in told.split(",") if name.strip()))
 
 
 def _cache_folder(environment: Mapping[str, str]) -> Path:

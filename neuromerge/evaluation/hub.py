@@ -1,8 +1,9 @@
 """Test pictures from the Hugging Face Hub: a fixed few hundred of a data set, fetched once and kept.
 
-Whole test sets run to gigabytes, so a few rows at a time are asked for through the Hub's dataset viewer, evenly
-spread over the whole split: some sets stand in the order of their classes. The viewer may hand out pictures
-encoded anew, so accuracies can differ in the last digit from those on the original files.
+Whole test sets run to gigabytes, so a few row groups of their parquet files are read (see `parquet`). A set that
+stands in the order of its many classes would show few of them that way; of such a one, and of one without parquet
+files, a few rows at a time are asked for through the Hub's dataset viewer, evenly spread over the whole split. The
+viewer may hand out pictures encoded anew, so accuracies can differ in the last digit from those on the original files.
 """
 
 from __future__ import annotations
@@ -24,7 +25,9 @@ import numpy as np
 from neuromerge.atomic import replacing
 from neuromerge.deployment import deployment
 from neuromerge.errors import SourceUnavailableError, StorageError
+from neuromerge.evaluation import parquet
 from neuromerge.evaluation.families import SampleSource
+from neuromerge.evaluation.parquet import NoSuchSplit
 from neuromerge.hub import answers
 from neuromerge.json_files import parse_json
 from neuromerge.progress import UNATTENDED, Job
@@ -83,10 +86,10 @@ def _fetch_and_keep(source: SampleSource, path: Path, fetch_command: str, job: J
         )
     try:
         packed = _fetch(source, job)
-    except _NoSuchSplit as error:
+    except NoSuchSplit as error:
         raise SourceUnavailableError(f"The test pictures of {source.dataset} could not be fetched: {error}") from None
-    except (urllib.error.URLError, OSError) as error:
-        found = answers.failure(error, source.dataset, fetch_command, token=False)
+    except answers.kinds_of_error() as error:
+        found = answers.failure(error, source.dataset, fetch_command, answers.has_token())
         raise type(found)(f"The test pictures of {source.dataset} could not be fetched. {found}") from None
     except (SourceUnavailableError, ValueError, KeyError, TypeError) as error:
         raise SourceUnavailableError(
@@ -95,10 +98,6 @@ def _fetch_and_keep(source: SampleSource, path: Path, fetch_command: str, job: J
         ) from None
     _write(path, packed)
     return packed
-
-
-class _NoSuchSplit(Exception):
-    """The data set holds no such split, or several of one name."""
 
 
 def chosen_rows(total: int) -> tuple[np.ndarray, np.ndarray]:
@@ -117,6 +116,24 @@ def chosen_rows(total: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _fetch(source: SampleSource, job: Job) -> Packed:
+    rows = _of_parquet(source, job)
+    if rows is None:
+        return _of_viewer(source, job)
+    # In the order of their classes: of every few neighbours each split gets its share.
+    return Packed(rows.encoded, rows.labels, np.resize(_SPLITS, len(rows.labels)), rows.ids, rows.revision)
+
+
+def _of_parquet(source: SampleSource, job: Job) -> parquet.Rows | None:
+    """Rows of the data set's parquet files; None where the Hub lists no such files."""
+    try:
+        return parquet.rows_of(source, TEST_IMAGES + VALIDATION_IMAGES, job)
+    except answers.kinds_of_error() as error:
+        if answers.status_of(error) not in (401, 404):
+            raise
+        return None
+
+
+def _of_viewer(source: SampleSource, job: Job) -> Packed:
     source, first, revision = _first(source)
     image, label = _columns(first["features"], source)
     rows, splits = chosen_rows(int(first["num_rows_total"]))
@@ -144,7 +161,7 @@ def _fetch(source: SampleSource, job: Job) -> Packed:
 def _first(source: SampleSource) -> tuple[SampleSource, dict[str, Any], str]:
     """The source, its first row and its revision.
 
-    A data set that has no such configuration is asked for the one that holds the split. Raises _NoSuchSplit.
+    A data set that has no such configuration is asked for the one that holds the split. Raises NoSuchSplit.
     """
     try:
         return source, *_rows(source, 0, 1)
@@ -171,7 +188,7 @@ def _config_with(source: SampleSource, missing: urllib.error.HTTPError) -> str:
     if source.config in holding or len(holding) == 1:
         return source.config if source.config in holding else holding[0]
     there = ", ".join(f"{config}/{split}" for config, split in listed) or "nothing"
-    raise _NoSuchSplit(
+    raise NoSuchSplit(
         f"it has no {source.config}/{source.split}. It has {there}: name one in the task's file (samples.config, "
         "samples.split)."
     )

@@ -153,6 +153,13 @@ def _sentence(error: BaseException, what: str, fetch: str, token: bool, revision
     )
 
 
+def kinds_of_error() -> tuple[type[BaseException], ...]:
+    """Errors that tell of the Hub, the network or the disk, and are no defect of ours."""
+    from huggingface_hub import errors as hub
+
+    return (OSError, hub.EntryNotFoundError, hub.HfHubHTTPError, hub.HTTPError, hub.XetDownloadError)  # type: ignore[attr-defined]
+
+
 def has_token() -> bool:
     """Whether requests carry a login."""
     from huggingface_hub import constants, get_token

@@ -231,10 +231,7 @@ def _is_whole(weights: Path) -> bool:
 
 def _is_of_the_hub(error: BaseException) -> bool:
     """Whether an error tells of the Hub, the network or the disk, and is no defect of ours."""
-    from huggingface_hub import errors as hub
-
-    kinds = (OSError, ValueError, hub.EntryNotFoundError, hub.HfHubHTTPError, hub.HTTPError, hub.XetDownloadError)  # type: ignore[attr-defined]
-    return isinstance(error, kinds)
+    return isinstance(error, (*answers.kinds_of_error(), ValueError))
 
 
 def _weights_among(listed: Sequence[str]) -> list[str]:

@@ -20,6 +20,7 @@ from neuromerge.interface.components.readout import STALE_RULES
 from neuromerge.interface.gate import Gate
 from neuromerge.interface.leftovers import ServerFolder
 from neuromerge.interface.loader import WorkspaceLoader
+from neuromerge.interface.prefetch import prefetch, require_known
 from neuromerge.interface.theme import style_sheet, theme
 
 
@@ -71,6 +72,7 @@ def launch(port: int | None = None, host: str | None = None, *, block: bool = Tr
     keep_files_in(folder.files)
     folder.keep_tidy(max(limits.session_seconds, limits.export_seconds), limits.temporary_bytes)
     families = known_families()
+    require_known(deployed.prefetch, families)
     loader = WorkspaceLoader()
     demo = build(loader, None, limits)
     demo.launch(
@@ -80,6 +82,7 @@ def launch(port: int | None = None, host: str | None = None, *, block: bool = Tr
         quiet=quiet,
         **server_options(limits),
     )
+    prefetch(loader, families, deployed.prefetch)
     warm_up(loader, families)  # once the server answers: before, it would compete with its start
     if block:
         demo.block_thread()

@@ -64,14 +64,19 @@ class _Handler(BaseHTTPRequestHandler):
                 fault[3] -= 1
                 self._send(status, b"", headers)
                 return
-        if found := re.fullmatch(r"/api/models/([^/]+/[^/]+)/tree/([0-9a-f]{40})", path):
+        # The repository of a data set is called "datasets.organisation/name" here.
+        path = path.replace("/api/models/", "/api/").replace("/datasets/", "/datasets.")
+        if found := re.fullmatch(r"/api/([^/]+/[^/]+)/tree/([0-9a-f]{40})", path):
             files = self.server.commits[found[1]][found[2]]
             listed = [{"type": "file", "path": n, "size": len(c), "oid": _digest(c)} for n, c in files.items()]
             self._send(200, json.dumps(listed).encode())
-        elif found := re.fullmatch(r"/api/models/([^/]+/[^/]+)(?:/revision/(.+))?", path):
+        elif found := re.fullmatch(r"/api/([^/]+/[^/]+)(?:/revision/(.+))?", path):
             if commit := self._commit(found[1], found[2]):
                 names = [{"rfilename": name} for name in self.server.commits[found[1]][commit]]
-                self._send(200, json.dumps({"id": found[1], "sha": commit, "siblings": names}).encode())
+                self._send(
+                    200,
+                    json.dumps({"id": found[1].removeprefix("datasets."), "sha": commit, "siblings": names}).encode(),
+                )
         elif found := re.fullmatch(r"/([^/]+/[^/]+)/resolve/([^/]+|refs/pr/\d+)/(.+)", path):
             if commit := self._commit(found[1], found[2]):
                 content = self.server.commits[found[1]][commit][found[3]]

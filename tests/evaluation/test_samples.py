@@ -13,6 +13,7 @@ from urllib.parse import parse_qs, urlsplit
 import numpy as np
 import pytest
 import torch
+from huggingface_hub import constants
 from PIL import Image
 
 from neuromerge.errors import AssetError, SettingError, SourceUnavailableError
@@ -181,6 +182,9 @@ class Viewer(BaseHTTPRequestHandler):
 
     def do_GET(self):
         parts = urlsplit(self.path)
+        if parts.path.startswith("/api/"):
+            self.send_error(404)
+            return
         type(self).requests[parts.path] += 1
         if type(self).faults:
             status, headers = type(self).faults.pop()
@@ -230,6 +234,8 @@ def viewer(tmp_path, monkeypatch):
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
     monkeypatch.setenv("NEUROMERGE_DATASETS_SERVER", f"http://127.0.0.1:{server.server_port}")
+    monkeypatch.setattr(constants, "ENDPOINT", f"http://127.0.0.1:{server.server_port}")  # has no parquet files
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     monkeypatch.setenv("NEUROMERGE_CACHE", str(tmp_path / "cache"))
     monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
     Viewer.requests.clear()

@@ -10,9 +10,11 @@ import pytest
 
 from neuromerge.engine.downloads import Fetching, Item, Presence, State, always
 from neuromerge.engine.parts import Part
+from neuromerge.errors import SettingError
 from neuromerge.evaluation.families import SampleSource
 from neuromerge.interface.components.fetching import fetching_panel, size, time_left
 from neuromerge.interface.loader import WorkspaceLoader
+from neuromerge.interface.prefetch import prefetch, require_known
 from neuromerge.settings.setting import Setting
 from tests.interface import fakes
 from tests.interface.conftest import Visitor, serving
@@ -150,3 +152,14 @@ def test_what_a_repository_is_called_is_no_markup() -> None:
     hostile = Part("x", "<img src=x>", "hub:org/x")
     shown = fetching_panel(Fetching((Item(hostile, "failed", why="<script>"),)), "<b>family</b>")
     assert not any(tag in shown for tag in ("<img", "<script", "<b>"))
+
+
+def test_a_deployment_fetches_what_it_is_told_to(hub: SlowHub, caplog: pytest.LogCaptureFixture) -> None:
+    families = {entry.name: entry for entry in (fakes.family(), fakes.family("other", "Another family"))}
+    hub.comes = fetching("failed", 0, "The disk is full.", "done")
+    prefetch(WorkspaceLoader(lambda: hub), families, ("other",)).join()
+    assert hub.wanted["prefetch other"].family == "other"
+    assert "other is here, but for Digits: The disk is full." in caplog.text
+    require_known(("other",), families)
+    with pytest.raises(SettingError, match=r"NEUROMERGE_PREFETCH names 'clap'.*toy, other"):
+        require_known(("other", "clap"), families)

@@ -1,0 +1,136 @@
+"""Test pictures from the parquet files of a data set: few requests, original bytes, every class."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from neuromerge.errors import SourceUnavailableError
+from neuromerge.evaluation import hub as pictures
+from neuromerge.evaluation import parquet
+from neuromerge.evaluation.families import SampleSource
+from neuromerge.evaluation.parquet import NoSuchSplit, files_of_split, shares, spread
+from neuromerge.progress import Job
+from tests.evaluation.hub_stand_in import HubStandIn, served
+
+CLASSES = 10
+SOURCE = SampleSource("hub", "org/set", config="digits")
+
+
+def encoded(number: int) -> bytes:
+    buffer = io.BytesIO()
+    Image.new("L", (8, 8), number % 256).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def table_of(labels: np.ndarray, column: str = "label", rows_in_group: int = 100) -> bytes:
+    images = [{"bytes": encoded(number), "path": None} for number in range(len(labels))]
+    buffer = io.BytesIO()
+    pq.write_table(pa.table({"image": images, column: labels}), buffer, row_group_size=rows_in_group)
+    return buffer.getvalue()
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HubStandIn]:
+    monkeypatch.setenv("NEUROMERGE_CACHE", str(tmp_path / "kept"))
+    with served(monkeypatch, tmp_path / "cache") as running:
+        yield running
+
+
+def publish(hub: HubStandIn, labels: np.ndarray, name: str = "digits/test-00000-of-00001.parquet") -> str:
+    return hub.publish("datasets.org/set", {"README.md": b"#", name: table_of(labels)})
+
+
+def test_a_few_requests_bring_pictures_of_every_class_in_their_own_bytes(hub):
+    labels = np.random.default_rng(0).integers(0, CLASSES, 4_000)
+    commit = publish(hub, labels)
+    packed = pictures.load_or_fetch(SOURCE, "fetch it")
+    assert len(hub.asked) <= 20
+    assert packed.revision == commit
+    assert len(packed.encoded) == pictures.TEST_IMAGES + pictures.VALIDATION_IMAGES == len(set(packed.ids))
+    for split, count in ((0, pictures.VALIDATION_IMAGES), (1, pictures.TEST_IMAGES)):
+        of_split = packed.labels[packed.split == split]
+        assert len(of_split) == count
+        assert set(of_split.tolist()) == set(range(CLASSES))
+    for content, label, name in zip(packed.encoded, packed.labels, packed.ids, strict=True):
+        group, row = (int(part) for part in name.split("/")[1].split(":"))
+        assert labels[100 * group + row] == label
+        assert content == encoded(100 * group + row)
+    asked = len(hub.asked)
+    pictures.load_or_fetch(SOURCE, "fetch it")
+    assert len(hub.asked) == asked, "kept"
+
+
+def test_a_set_in_the_order_of_its_classes_is_not_judged_by_a_few_of_them(hub):
+    publish(hub, np.repeat(np.arange(100), 40))
+    assert parquet.rows_of(SOURCE, 500) is None
+    publish(hub, np.repeat(np.arange(100), 7))
+    found = parquet.rows_of(SOURCE, 500)
+    assert found is not None, "the whole of a small set is read"
+    assert len(set(found.labels.tolist())) == 100
+
+
+def test_the_hubs_conversion_serves_where_the_set_has_other_files(hub):
+    hub.publish("datasets.org/set", {"digits/test.tar": b"t"})
+    converted = {"digits/test/0000.parquet": table_of(np.arange(300) % CLASSES)}
+    commit = hub.publish("datasets.org/set", converted, "refs/convert/parquet")
+    found = parquet.rows_of(SOURCE, 500)
+    assert found is not None
+    assert (len(found.labels), found.revision) == (300, commit)
+
+
+def test_pauses_are_waited_for_and_refusals_have_their_names(hub, monkeypatch):
+    waits: list[float] = []
+    monkeypatch.setattr(Job, "wait", lambda job, seconds, why: waits.append(seconds))
+    publish(hub, np.arange(300) % CLASSES)
+    hub.faults.append(["/api/datasets/org/set", 429, {"Retry-After": "9"}, 1])
+    assert len(pictures.load_or_fetch(SOURCE, "fetch it").labels) == 300
+    assert waits == [9.0]
+    hub.faults.append(["/api/datasets/org/gated", 403, {}, 100])
+    with pytest.raises(SourceUnavailableError, match="403 Forbidden"):
+        pictures.load_or_fetch(SampleSource("hub", "org/gated"), "fetch it")
+
+
+@pytest.mark.parametrize(
+    ("names", "config", "found"),
+    [
+        (
+            ["data/test-0-of-2.parquet", "data/test-1-of-2.parquet", "data/train-0.parquet"],
+            "default",
+            2,
+        ),
+        (["emnist-letters/test-00000-of-00001.parquet", "emnist-mnist/test-0.parquet"], "emnist-letters", 1),
+        (["default/test/0000.parquet", "default/train/0000.parquet"], "default", 1),
+        (["default/partial-test/0000.parquet"], "default", 1),
+        (["test.parquet", "train.parquet"], "default", 1),
+        (["letters/test-0.parquet"], "default", 1),
+        (["letters/train-0.parquet"], "letters", 0),
+    ],
+)
+def test_files_of_a_split(names, config, found):
+    assert len(files_of_split(names, config, "test")) == found
+
+
+def test_of_several_configurations_one_has_to_be_named():
+    with pytest.raises(NoSuchSplit, match="It has a/test, b/test"):
+        files_of_split(["a/test-0.parquet", "b/test-0.parquet"], "default", "test")
+
+
+def test_every_class_has_its_share():
+    labels = np.repeat([0, 1, 2], [800, 150, 50])
+    assert np.bincount(labels[shares(labels, 100)]).tolist() == pytest.approx([80, 15, 5], abs=1)
+    assert sorted(shares(labels, 5_000).tolist()) == list(range(1_000))
+
+
+@pytest.mark.parametrize(("count", "most"), [(1, 8), (8, 8), (9, 8), (200, 8), (3, 1)])
+def test_places_are_spread(count, most):
+    places = list(spread(count, most))
+    assert len(places) == len(set(places)) == min(count, most)
+    assert all(0 <= place < count for place in places)
