@@ -1,4 +1,4 @@
-"""Whatever strangers can send, spoilt at random: recipes, links, sidebar values, class names, file headers.
+"""Whatever strangers can send, spoilt at random: recipes, links, requests, class names, headers, configurations.
 
 Each input starts as a good one and is spoilt a few times: characters and tokens are put in, cut out, repeated and
 moved. A target may accept what comes out, or refuse it with one of the library's own errors, whose message then is
@@ -12,6 +12,33 @@ import json
 import random
 import time
 from collections.abc import Callable
+from typing import Any
+
+OPEN_CLIP = {
+    "model_cfg": {
+        "embed_dim": 16,
+        "quick_gelu": True,
+        "vision_cfg": {"image_size": [32, 32], "layers": 2, "width": 16, "head_width": 8, "patch_size": 8,
+                       "norm_kwargs": {"eps": 1e-6}, "act_kwargs": {"approximate": "none"}},
+        "text_cfg": {"context_length": 16, "vocab_size": 99, "width": 16, "heads": 2, "layers": 2,
+                     "tokenizer_kwargs": {"clean": "lower"}},
+    },
+    "preprocess_cfg": {"mean": [0.5, 0.4, 0.3], "std": [0.2, 0.2, 0.2], "interpolation": "bicubic",
+                       "resize_mode": "shortest"},
+}  # fmt: skip
+TRANSFORMERS = {
+    "model_type": "clip",
+    "projection_dim": 16,
+    "vision_config": {"hidden_act": "quick_gelu", "hidden_size": 16, "num_attention_heads": 2, "image_size": 32,
+                      "patch_size": 8, "layer_norm_eps": 1e-5},
+    "text_config": {"hidden_act": "gelu", "hidden_size": 16, "num_attention_heads": 2, "eos_token_id": 2},
+}  # fmt: skip
+PICTURES = {
+    "do_resize": True, "size": {"shortest_edge": 32}, "do_center_crop": True, "crop_size": {"height": 32, "width": 32},
+    "resample": 3, "do_normalize": True, "image_mean": [0.5, 0.5, 0.5], "image_std": [0.5, 0.5, 0.5],
+    "do_rescale": True, "rescale_factor": 0.00392156862745098,
+}  # fmt: skip
+EVENT = {"data": [["neuromerging", 0.8, None, {"x": [1, 2]}], "text"], "fn_index": 3, "session_hash": "abcdefghijk"}
 
 TOKENS = (
     "nan", ".inf", "-0", "1e999", "-1", "2147483648", "9" * 400, "0x10", "1_0", "true", "null", "~", "auto", "", " ",
@@ -59,15 +86,21 @@ def targets() -> dict[str, tuple[str, Target]]:
     """Name to a good input and what takes the spoilt ones."""
     import gradio as gr
 
+    from neuromerge.checkpoints import image_processing, load_checkpoint
+    from neuromerge.checkpoints.clip_config import from_open_clip, from_transformers
+    from neuromerge.checkpoints.fields import Fields
     from neuromerge.checkpoints.header import parse_header
     from neuromerge.deployment import Limits
     from neuromerge.errors import SettingError
     from neuromerge.evaluation.families import families
+    from neuromerge.interface.bodies import fault
     from neuromerge.interface.components.controls import build_controls
     from neuromerge.interface.limits import check_class_names, check_template
     from neuromerge.interface.permalinks import PageState, decode, encode
     from neuromerge.interface.session import Session
     from neuromerge.interface.tabs import STATES
+    from neuromerge.json_files import parse_json
+    from neuromerge.merging.devices import find_device
     from neuromerge.settings.choices import change, make_setting
     from neuromerge.settings.recipes import dump_recipe, parse_recipe, recipe_of, setting_of
     from neuromerge.settings.setting import Setting
@@ -111,6 +144,28 @@ def targets() -> dict[str, tuple[str, Target]]:
         for entry in parse_header(text.encode("utf-8", "surrogatepass"), 32, "the file").tensors.values():
             _expect(0 <= entry.start <= entry.stop <= 32, "a tensor outside its file")
 
+    def configuration(read: Callable[[Any], object]) -> Target:
+        def read_json(text: str, dice: random.Random) -> None:
+            read(parse_json(text, "config.json", remedy="Mend it."))
+
+        return read_json
+
+    def request(text: str, dice: random.Random) -> None:
+        body = text.encode("utf-8", "replace")
+        if (why := fault(body)) is not None:
+            raise SettingError(why)
+        try:
+            json.loads(body)
+        except ValueError as error:  # what may be parsed may be no JSON, but never too deep for the parser
+            raise SettingError("That is no JSON.") from error
+
+    def device(text: str, dice: random.Random) -> None:
+        find_device(text)
+
+    def path(text: str, dice: random.Random) -> None:
+        if not text.lstrip().startswith(("hub:", "hf-hub:", "http")):  # nobody is asked over the network
+            load_checkpoint(text)
+
     page = PageState(change(make_setting(family, seed=3), family, trim_ratio=0.7), tab="neuron")
     return {
         "recipe": (dump_recipe(recipe_of(make_setting(family, ("digits", "flags")), family)), recipe),
@@ -119,6 +174,15 @@ def targets() -> dict[str, tuple[str, Target]]:
         "class names": (CLASSES, classes),
         "prompt": (TEMPLATE, template),
         "header": (json.dumps(HEADER), header),
+        "open_clip": (json.dumps(OPEN_CLIP), configuration(from_open_clip)),
+        "transformers": (json.dumps(TRANSFORMERS), configuration(lambda content: from_transformers(content, None))),
+        "processor": (
+            json.dumps(PICTURES),
+            configuration(lambda content: image_processing.from_transformers(Fields(content, "the file"), 32)),
+        ),
+        "request": (json.dumps(EVENT), request),
+        "device": ("cpu", device),
+        "path": (str(family.base), path),
     }
 
 
@@ -150,9 +214,7 @@ def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m neuromerge.benchmarks fuzz", description=__doc__)
     parser.add_argument("--inputs", type=int, default=100_000, metavar="N", help="for each target (100000)")
     parser.add_argument("--first", type=int, default=0, metavar="N", help="number of the first input (0)")
-    parser.add_argument(
-        "--only", nargs="+", metavar="TARGET", help="recipe, link, sidebar, class names, prompt, header"
-    )
+    parser.add_argument("--only", nargs="+", metavar="TARGET", help="which targets, by name (all)")
     options = parser.parse_args(argv)
     known = targets()
     unknown = sorted(set(options.only or ()) - set(known))
