@@ -10,6 +10,7 @@ from neuromerge.engine.downloads import Fetching, Presence, always
 from neuromerge.evaluation.archives import ArchiveLimits
 from neuromerge.exploration.results import (
     AccuracyBoard,
+    BetweenTasks,
     Confusion,
     Example,
     GalleryPage,
@@ -77,6 +78,9 @@ class Explorer(Protocol):
 
     def heatmap(self, setting: Setting, key: str, job: Job = UNATTENDED) -> Heatmap:
         """One measure over layers and matrices."""
+
+    def between_tasks(self, setting: Setting, layer: str = "", matrix: str = "", job: Job = UNATTENDED) -> BetweenTasks:
+        """Who pulls against whom, and who pays."""
 
     def layer(
         self, setting: Setting, layer: str, matrix: str, sort: str = "contested", job: Job = UNATTENDED

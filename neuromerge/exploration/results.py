@@ -13,7 +13,7 @@ import numpy as np
 
 from neuromerge.engine.accuracy import Accuracy as Accuracy
 from neuromerge.merging.linear import Part
-from neuromerge.merging.measures import Measure
+from neuromerge.merging.measures import Measure, Subspace
 
 SORTS = ("contested", "strength", "index")
 """Orders of the neurons of a layer."""
@@ -68,6 +68,36 @@ class Heatmap:
     def factor(self, part: Part) -> np.ndarray:
         """Factors (rows, columns) of the profile on a part of the change; NaN where a cell has no such part."""
         return self.factors.get(part, np.full(self.orthogonal.shape, np.nan))
+
+
+@dataclass(frozen=True)
+class PairPlace:
+    """Where in the network two tasks pull against each other most: a cell, a subspace, and their conflict there."""
+
+    layer: str
+    matrix: str
+    subspace: Subspace
+    conflict: float
+
+
+@dataclass(frozen=True)
+class BetweenTasks:
+    """Who pulls against whom, and who pays, over the whole model, a layer, or one cell.
+
+    `layer` and `matrix` are empty where all of them are meant. Arrays are by ``parallel``, ``orthogonal`` and ``both``.
+    `conflict` (T, T) is minus the cosine of two tasks' parts, NaN on the diagonal and where a task has no such part.
+    `kept` (T,) is retention: the share of its own part that each task finds in the merge (1: all of it).
+    `share` (T,) is each task's part of all the change that the tasks ask for. `places`, by pair (a < b), is the part
+    whose inner product between the two is lowest: that is where most of their conflict comes from.
+    """
+
+    tasks: tuple[str, ...]
+    layer: str
+    matrix: str
+    conflict: Mapping[str, np.ndarray]
+    kept: Mapping[str, np.ndarray]
+    share: np.ndarray
+    places: Mapping[tuple[int, int], PairPlace]
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ from neuromerge.engine.engine import Engine
 from neuromerge.engine.executor import Executor
 from neuromerge.engine.parts import parts_of
 from neuromerge.exploration import (
+    between,
     close_ups,
     export,
     heatmaps,
@@ -33,6 +34,7 @@ from neuromerge.exploration import (
 )
 from neuromerge.exploration.results import (
     AccuracyBoard,
+    BetweenTasks,
     Confusion,
     Example,
     GalleryPage,
@@ -170,6 +172,14 @@ class Workspace:
     def heatmap(self, setting: Setting, key: str, job: Job = UNATTENDED) -> Heatmap:
         """One measure over layers and matrices, in both subspaces. Reads no weights once the first pass is there."""
         return heatmaps.heatmap(self.engine.of(setting.family).stages, setting, key, job)
+
+    def between_tasks(self, setting: Setting, layer: str = "", matrix: str = "", job: Job = UNATTENDED) -> BetweenTasks:
+        """Conflict of every two tasks and retention of each, over the whole model, a layer, or one cell.
+
+        Empty names stand for all layers, all matrices. Reads no weights once the first pass is there. Raises
+        SettingError for a cell that the family does not have.
+        """
+        return between.between_tasks(self.engine.of(setting.family).stages, setting, layer, matrix, job)
 
     def layer(
         self, setting: Setting, layer: str, matrix: str, sort: str = "contested", job: Job = UNATTENDED

@@ -12,6 +12,7 @@ import gradio as gr
 
 from neuromerge.exploration.results import (
     AccuracyBoard,
+    BetweenTasks,
     Confusion,
     Example,
     GalleryPage,
@@ -74,6 +75,10 @@ class BoundWorkspace:
     def heatmap(self, key: str) -> Heatmap:
         """One measure over layers and matrices."""
         return self._explorer.heatmap(self._setting, key, job=self._job)
+
+    def between_tasks(self, layer: str, matrix: str) -> BetweenTasks:
+        """Who pulls against whom, and who pays: in a cell, a layer, or (empty names) everywhere."""
+        return self._explorer.between_tasks(self._setting, layer, matrix, job=self._job)
 
     def layer(self, cell: CellName, sort: str) -> LayerDetail:
         """One cell of the heatmap opened."""

@@ -20,6 +20,7 @@ from neuromerge.exploration.protocol import Explorer
 from neuromerge.exploration.results import (
     Accuracy,
     AccuracyBoard,
+    BetweenTasks,
     Confusion,
     ContestedNeuron,
     Example,
@@ -30,6 +31,7 @@ from neuromerge.exploration.results import (
     MergeSummary,
     NeuronDetail,
     OwnBoard,
+    PairPlace,
     Prediction,
 )
 from neuromerge.interface.loader import WorkspaceLoader
@@ -195,6 +197,24 @@ class FakeWorkspace:
             "lambda_1 is 0: nothing of the parallel part is added." if parallel == 0 and info.moves_with_lambda else ""
         )
         return Heatmap(info, ROWS, COLUMNS, values[0], values[1], note_parallel=note, factors=_factors(setting))
+
+    def between_tasks(self, setting: Setting, layer: str = "", matrix: str = "", job: Job = UNATTENDED) -> BetweenTasks:
+        job.check()
+        self.calls.append(("between tasks", setting))
+        random, count = _random("pairs", layer, matrix, setting.tasks), len(setting.tasks)
+        conflict = {name: random.normal(0, 0.1, (count, count)) for name in ("parallel", "orthogonal", "both")}
+        for name, values in conflict.items():
+            conflict[name] = (values + values.T) / 2
+            np.fill_diagonal(conflict[name], np.nan)
+        parallel, orthogonal, _ = _coefficients(setting)
+        kept = {"parallel": parallel, "orthogonal": orthogonal, "both": (parallel + 3 * orthogonal) / 4}
+        places = {
+            (a, b): PairPlace(layer or f"block {(a + b) % 6}", matrix or "fc1", "orthogonal", 0.1)
+            for a in range(count)
+            for b in range(a + 1, count)
+        }
+        shares = {name: value * random.random(count) for name, value in kept.items()}
+        return BetweenTasks(setting.tasks, layer, matrix, conflict, shares, np.full(count, 1 / count), places)
 
     def layer(
         self, setting: Setting, layer: str, matrix: str, sort: str = "contested", job: Job = UNATTENDED

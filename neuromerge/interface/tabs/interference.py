@@ -13,6 +13,7 @@ from neuromerge.exploration.results import SORTS, Heatmap, LayerDetail
 from neuromerge.figures import layer as layer_figures
 from neuromerge.figures.figure import message
 from neuromerge.figures.interference import as_table, headline, interference_heatmaps
+from neuromerge.interface.components.between_tasks import SCOPES, TasksView
 from neuromerge.interface.components.sentence import sentence_html, sentence_links
 from neuromerge.interface.components.strength import AIMS, StrengthPanel
 from neuromerge.interface.components.tables import neuron_table
@@ -26,17 +27,26 @@ from neuromerge.interface.tabs.neuron import NeuronTab
 from neuromerge.merging.measures import Measure, get_measure, measures
 
 SORT_TITLES = {"contested": "Most contested first", "strength": "Strongest first", "index": "As stored"}
+VIEWS = {"map": "By layer and matrix", "tasks": "Between tasks"}
+"""What the tab can show above the open layer; only what is shown is computed."""
+
 NOTHING_OPEN = "Click a cell of the heatmap, or choose a layer and a matrix, to look inside it."
 
 
 @dataclass(frozen=True)
 class InterferenceState(TabState):
-    """The measure of the heatmap, the cell that is open (None: none), the order of its neurons, what is acted on."""
+    """The map's measure, the open cell (None: none), the order of its neurons, what is acted on, what is shown.
+
+    `scope` and `only` say over which part of the network, and for which task alone, tasks are set against tasks.
+    """
 
     measure: str = linked("measure", measures()[0].key, one_of(lambda family: (info.key for info in measures())))
     cell: CellName | None = linked("cell", None, CELL, of_family=True)
     sort: str = linked("sort", SORTS[0], one_of(lambda family: SORTS))
     aim: str = linked("act", "cell", one_of(lambda family: AIMS))
+    view: str = linked("show", "map", one_of(lambda family: VIEWS))
+    scope: str = linked("over", "model", one_of(lambda family: SCOPES))
+    only: str = linked("only", "", one_of(lambda family: family.experts), of_family=True)
 
 
 class InterferenceTab(Tab[InterferenceState]):
@@ -55,22 +65,37 @@ class InterferenceTab(Tab[InterferenceState]):
             "parallel</b>: how strongly it answers) and across them (<b class='nm-orthogonal'>orthogonal</b>: what it "
             "answers to).</p></div>"
         )
-        with gr.Row(elem_classes="nm-measure"):
-            self.measure = gr.Dropdown(
-                [(menu_title(info), info.key) for info in measures()],
-                value=first.key,
-                label="Measure",
-                elem_id="measure",
-                scale=1,
-                min_width=220,
-            )
-            self.explanation = gr.Markdown(
-                explanation(first), elem_id="measure-explanation", elem_classes="nm-explanation", latex_delimiters=LATEX
-            )
-        self.sentence = sentence_links("interference-sentence")
-        self.heatmap = PlotlyView(label="Interference by layer and matrix", height=400, elem_id="interference")
-        with gr.Accordion("The same numbers as a table", open=False, elem_id="interference-table-box"):
-            self.table = gr.HTML("", elem_id="interference-table")
+        self.view = gr.Radio(
+            [(title, key) for key, title in VIEWS.items()],
+            value="map",
+            label="Show",
+            elem_id="interference-view",
+            elem_classes="nm-pills",
+        )
+        with gr.Column() as on_map:
+            with gr.Row(elem_classes="nm-measure"):
+                self.measure = gr.Dropdown(
+                    [(menu_title(info), info.key) for info in measures()],
+                    value=first.key,
+                    label="Measure",
+                    elem_id="measure",
+                    scale=1,
+                    min_width=220,
+                )
+                self.explanation = gr.Markdown(
+                    explanation(first),
+                    elem_id="measure-explanation",
+                    elem_classes="nm-explanation",
+                    latex_delimiters=LATEX,
+                )
+            self.sentence = sentence_links("interference-sentence")
+            self.heatmap = PlotlyView(label="Interference by layer and matrix", height=400, elem_id="interference")
+            with gr.Accordion("The same numbers as a table", open=False, elem_id="interference-table-box"):
+                self.table = gr.HTML("", elem_id="interference-table")
+        self.between = TasksView(self.page)
+        with gr.Column(visible=False) as on_tasks:
+            self.between.build()
+        self.columns = {"map": on_map, "tasks": on_tasks}
         self.strength = StrengthPanel(self.page)
         self.strength.build()
 
@@ -97,7 +122,14 @@ class InterferenceTab(Tab[InterferenceState]):
         self.contested = PlotlyView(message(""), label="Most contested neurons", height=260, elem_id="layer-contested")
         with gr.Accordion("The most contested neurons as a table", open=False):
             self.contested_table = gr.HTML("", elem_id="contested-table")
-        self.holders = {"measure": self.measure, "sort": self.sort, "aim": self.strength.aim}
+        self.holders = {
+            "view": self.view,
+            "measure": self.measure,
+            "sort": self.sort,
+            "aim": self.strength.aim,
+            "scope": self.between.scope,
+            "only": self.between.only,
+        }
         self.opened = [
             self.layer,
             self.matrix,
@@ -109,13 +141,23 @@ class InterferenceTab(Tab[InterferenceState]):
             self.contested_table,
         ]
         self.map = [self.sentence, self.heatmap, self.table]
-        self.outputs = [*self.map, *self.opened]
+        self.shown_above = [*self.columns.values(), *self.map, *self.between.outputs]
+        self.outputs = [*self.shown_above, *self.opened]
 
     # ------------------------------------------------------------------------------------------- drawing
     def draw(self, moment: Moment) -> Changes:
-        """The heatmap, and the open layer where there is one."""
+        """The view that is shown, and the open layer where there is one."""
         heatmap = moment.workspace.heatmap(self.shown(moment).measure)
-        return {**self._draw_map(moment, heatmap), **self._draw_cell(moment, heatmap)}
+        return {**self._draw_view(moment, heatmap), **self._draw_cell(moment, heatmap)}
+
+    def _draw_view(self, moment: Moment, heatmap: Heatmap) -> Changes:
+        """What is shown above the open layer, and nothing of what is not."""
+        state = self.shown(moment)
+        columns = {column: gr.update(visible=key == state.view) for key, column in self.columns.items()}
+        if state.view == "tasks":
+            cell = state.cell if place_of(heatmap, state.cell) else None
+            return {**columns, **self.between.draw(moment, state.scope, state.only, cell, heatmap)}
+        return {**columns, **self._draw_map(moment, heatmap)}
 
     def _draw_map(self, moment: Moment, heatmap: Heatmap) -> Changes:
         tasks = len(moment.setting.tasks)
@@ -159,11 +201,16 @@ class InterferenceTab(Tab[InterferenceState]):
     def wire(self, events: Events) -> None:
         """A new measure, a clicked cell, a chosen layer, another order, a clicked neuron."""
         events.listen(self.measure.input, self.change_measure, [self.explanation, *self.map])
+        changed = [self.view.input, self.between.scope.input, self.between.only.input]
+        events.listen(changed, self.change_view, self.shown_above)
         # A cell that was asked for opens, even where the setting changes meanwhile.
-        clicked = [self.held, self.heatmap, *self.opened, self.strength.aim, *self.strength.shown]
-        for cell in (self.heatmap.cell, self.sentence.cell):  # events of one's own cannot be listed
+        clicked = [self.held, *self.shown_above, *self.opened, self.strength.aim, *self.strength.shown]
+        sentences = (self.sentence.cell, self.between.sentence.cell)
+        for cell in (self.heatmap.cell, *sentences):  # events of one's own cannot be listed
             events.listen(cell, self.click, clicked, extra=self.strength.read, lasting=True)
             events.in_browser(cell, [], [], bring("strength"))
+        events.listen(self.between.pairs.cell, self.click_pair, clicked, extra=self.strength.read, lasting=True)
+        events.in_browser(self.between.pairs.cell, [], [], bring("strength"))
         menus = [self.layer, self.matrix]
         events.listen(
             [menu.input for menu in menus], self.choose, clicked, extra=[*menus, *self.strength.read], lasting=True
@@ -183,12 +230,24 @@ class InterferenceTab(Tab[InterferenceState]):
             **self._draw_map(moment, moment.workspace.heatmap(key)),
         }
 
+    def change_view(self, moment: Moment) -> Changes:
+        """Another view, or another part of it."""
+        return self._draw_view(moment, moment.workspace.heatmap(self.shown(moment).measure))
+
     def click(self, moment: Moment) -> Changes:
         """Open the clicked cell."""
         heatmap = moment.workspace.heatmap(self.shown(moment).measure)
         size = (len(heatmap.rows), len(heatmap.columns))
         pick = read_pick(moment.event, {"parallel": size, "orthogonal": size})
         return self._show(moment, heatmap, pick.row, pick.column, "cell")
+
+    def click_pair(self, moment: Moment) -> Changes:
+        """Open the cell where the clicked pair of tasks conflicts most."""
+        state = self.shown(moment)
+        heatmap = moment.workspace.heatmap(state.measure)
+        open_cell = state.cell if place_of(heatmap, state.cell) else None
+        cell = self.between.clicked(moment, state.scope, state.only, open_cell)
+        return self._show(moment, heatmap, heatmap.rows.index(cell.layer), heatmap.columns.index(cell.matrix), "cell")
 
     def click_heading(self, moment: Moment) -> Changes:
         """Act on the whole layer or matrix whose name was clicked; the cell where it begins opens, too."""
@@ -227,8 +286,11 @@ class InterferenceTab(Tab[InterferenceState]):
         before = self.shown(moment)
         state = replace(before, cell=CellName(heatmap.rows[row], heatmap.columns[column]), aim=aim or before.aim)
         moment = moment.showing(self.key, state)
+        shown = self._draw_view(moment, heatmap)
+        if state.view == "map":  # its sentence and table do not depend on what is open
+            shown = {self.heatmap: shown[self.heatmap]}
         return {
-            self.heatmap: self._draw_map(moment, heatmap)[self.heatmap],
+            **shown,
             **self._draw_cell(moment, heatmap),
             self.strength.aim: state.aim,
             **self.strength.draw(moment, *self.aimed(moment)),
