@@ -13,11 +13,13 @@ import numpy as np
 from neuromerge.exploration.results import (
     Accuracy,
     AccuracyBoard,
+    BetweenTasks,
     Confusion,
     ContestedNeuron,
     Heatmap,
     LayerDetail,
     NeuronDetail,
+    PairPlace,
 )
 from neuromerge.merging.measures import get_measure
 from neuromerge.search.landscape import Landscape
@@ -123,6 +125,26 @@ def heatmap(key: str = "cancellation", *, note_parallel: str = "") -> Heatmap:
     if note_parallel:
         parallel = np.where(np.isfinite(parallel), 0.0, np.nan)
     return Heatmap(info, LAYERS, MATRICES, parallel, orthogonal, note_parallel=note_parallel)
+
+
+def between_tasks(tasks: tuple[str, ...] = TASKS, layer: str = "", matrix: str = "") -> BetweenTasks:
+    """Tasks that mostly go their own ways; without the parallel part in a norm."""
+    rng = np.random.default_rng(8)
+    count = len(tasks)
+    vectors = {name: task_vectors(rng, rng.normal(size=64), count) for name in ("parallel", "orthogonal")}
+    vectors["both"] = np.concatenate(list(vectors.values()), axis=1)
+    conflict = {name: -np.corrcoef(values).reshape(count, count) for name, values in vectors.items()}
+    for values in conflict.values():
+        np.fill_diagonal(values, np.nan)
+    kept = {"parallel": np.zeros(count), "orthogonal": np.linspace(-0.2, 1.3, count), "both": rng.uniform(0, 1, count)}
+    if matrix == "norm":
+        conflict["parallel"], kept["parallel"] = np.full((count, count), np.nan), np.full(count, np.nan)
+    places = {
+        (a, b): PairPlace(f"block {(a + b) % 12}", "fc1", "orthogonal", 0.1)
+        for a in range(count)
+        for b in range(a + 1, count)
+    }
+    return BetweenTasks(tasks, layer, matrix, conflict, kept, np.full(count, 1 / count), places)
 
 
 def layer_detail(tasks: tuple[str, ...] = TASKS, *, neurons: int = 384, bins: int = 48) -> LayerDetail:

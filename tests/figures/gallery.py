@@ -44,6 +44,14 @@ FIGURES: dict[str, Callable[[], Figure]] = {
     "flat heatmap": lambda: interference.interference_heatmaps(
         examples.heatmap("retention", note_parallel="λ₁ = 0: nothing is added")
     ),
+    "pairs": lambda: interference.task_pairs(examples.between_tasks()),
+    "pairs of many": lambda: interference.task_pairs(examples.between_tasks(MANY)),
+    "pairs of one task": lambda: interference.task_pairs(examples.between_tasks(), only="flags"),
+    "pairs, norm": lambda: interference.task_pairs(examples.between_tasks(layer="block 1", matrix="norm")),
+    "pairs, one task merged": lambda: interference.task_pairs(examples.between_tasks(ONE)),
+    "kept": lambda: interference.kept_shares(examples.between_tasks()),
+    "kept by one": lambda: interference.kept_shares(examples.between_tasks(layer="x", matrix="norm"), only="flags"),
+    "kept of many": lambda: interference.kept_shares(examples.between_tasks(MANY)),
     "neurons": lambda: layer.neurons_by_tasks(examples.layer_detail(neurons=40, bins=10)),
     "cosines": lambda: layer.task_cosines(examples.layer_detail(neurons=10, bins=5)),
     "cosines of many": lambda: layer.task_cosines(examples.layer_detail(MANY, neurons=6, bins=3)),

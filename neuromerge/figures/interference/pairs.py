@@ -54,7 +54,7 @@ def task_pairs(between: BetweenTasks, titles: Mapping[str, str] | None = None, o
         titles: names to show instead of the tasks' keys.
         only: the task whose row alone is drawn; all where it is empty.
     """
-    names = task_names(between.tasks, titles, 12)
+    names = task_names(between.tasks, titles, 14)
     rows = tuple(place for place, task in enumerate(between.tasks) if only in ("", task))
     panels = [
         Pairs(name, suffix, rows, between.conflict[name][list(rows)])
@@ -121,7 +121,8 @@ def _text(value: float, end: float) -> str:
     """A conflict as its cell writes it, legible on the cell's colour."""
     if not math.isfinite(value):
         return ""
-    return coloured(minus(f"{value:.2f}"), ink_on("diverging", min(1.0, max(0.0, (value / end + 1) / 2))))
+    text = minus(f"{value:.2f}") if abs(value) >= 0.005 else "0"
+    return coloured(text, ink_on("diverging", min(1.0, max(0.0, (value / end + 1) / 2))))
 
 
 def _captions(panel: Pairs) -> list[dict[str, Any]]:
@@ -155,8 +156,8 @@ def _layouts(panels: list[Pairs], names: list[str]) -> tuple[Layout, Layout]:
     }
     bars = [_bar(panel, middle) for panel, middle in zip(panels, (0.24, 0.76), strict=True)]
     layout: Layout = {
-        "height": 186 + ROW * len(rows),
-        "margin": {"l": 92, "r": 12, "t": 34, "b": 134},
+        "height": 156 + ROW * len(rows),
+        "margin": {"l": 92, "r": 12, "t": 34, "b": 122},
         "xaxis": {**across, "domain": [0, 0.48]},
         "yaxis": down,
         "xaxis2": {**across, "domain": [0.52, 1], "anchor": "y2"},
@@ -169,8 +170,8 @@ def _layouts(panels: list[Pairs], names: list[str]) -> tuple[Layout, Layout]:
     between = 150
     whole = 2 * tall + between
     narrow: Layout = {
-        "height": whole + 34 + 134,
-        "margin": {"l": 82, "r": 8, "t": 34, "b": 134},
+        "height": whole + 34 + 122,
+        "margin": {"l": 82, "r": 8, "t": 34, "b": 122},
         "xaxis": {"domain": [0, 1]},
         "xaxis2": {"domain": [0, 1]},
         "yaxis": {"domain": [round(1 - tall / whole, 4), 1]},
@@ -236,10 +237,11 @@ def kept_shares(between: BetweenTasks, titles: Mapping[str, str] | None = None, 
         only: the task that alone is drawn; all where it is empty.
     """
     places = [place for place, task in enumerate(between.tasks) if only in ("", task)]
-    names = task_names([between.tasks[place] for place in places], titles, 12)
+    names = task_names([between.tasks[place] for place in places], titles, 14)
     kept = {name: percents(values[places]) for name, values in between.kept.items()}
     known = [value for values in kept.values() for value in values if value is not None]
     low, high = round_frame([*known, 100.0])
+    low = low if min(known, default=0.0) < 0 else 0.0
     both = {**_kept_trace("both", kept["both"], names), "type": "scatter", "mode": "markers"}
     both["marker"] = {"symbol": "diamond", "size": 9, "color": token("merge")}
     bars = [

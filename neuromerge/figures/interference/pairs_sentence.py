@@ -33,17 +33,19 @@ def pairs_headline(
         )
     worst, best = _pair(np.nanargmax(conflict), only, between), _pair(np.nanargmin(conflict), only, between)
     high, low = float(conflict[worst]), float(conflict[best])
-    against = f"{names[worst[0]]} and {names[worst[1]]}"
+    a, b = (names[place] for place in worst)
+    told = minus(short(high, 2))
     if high > 0:
-        start = f"{against} pull against each other most (conflict {minus(short(high, 2))})"
+        start = f"{a} pulls against {b} most (conflict {told})"
     else:
-        start = f"No two tasks pull against each other: {against} come closest to it (conflict {minus(short(high, 2))})"
+        start = f"No two tasks pull against each other: {a} against {b} comes closest to it (conflict {told})"
     parts: list[str | CellLink] = [start]
     link = _link(between, worst, heatmap)
     if link is not None:
         parts += [", most of all in ", link]
     if best != worst:
-        parts.append(f"; {names[best[0]]} and {names[best[1]]} {_goes_along(low)} ({minus(short(low, 2))})")
+        most = "goes most with" if low < 0 else "pulls least against"
+        parts.append(f"; {names[best[0]]} {most} {names[best[1]]} ({minus(short(low, 2))})")
     return Sentence((*parts, ".", *_pays(between, names, only)))
 
 
@@ -54,10 +56,6 @@ def _pair(flat: np.intp, only: str, between: BetweenTasks) -> tuple[int, int]:
     if only in between.tasks and between.tasks[b] == only:
         return b, a
     return (a, b) if only in between.tasks else (min(a, b), max(a, b))
-
-
-def _goes_along(conflict: float) -> str:
-    return "go together most" if conflict < 0 else "least"
 
 
 def _link(between: BetweenTasks, pair: tuple[int, int], heatmap: Heatmap) -> CellLink | None:

@@ -60,8 +60,8 @@ class InterferenceTab(Tab[InterferenceState]):
         """Make the menu of measures, the heatmap, its table, and the open layer."""
         first = measures()[0]
         gr.HTML(
-            "<div class='nm-head'><h2>Where tasks interfere</h2><p>Each cell is one matrix of one layer. What the "
-            "experts want to change there is split in two: along a neuron's own weights (<b class='nm-parallel'>"
+            "<div class='nm-head'><h2>Where tasks interfere</h2><p>What the experts want to change in each matrix "
+            "of each layer is split in two: along a neuron's own weights (<b class='nm-parallel'>"
             "parallel</b>: how strongly it answers) and across them (<b class='nm-orthogonal'>orthogonal</b>: what it "
             "answers to).</p></div>"
         )

@@ -1,0 +1,61 @@
+"""The views of the Interference tab in a real browser: tasks against tasks, drift, and two merges compared."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from tests.interface import fakes
+from tests.interface.conftest import Visitor
+
+pytestmark = pytest.mark.browser
+expect = pytest.importorskip("playwright.sync_api").expect
+
+
+def choose(page: Any, view: str) -> None:
+    page.locator("#interference-view").get_by_text(view, exact=True).click()
+
+
+def pick(page: Any, identity: str, source: str, row: int, column: int) -> None:
+    stage = page.locator(f"#{identity} .nm-stage")
+    stage.scroll_into_view_if_needed()
+    box = stage.evaluate("(stage, at) => NeuroMergeView.placeOf(stage, ...at)", [source, row, column])
+    page.mouse.click(box["x"], box["y"])
+
+
+# ---------------------------------------------------------------------------------------------- between tasks
+def test_tasks_are_set_against_tasks_and_a_pair_opens_where_it_conflicts(visitor: Visitor) -> None:
+    page = visitor.open(tab="Interference")
+    visitor.drawn("interference")
+    choose(page, "Between tasks")
+    visitor.drawn("task-pairs")
+    visitor.drawn("task-kept")
+    assert [len(panel) for panel in visitor.cells("task-pairs")] == [len(fakes.TASKS)] * 2
+    expect(page.locator("#interference")).to_be_hidden()
+    pick(page, "task-pairs", "orthogonal", 0, 1)
+    expect(page.locator("#strength-title")).to_contain_text("block 1 · fc1")
+    page.locator("#pairs-scope").get_by_text("The open cell").click()
+    expect(page.locator("#pairs-sentence")).to_contain_text("block 1 · fc1")
+
+
+def test_one_task_alone_is_shown_linked_and_followed(visit: Callable[..., Visitor]) -> None:
+    first = visit()
+    page = first.open("show=tasks", tab="Interference")
+    first.drawn("task-pairs")
+    page.locator("#pairs-task input").click()
+    page.get_by_role("option", name="Flags").click()
+    page.wait_for_function("document.querySelector('#task-pairs .nm-stage').data[0].z.length === 1")
+    expect(page.locator("#pairs-sentence")).to_contain_text("Flags keeps")
+    kept = page.locator("#pairs-sentence").inner_text()
+    slider = first.slider("neuromerging-lambda-orthogonal")
+    slider.fill("2")
+    expect(page.locator("#pairs-sentence")).not_to_have_text(kept)
+    page.locator("#copy-link").click()
+    page.wait_for_url(re.compile("only=flags"))
+    second = visit()
+    again = second.open(page.url.partition("?")[2])
+    second.drawn("task-pairs")
+    again.wait_for_function("document.querySelector('#task-pairs .nm-stage').data[0].z.length === 1")
