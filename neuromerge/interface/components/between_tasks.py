@@ -45,7 +45,14 @@ class TasksView:
                 elem_classes="nm-pills",
                 min_width=320,
             )
-            self.only = gr.Dropdown([EVERYONE], value="", label="Task", elem_id="pairs-task", min_width=140)
+            self.only = gr.Dropdown(
+                [EVERYONE],
+                value="",
+                label="Task",
+                elem_id="pairs-task",
+                min_width=140,
+                allow_custom_value=True,  # a link's task is there before the choices are
+            )
         self.sentence = sentence_links("pairs-sentence")
         self.pairs = PlotlyView(label="Conflict between tasks", height=400, elem_id="task-pairs")
         gr.HTML("<div class='nm-head'><h3>Who pays: what the merge keeps of each task's own change</h3></div>")
