@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import torch
@@ -38,6 +38,8 @@ from neuromerge.progress import UNATTENDED, Job
 
 if TYPE_CHECKING:
     from neuromerge.evaluation.families import Family, TaskSpec
+
+T = TypeVar("T")
 
 _TURN_PRODUCTS = 12e9
 """Products of one turn of encoding: a few tenths of a second on two cores (256 images of the bundled model)."""
@@ -268,6 +270,38 @@ class Models:
             known.update(fresh)
         return {task: known[task] for task in tasks}
 
+    def class_tokens(
+        self, contents: Contents, tasks: Sequence[str], split: str, job: Job = UNATTENDED
+    ) -> dict[str, torch.Tensor]:
+        """The class token after every block (N, blocks, width) of every picture of a split, by task.
+
+        The pass that finds them finds the embeddings, too, and keeps both: who asks for accuracies next need not look
+        again.
+        """
+        found = {task: self._cache.peek(regions.TOKENS, (self._key, contents, task, split)) for task in tasks}
+        known = {task: tokens for task, tokens in found.items() if tokens is not None}
+        missing = tuple(task for task in tasks if task not in known)
+        if missing:
+            key = (self._key, contents, split, missing)
+            batch = self._cache.get(regions.TOKENS_BATCH, key, lambda: self._look(contents, missing, split, job), job)
+            for region, fresh in zip((regions.EMBEDDING, regions.TOKENS), batch, strict=True):
+                for task, values in fresh.items():
+                    self._cache.put(region, (self._key, contents, task, split), values)
+            self._cache.discard(regions.TOKENS_BATCH, key)  # kept by task from now on
+            known.update(batch[1])
+        return {task: known[task] for task in tasks}
+
+    def _look(
+        self, contents: Contents, tasks: Sequence[str], split: str, job: Job
+    ) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
+        """Embeddings and class tokens, by task."""
+        pictures = [prepared(self.samples(task, split), self.vision.preprocessing) for task in tasks]
+        with self.borrow(contents, job) as model:
+            done = self._in_turns(model.encode_blocks, torch.cat(pictures), job)
+        lengths = [len(batch) for batch in pictures]
+        embeddings, tokens = (_outside_heap(torch.cat(parts)).split(lengths) for parts in zip(*done, strict=True))
+        return dict(zip(tasks, embeddings, strict=True)), dict(zip(tasks, tokens, strict=True))
+
     def _known_embedding(self, contents: Contents, task: str, split: str) -> torch.Tensor | None:
         found = self._cache.peek(regions.EMBEDDING, (self._key, contents, task, split))
         if found is None and split == "quick":
@@ -287,11 +321,18 @@ class Models:
         return dict(zip(tasks, encoded.split([len(batch) for batch in pictures]), strict=True))
 
     def _encode(self, model: VisionModel, pictures: torch.Tensor, job: Job) -> torch.Tensor:
-        done: list[torch.Tensor] = []
-        for part in pictures.split(max(4, int(_TURN_PRODUCTS / self._products))):
-            done.append(self._executor.run(partial(model.encode, part), job))
-            job.report(sum(map(len, done)), len(pictures), "looking at pictures")
+        done = self._in_turns(model.encode, pictures, job)
         return torch.cat(done) if done else torch.empty((0, model.dimensions))
+
+    def _in_turns(self, look: Callable[[torch.Tensor], T], pictures: torch.Tensor, job: Job) -> list[T]:
+        """`look` at some pictures a turn."""
+        done: list[T] = []
+        seen = 0
+        for part in pictures.split(max(4, int(_TURN_PRODUCTS / self._products))):
+            done.append(self._executor.run(partial(look, part), job))
+            seen += len(part)
+            job.report(seen, len(pictures), "looking at pictures")
+        return done
 
     # --------------------------------------------------------------------------- scores and predictions
 

@@ -94,6 +94,10 @@ EMBEDDING: Region[tuple[FamilyKey, Contents, str, str], torch.Tensor] = Region(
     "embedding",
     most=512,  # of one task's pictures under one merge: some 32 positions of a slider
 )
+TOKENS: Region[tuple[FamilyKey, Contents, str, str], torch.Tensor] = Region("class tokens", most=512)
+TOKENS_BATCH: Region[
+    tuple[FamilyKey, Contents, str, tuple[str, ...]], tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]
+] = Region("class tokens of some tasks")
 SCORE: Region[tuple[FamilyKey, Contents, str, str], Accuracy] = Region("score")
 PICTURE: Region[tuple[FamilyKey, Contents, str], torch.Tensor] = Region("picture", most=1024)
 OWN: Region[tuple[FamilyKey, Contents, str], torch.Tensor] = Region("own pictures", most=64)

@@ -12,6 +12,7 @@ from neuromerge.exploration.results import (
     AccuracyBoard,
     BetweenTasks,
     Confusion,
+    Drift,
     Example,
     GalleryPage,
     Heatmap,
@@ -81,6 +82,9 @@ class Explorer(Protocol):
 
     def between_tasks(self, setting: Setting, layer: str = "", matrix: str = "", job: Job = UNATTENDED) -> BetweenTasks:
         """Who pulls against whom, and who pays."""
+
+    def drift(self, setting: Setting, job: Job = UNATTENDED) -> Drift:
+        """Where the merged network leaves its experts."""
 
     def layer(
         self, setting: Setting, layer: str, matrix: str, sort: str = "contested", job: Job = UNATTENDED

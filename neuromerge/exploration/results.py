@@ -101,6 +101,24 @@ class BetweenTasks:
 
 
 @dataclass(frozen=True)
+class Drift:
+    """Where the merged network leaves its experts: features after every block, on every task's own pictures.
+
+    `blocks` are layers as the map names them. `drift` (blocks, T) is the mean over pictures of 1 - cosine between the
+    class tokens of the merge and of the task's expert (0: the same direction, 1: a right angle). `common` (blocks, T)
+    is the share in [0, 1] of the difference that is the same on all pictures; NaN where nothing differs. `pictures`
+    (T,) counts what was looked at. `unmeasured` are merged tasks without pictures, and why.
+    """
+
+    tasks: tuple[str, ...]
+    blocks: tuple[str, ...]
+    drift: np.ndarray
+    common: np.ndarray
+    pictures: tuple[int, ...]
+    unmeasured: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class ContestedNeuron:
     """A neuron and how contested its vote was (margin 0: tied, 1: unanimous)."""
 

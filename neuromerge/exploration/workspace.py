@@ -23,6 +23,7 @@ from neuromerge.engine.parts import parts_of
 from neuromerge.exploration import (
     between,
     close_ups,
+    drift,
     export,
     heatmaps,
     landscapes,
@@ -36,6 +37,7 @@ from neuromerge.exploration.results import (
     AccuracyBoard,
     BetweenTasks,
     Confusion,
+    Drift,
     Example,
     GalleryPage,
     Heatmap,
@@ -180,6 +182,14 @@ class Workspace:
         SettingError for a cell that the family does not have.
         """
         return between.between_tasks(self.engine.of(setting.family).stages, setting, layer, matrix, job)
+
+    def drift(self, setting: Setting, job: Job = UNATTENDED) -> Drift:
+        """How far the merged network's features are from each task's expert, on the quick pictures of that task.
+
+        Made by the same passes as the quick accuracy, which is then only looked up; the experts' features are kept.
+        Raises SettingError when none of the merged tasks has pictures.
+        """
+        return drift.drift(self.engine.of(setting.family).models, setting, job)
 
     def layer(
         self, setting: Setting, layer: str, matrix: str, sort: str = "contested", job: Job = UNATTENDED

@@ -14,6 +14,7 @@ from neuromerge.exploration.results import (
     AccuracyBoard,
     BetweenTasks,
     Confusion,
+    Drift,
     Example,
     GalleryPage,
     Heatmap,
@@ -79,6 +80,10 @@ class BoundWorkspace:
     def between_tasks(self, layer: str, matrix: str) -> BetweenTasks:
         """Who pulls against whom, and who pays: in a cell, a layer, or (empty names) everywhere."""
         return self._explorer.between_tasks(self._setting, layer, matrix, job=self._job)
+
+    def drift(self) -> Drift:
+        """Where the merged network leaves its experts."""
+        return self._explorer.drift(self._setting, job=self._job)
 
     def layer(self, cell: CellName, sort: str) -> LayerDetail:
         """One cell of the heatmap opened."""

@@ -23,6 +23,7 @@ from neuromerge.exploration.results import (
     BetweenTasks,
     Confusion,
     ContestedNeuron,
+    Drift,
     Example,
     GalleryItem,
     GalleryPage,
@@ -215,6 +216,15 @@ class FakeWorkspace:
         }
         shares = {name: value * random.random(count) for name, value in kept.items()}
         return BetweenTasks(setting.tasks, layer, matrix, conflict, shares, np.full(count, 1 / count), places)
+
+    def drift(self, setting: Setting, job: Job = UNATTENDED) -> Drift:
+        job.check()
+        self.calls.append(("drift", setting))
+        _, orthogonal, _ = _coefficients(setting)
+        count = len(setting.tasks)
+        shares = _random("drift", setting.tasks).random((2, 6, count))
+        far = np.cumsum(shares[0], axis=0) / 6 * abs(orthogonal - 1.1)
+        return Drift(setting.tasks, ROWS[1:-1], np.minimum(far, 2.0), shares[1], (16,) * count)
 
     def layer(
         self, setting: Setting, layer: str, matrix: str, sort: str = "contested", job: Job = UNATTENDED
