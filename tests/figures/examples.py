@@ -16,6 +16,7 @@ from neuromerge.exploration.results import (
     BetweenTasks,
     Confusion,
     ContestedNeuron,
+    Drift,
     Heatmap,
     LayerDetail,
     NeuronDetail,
@@ -145,6 +146,15 @@ def between_tasks(tasks: tuple[str, ...] = TASKS, layer: str = "", matrix: str =
         for b in range(a + 1, count)
     }
     return BetweenTasks(tasks, layer, matrix, conflict, kept, np.full(count, 1 / count), places)
+
+
+def drift(tasks: tuple[str, ...] = TASKS, blocks: int = 12) -> Drift:
+    """Features that leave their experts ever further."""
+    rng = np.random.default_rng(9)
+    far = np.cumsum(rng.random((blocks, len(tasks))), axis=0) / blocks / 2
+    common = rng.random((blocks, len(tasks)))
+    common[0, 0] = np.nan
+    return Drift(tasks, tuple(f"block {at}" for at in range(blocks)), far, common, (16,) * len(tasks))
 
 
 def layer_detail(tasks: tuple[str, ...] = TASKS, *, neurons: int = 384, bins: int = 48) -> LayerDetail:

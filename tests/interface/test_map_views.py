@@ -59,3 +59,20 @@ def test_one_task_alone_is_shown_linked_and_followed(visit: Callable[..., Visito
     again = second.open(page.url.partition("?")[2])
     second.drawn("task-pairs")
     again.wait_for_function("document.querySelector('#task-pairs .nm-stage').data[0].z.length === 1")
+
+
+# ---------------------------------------------------------------------------------------------- drift
+def test_the_drift_follows_a_slider_and_its_blocks_can_be_acted_on(visitor: Visitor) -> None:
+    page = visitor.open("show=drift", tab="Interference")
+    visitor.drawn("drift")
+    before = visitor.cells("drift")
+    assert [len(panel) for panel in before] == [6, 6]
+    visitor.slider("neuromerging-lambda-orthogonal").fill("3")
+    page.wait_for_function(
+        "old => JSON.stringify(document.querySelector('#drift .nm-stage').data[0].z) !== JSON.stringify(old)",
+        arg=before[0],
+    )
+    pick(page, "drift", "common", 3, 2)
+    expect(page.locator("#strength-title")).to_contain_text("all of block 3")
+    page.locator("#drift-sentence .nm-cell-link").first.click()
+    expect(page.locator("#strength-title")).to_contain_text("all of block")

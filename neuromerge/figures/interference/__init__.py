@@ -1,5 +1,6 @@
 """The interference map: its heatmaps, what they say in a sentence, and the same numbers as a table."""
 
+from neuromerge.figures.interference.drift import drift_headline, drift_heatmaps
 from neuromerge.figures.interference.heatmaps import interference_heatmaps
 from neuromerge.figures.interference.pairs import kept_shares, task_pairs
 from neuromerge.figures.interference.pairs_sentence import pairs_headline
@@ -11,6 +12,8 @@ __all__ = [
     "Sentence",
     "as_rows",
     "as_table",
+    "drift_headline",
+    "drift_heatmaps",
     "headline",
     "interference_heatmaps",
     "kept_shares",

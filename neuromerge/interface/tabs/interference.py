@@ -14,6 +14,7 @@ from neuromerge.figures import layer as layer_figures
 from neuromerge.figures.figure import message
 from neuromerge.figures.interference import as_table, headline, interference_heatmaps
 from neuromerge.interface.components.between_tasks import SCOPES, TasksView
+from neuromerge.interface.components.drift import DriftView
 from neuromerge.interface.components.sentence import sentence_html, sentence_links
 from neuromerge.interface.components.strength import AIMS, StrengthPanel
 from neuromerge.interface.components.tables import neuron_table
@@ -27,7 +28,7 @@ from neuromerge.interface.tabs.neuron import NeuronTab
 from neuromerge.merging.measures import Measure, get_measure, measures
 
 SORT_TITLES = {"contested": "Most contested first", "strength": "Strongest first", "index": "As stored"}
-VIEWS = {"map": "By layer and matrix", "tasks": "Between tasks"}
+VIEWS = {"map": "By layer and matrix", "tasks": "Between tasks", "drift": "Drift from the experts"}
 """What the tab can show above the open layer; only what is shown is computed."""
 
 NOTHING_OPEN = "Click a cell of the heatmap, or choose a layer and a matrix, to look inside it."
@@ -95,7 +96,10 @@ class InterferenceTab(Tab[InterferenceState]):
         self.between = TasksView(self.page)
         with gr.Column(visible=False) as on_tasks:
             self.between.build()
-        self.columns = {"map": on_map, "tasks": on_tasks}
+        self.drift = DriftView(self.page)
+        with gr.Column(visible=False) as on_drift:
+            self.drift.build()
+        self.columns = {"map": on_map, "tasks": on_tasks, "drift": on_drift}
         self.strength = StrengthPanel(self.page)
         self.strength.build()
 
@@ -141,7 +145,7 @@ class InterferenceTab(Tab[InterferenceState]):
             self.contested_table,
         ]
         self.map = [self.sentence, self.heatmap, self.table]
-        self.shown_above = [*self.columns.values(), *self.map, *self.between.outputs]
+        self.shown_above = [*self.columns.values(), *self.map, *self.between.outputs, *self.drift.outputs]
         self.outputs = [*self.shown_above, *self.opened]
 
     # ------------------------------------------------------------------------------------------- drawing
@@ -157,6 +161,8 @@ class InterferenceTab(Tab[InterferenceState]):
         if state.view == "tasks":
             cell = state.cell if place_of(heatmap, state.cell) else None
             return {**columns, **self.between.draw(moment, state.scope, state.only, cell, heatmap)}
+        if state.view == "drift":
+            return {**columns, **self.drift.draw(moment)}
         return {**columns, **self._draw_map(moment, heatmap)}
 
     def _draw_map(self, moment: Moment, heatmap: Heatmap) -> Changes:
@@ -211,6 +217,9 @@ class InterferenceTab(Tab[InterferenceState]):
             events.in_browser(cell, [], [], bring("strength"))
         events.listen(self.between.pairs.cell, self.click_pair, clicked, extra=self.strength.read, lasting=True)
         events.in_browser(self.between.pairs.cell, [], [], bring("strength"))
+        for block in (self.drift.heatmap.cell, self.drift.sentence.cell):
+            events.listen(block, self.click_block, clicked, extra=self.strength.read, lasting=True)
+            events.in_browser(block, [], [], bring("strength"))
         menus = [self.layer, self.matrix]
         events.listen(
             [menu.input for menu in menus], self.choose, clicked, extra=[*menus, *self.strength.read], lasting=True
@@ -249,18 +258,28 @@ class InterferenceTab(Tab[InterferenceState]):
         cell = self.between.clicked(moment, state.scope, state.only, open_cell)
         return self._show(moment, heatmap, heatmap.rows.index(cell.layer), heatmap.columns.index(cell.matrix), "cell")
 
+    def click_block(self, moment: Moment) -> Changes:
+        """Act on the whole block whose drift was clicked; the cell where it begins opens, too."""
+        heatmap = moment.workspace.heatmap(self.shown(moment).measure)
+        return self._show_layer(moment, heatmap, heatmap.rows.index(self.drift.clicked(moment)))
+
     def click_heading(self, moment: Moment) -> Changes:
         """Act on the whole layer or matrix whose name was clicked; the cell where it begins opens, too."""
         heatmap = moment.workspace.heatmap(self.shown(moment).measure)
         sizes = {"layer": (len(heatmap.rows),), "matrix": (len(heatmap.columns),)}
         pick, cell = read_pick(moment.event, sizes), place_of(heatmap, self.shown(moment).cell)
         if pick.source == "layer":
-            choices = [heatmap.columns.index(name) for name in present(heatmap, pick.index)]
-            row, column = pick.index, cell[1] if cell and cell[1] in choices else choices[0]
-        else:
-            rows = [row for row in range(len(heatmap.rows)) if heatmap.columns[pick.index] in present(heatmap, row)]
-            row, column = cell[0] if cell and cell[0] in rows else rows[0], pick.index
-        return self._show(moment, heatmap, row, column, pick.source)
+            return self._show_layer(moment, heatmap, pick.index)
+        rows = [row for row in range(len(heatmap.rows)) if heatmap.columns[pick.index] in present(heatmap, row)]
+        row = cell[0] if cell and cell[0] in rows else rows[0]
+        return self._show(moment, heatmap, row, pick.index, pick.source)
+
+    def _show_layer(self, moment: Moment, heatmap: Heatmap, row: int) -> Changes:
+        """Act on a whole layer; the matrix that is open opens there, or the first one."""
+        cell = place_of(heatmap, self.shown(moment).cell)
+        choices = [heatmap.columns.index(name) for name in present(heatmap, row)]
+        column = cell[1] if cell and cell[1] in choices else choices[0]
+        return self._show(moment, heatmap, row, column, "layer")
 
     def aimed(self, moment: Moment) -> tuple[str, CellName | None, Heatmap]:
         """What the panel of strengths acts on."""
