@@ -73,9 +73,9 @@ class BoundWorkspace:
         """Validation accuracy of a setting of a search; `job` is the search's own."""
         return self._explorer.validation_scores(setting, job)
 
-    def heatmap(self, key: str) -> Heatmap:
-        """One measure over layers and matrices."""
-        return self._explorer.heatmap(self._setting, key, job=self._job)
+    def heatmap(self, key: str, *, of: Setting | None = None) -> Heatmap:
+        """One measure over layers and matrices; `of` another setting of the family, such as the pinned one."""
+        return self._explorer.heatmap(of or self._setting, key, job=self._job)
 
     def between_tasks(self, layer: str, matrix: str) -> BetweenTasks:
         """Who pulls against whom, and who pays: in a cell, a layer, or (empty names) everywhere."""

@@ -41,6 +41,12 @@ FIGURES: dict[str, Callable[[], Figure]] = {
     ),
     "accuracy, nothing merged": _empty_board,
     **{f"heatmap of {info.key}": lambda key=info.key: _heatmap(key) for info in measures()},
+    "difference of heatmaps": lambda: interference.interference_heatmaps(
+        interference.difference(examples.heatmap("retention"), examples.heatmap("cosine")), tasks=8
+    ),
+    "heatmap beside another": lambda: interference.interference_heatmaps(
+        examples.heatmap("cosine"), tasks=8, beside=examples.heatmap("retention")
+    ),
     "flat heatmap": lambda: interference.interference_heatmaps(
         examples.heatmap("retention", note_parallel="λ₁ = 0: nothing is added")
     ),

@@ -76,3 +76,32 @@ def test_the_drift_follows_a_slider_and_its_blocks_can_be_acted_on(visitor: Visi
     expect(page.locator("#strength-title")).to_contain_text("all of block 3")
     page.locator("#drift-sentence .nm-cell-link").first.click()
     expect(page.locator("#strength-title")).to_contain_text("all of block")
+
+
+# ---------------------------------------------------------------------------------------------- two merges
+SCALES = """
+id => { const { layout } = document.querySelector(`#${id} .nm-stage`);
+  return ['coloraxis', 'coloraxis2'].map((name) => [layout[name].cmin, layout[name].cmax]); }
+"""
+
+
+def test_another_merge_is_seen_on_the_same_scale_and_as_a_difference(visitor: Visitor) -> None:
+    page = visitor.open("measure=retention", tab="Interference")
+    visitor.drawn("interference")
+    expect(page.locator("#versus-map")).to_be_hidden()
+    page.locator("#versus").get_by_text("The other merge").click()
+    visitor.drawn("versus-map")
+    expect(page.locator("#versus-title")).to_contain_text("Task arithmetic")
+    page.wait_for_function(
+        f"() => JSON.stringify(({SCALES})('interference')) === JSON.stringify(({SCALES})('versus-map'))"
+    )
+    beside = visitor.cells("versus-map")
+    page.locator("#versus").get_by_text("The difference").click()
+    expect(page.locator("#versus-title")).to_contain_text("This merge minus Task arithmetic")
+    page.wait_for_function(
+        "old => JSON.stringify(document.querySelector('#versus-map .nm-stage').data.map(t => t.z)) !== old",
+        arg=page.evaluate("value => JSON.stringify(value)", beside),
+    )
+    expect(page.locator("#versus-sentence")).to_contain_text("Difference in retention")
+    pick(page, "versus-map", "orthogonal", 2, 4)
+    expect(page.locator("#strength-title")).to_contain_text("block 1 · fc1")

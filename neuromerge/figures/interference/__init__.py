@@ -1,5 +1,6 @@
 """The interference map: its heatmaps, what they say in a sentence, and the same numbers as a table."""
 
+from neuromerge.figures.interference.difference import difference
 from neuromerge.figures.interference.drift import drift_headline, drift_heatmaps
 from neuromerge.figures.interference.heatmaps import interference_heatmaps
 from neuromerge.figures.interference.pairs import kept_shares, task_pairs
@@ -12,6 +13,7 @@ __all__ = [
     "Sentence",
     "as_rows",
     "as_table",
+    "difference",
     "drift_headline",
     "drift_heatmaps",
     "headline",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -23,6 +23,7 @@ class Panel:
         exists: (rows, places), whether the layer has such a matrix.
         factors: (rows, places), what the profile makes of the coefficient; NaN where there is no such part.
         reason: why the whole panel is flat; "" where it is not.
+        beside: the same panel's values of another map that shares the colour scale; empty without one.
     """
 
     name: str
@@ -32,6 +33,7 @@ class Panel:
     exists: np.ndarray
     factors: np.ndarray
     reason: str = ""
+    beside: np.ndarray = field(default_factory=lambda: np.empty(0))
 
     @property
     def not_applicable(self) -> np.ndarray:
@@ -56,8 +58,11 @@ def written_factor(factor: float) -> str:
     return f"×{minus(short(factor, 2))}"
 
 
-def panels(heatmap: Heatmap) -> tuple[Panel, ...]:
-    """Parallel and orthogonal over the matrices made of neurons, then, where there are any, the single numbers."""
+def panels(heatmap: Heatmap, beside: Heatmap | None = None) -> tuple[Panel, ...]:
+    """Parallel and orthogonal over the matrices made of neurons, then, where there are any, the single numbers.
+
+    `beside` is another map of the same cells that shares the colour scales.
+    """
     exists = np.isfinite(heatmap.parallel) | np.isfinite(heatmap.orthogonal)
     has_neurons = np.isfinite(heatmap.parallel).any(0)
     if not has_neurons.any():  # nothing tells the columns apart: the measure does not apply anywhere
@@ -72,7 +77,11 @@ def panels(heatmap: Heatmap) -> tuple[Panel, ...]:
     }
 
     def panel(name: str, source: str, values: np.ndarray, places: tuple[int, ...], reason: str) -> Panel:
-        return Panel(name, source, places, values[:, places], exists[:, places], factors[source][:, places], reason)
+        shared = np.empty(0)
+        if beside is not None:
+            shared = (beside.parallel if source == "parallel" else beside.orthogonal)[:, places]
+        own = factors[source][:, places]
+        return Panel(name, source, places, values[:, places], exists[:, places], own, reason, shared)
 
     found = (
         panel("parallel", "parallel", heatmap.parallel, neurons, heatmap.note_parallel),
@@ -83,7 +92,8 @@ def panels(heatmap: Heatmap) -> tuple[Panel, ...]:
 
 def limits(panel: Panel, measure: Measure) -> tuple[float, float]:
     """Ends of a panel's colour scale: round numbers around its own values, about 0 where the sign is what counts."""
+    values = np.concatenate([panel.values.ravel(), panel.beside.ravel()])
     if measure.signed:
-        bound = robust_bound(panel.values, np.inf if measure.high is None else max(abs(measure.low), measure.high))
+        bound = robust_bound(values, np.inf if measure.high is None else max(abs(measure.low), measure.high))
         return -bound, bound
-    return robust_range(panel.values, measure.low, np.inf if measure.high is None else measure.high)
+    return robust_range(values, measure.low, np.inf if measure.high is None else measure.high)

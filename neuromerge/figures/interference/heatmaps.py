@@ -55,7 +55,11 @@ class Place:
 
 
 def interference_heatmaps(
-    heatmap: Heatmap, *, tasks: int | None = None, selected: tuple[int, int] | None = None
+    heatmap: Heatmap,
+    *,
+    tasks: int | None = None,
+    selected: tuple[int, int] | None = None,
+    beside: Heatmap | None = None,
 ) -> Figure:
     """Two panels over the matrices made of neurons, parallel and orthogonal, and a strip of single numbers.
 
@@ -66,8 +70,9 @@ def interference_heatmaps(
         heatmap: values (rows, columns) per subspace, NaN where there is no such part.
         tasks: number of merged tasks T, for the words about the values.
         selected: (row, column) of the cell that is open, outlined wherever it is drawn.
+        beside: another map that is seen together with this one: the colour scales are those of both.
     """
-    shown = panels(heatmap)
+    shown = panels(heatmap, beside)
     places = arranged([len(panel.places) for panel in shown])
     data = [
         trace for panel, place in zip(shown, places, strict=True) for trace in _traces(panel, place, heatmap, tasks)

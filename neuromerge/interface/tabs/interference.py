@@ -19,6 +19,7 @@ from neuromerge.interface.components.sentence import sentence_html, sentence_lin
 from neuromerge.interface.components.strength import AIMS, StrengthPanel
 from neuromerge.interface.components.tables import neuron_table
 from neuromerge.interface.components.text import LATEX, bring, way_back
+from neuromerge.interface.components.versus import VERSUS, VersusView
 from neuromerge.interface.events import Events
 from neuromerge.interface.moment import Changes, Moment
 from neuromerge.interface.plotly_view import PlotlyView, read_pick
@@ -47,6 +48,7 @@ class InterferenceState(TabState):
     aim: str = linked("act", "cell", one_of(lambda family: AIMS))
     view: str = linked("show", "map", one_of(lambda family: VIEWS))
     scope: str = linked("over", "model", one_of(lambda family: SCOPES))
+    versus: str = linked("versus", "none", one_of(lambda family: VERSUS))
     only: str = linked("only", "", one_of(lambda family: family.experts), of_family=True)
 
 
@@ -93,6 +95,8 @@ class InterferenceTab(Tab[InterferenceState]):
             self.heatmap = PlotlyView(label="Interference by layer and matrix", height=400, elem_id="interference")
             with gr.Accordion("The same numbers as a table", open=False, elem_id="interference-table-box"):
                 self.table = gr.HTML("", elem_id="interference-table")
+            self.versus = VersusView()
+            self.versus.build()
         self.between = TasksView(self.page)
         with gr.Column(visible=False) as on_tasks:
             self.between.build()
@@ -133,6 +137,7 @@ class InterferenceTab(Tab[InterferenceState]):
             "aim": self.strength.aim,
             "scope": self.between.scope,
             "only": self.between.only,
+            "versus": self.versus.choice,
         }
         self.opened = [
             self.layer,
@@ -144,7 +149,7 @@ class InterferenceTab(Tab[InterferenceState]):
             self.contested,
             self.contested_table,
         ]
-        self.map = [self.sentence, self.heatmap, self.table]
+        self.map = [self.sentence, self.heatmap, self.table, *self.versus.outputs]
         self.shown_above = [*self.columns.values(), *self.map, *self.between.outputs, *self.drift.outputs]
         self.outputs = [*self.shown_above, *self.opened]
 
@@ -168,10 +173,14 @@ class InterferenceTab(Tab[InterferenceState]):
     def _draw_map(self, moment: Moment, heatmap: Heatmap) -> Changes:
         tasks = len(moment.setting.tasks)
         selected = place_of(heatmap, self.shown(moment).cell)
+        versus = self.shown(moment).versus
+        other = self.versus.other(moment, versus, heatmap.measure.key)
+        beside = other if versus == "beside" else None
         return {
             self.sentence: sentence_html(headline(heatmap, tasks)),
-            self.heatmap: interference_heatmaps(heatmap, tasks=tasks, selected=selected),
+            self.heatmap: interference_heatmaps(heatmap, tasks=tasks, selected=selected, beside=beside),
             self.table: as_table(heatmap, tasks),
+            **self.versus.draw(moment, versus, heatmap, other, selected),
         }
 
     def _draw_cell(self, moment: Moment, heatmap: Heatmap) -> Changes:
@@ -207,12 +216,13 @@ class InterferenceTab(Tab[InterferenceState]):
     def wire(self, events: Events) -> None:
         """A new measure, a clicked cell, a chosen layer, another order, a clicked neuron."""
         events.listen(self.measure.input, self.change_measure, [self.explanation, *self.map])
-        changed = [self.view.input, self.between.scope.input, self.between.only.input]
+        changed = [self.view.input, self.versus.choice.input, self.between.scope.input, self.between.only.input]
         events.listen(changed, self.change_view, self.shown_above)
         # A cell that was asked for opens, even where the setting changes meanwhile.
         clicked = [self.held, *self.shown_above, *self.opened, self.strength.aim, *self.strength.shown]
-        sentences = (self.sentence.cell, self.between.sentence.cell)
-        for cell in (self.heatmap.cell, *sentences):  # events of one's own cannot be listed
+        maps = (self.heatmap.cell, self.versus.figure.cell)
+        sentences = (self.sentence.cell, self.between.sentence.cell, self.versus.sentence.cell)
+        for cell in (*maps, *sentences):  # events of one's own cannot be listed
             events.listen(cell, self.click, clicked, extra=self.strength.read, lasting=True)
             events.in_browser(cell, [], [], bring("strength"))
         events.listen(self.between.pairs.cell, self.click_pair, clicked, extra=self.strength.read, lasting=True)
@@ -224,7 +234,8 @@ class InterferenceTab(Tab[InterferenceState]):
         events.listen(
             [menu.input for menu in menus], self.choose, clicked, extra=[*menus, *self.strength.read], lasting=True
         )
-        events.listen(self.heatmap.heading, self.click_heading, clicked, extra=self.strength.read, lasting=True)
+        for heading in (self.heatmap.heading, self.versus.figure.heading):
+            events.listen(heading, self.click_heading, clicked, extra=self.strength.read, lasting=True)
         self.strength.wire(events, self.aimed)
         events.listen(self.sort.input, self.draw, self.outputs)
         neuron = self.page.tab(NeuronTab)
@@ -307,7 +318,7 @@ class InterferenceTab(Tab[InterferenceState]):
         moment = moment.showing(self.key, state)
         shown = self._draw_view(moment, heatmap)
         if state.view == "map":  # its sentence and table do not depend on what is open
-            shown = {self.heatmap: shown[self.heatmap]}
+            shown = {figure: shown[figure] for figure in (self.heatmap, self.versus.figure) if figure in shown}
         return {
             **shown,
             **self._draw_cell(moment, heatmap),
