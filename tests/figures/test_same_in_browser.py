@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import example, given
+from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from neuromerge.figures import numbers, patch, theme
 from neuromerge.figures.hover import phrase
+from neuromerge.figures.interference import arrows
 from neuromerge.figures.wire import CellHover, NotApplicable, Sent, TraceMeta
 from neuromerge.interface import static_files
 from tests.figures.gallery import FIGURES
@@ -21,11 +22,12 @@ from tests.figures.gallery import FIGURES
 KEYS = st.sampled_from(["a", "b", "c"])
 ORIGIN = "http://figures.test"
 PAGE = f"""<!doctype html><script type="module">
+import * as arrows from "{ORIGIN}/arrows.js";
 import * as hover from "{ORIGIN}/hover.js";
 import * as patch from "{ORIGIN}/patch.js";
 import * as prepared from "{ORIGIN}/prepared.js";
 import * as records from "{ORIGIN}/records.js";
-window.scripts = {{ ...hover, ...patch, ...prepared, ...records }};
+window.scripts = {{ ...arrows, ...hover, ...patch, ...prepared, ...records }};
 </script>"""
 
 
@@ -90,6 +92,18 @@ class TestSame:
         phrases += [(None, "above")] * is_open
         found = page.evaluate("([value, phrases]) => scripts.phrase(value, phrases)", [value, phrases])
         assert found == phrase(value, phrases)
+
+    @given(st.sampled_from([*arrows.TURNS, *arrows.LENGTHS]), st.floats(-2, 2))
+    def test_arrows_take_the_same_pose_and_say_the_same(self, page: Any, key: str, value: float) -> None:
+        angle, length = page.evaluate("([key, value]) => scripts.pose(key, value)", [key, value])
+        pose = arrows.pose(key, value)
+        assert pose == (pytest.approx(angle), pytest.approx(length))
+        says = page.evaluate(
+            "([key, value]) => scripts.said(key, 'It', value, [[0, 'low'], [null, 'high']])", [key, value]
+        )
+        words = phrase(value, [(0, "low"), (None, "high")])
+        assume(abs(angle % 1 - 0.5) > 1e-6)  # where rounding is decided by the last bit
+        assert says == arrows.said("It", value, pose[0], words, turned=key in arrows.TURNS)
 
     @given(*[st.recursive(st.none() | st.integers(-9, 9), lambda s: st.lists(s) | st.dictionaries(KEYS, s))] * 2)
     def test_patches_are_laid_over_the_same(self, page: Any, target: Any, change: Any) -> None:

@@ -105,3 +105,27 @@ def test_another_merge_is_seen_on_the_same_scale_and_as_a_difference(visitor: Vi
     expect(page.locator("#versus-sentence")).to_contain_text("Difference in retention")
     pick(page, "versus-map", "orthogonal", 2, 4)
     expect(page.locator("#strength-title")).to_contain_text("block 1 · fc1")
+
+
+# ---------------------------------------------------------------------------------------------- arrows
+def test_the_arrows_turn_to_the_cell_under_the_pointer_or_the_cursor_and_back(visitor: Visitor) -> None:
+    page = visitor.open(tab="Interference")
+    visitor.drawn("interference")
+    where, arrow = page.locator(".nm-arrows b"), page.locator(".nm-arrows g.nm-arrow-two")
+    expect(where).to_have_text("Median of the map")
+    rest = arrow.get_attribute("transform")
+    stage = page.locator("#interference .nm-stage")
+    stage.scroll_into_view_if_needed()
+    box = stage.evaluate("(stage) => NeuroMergeView.placeOf(stage, 'orthogonal', 2, 4)")
+    page.mouse.move(box["x"], box["y"])
+    expect(where).to_have_text("block 1 · fc1, orthogonal")
+    expect(arrow).not_to_have_attribute("transform", str(rest))
+    page.mouse.move(5, 5)
+    expect(where).to_have_text("Median of the map")
+    expect(arrow).to_have_attribute("transform", str(rest))
+    stage.focus()
+    for key in ("ArrowDown", "ArrowDown", "ArrowDown"):
+        stage.press(key)
+    expect(where).to_have_text("block 1 · q, parallel")
+    stage.press("Escape")
+    expect(where).to_have_text("Median of the map")

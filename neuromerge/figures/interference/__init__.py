@@ -1,5 +1,6 @@
 """The interference map: its heatmaps, what they say in a sentence, and the same numbers as a table."""
 
+from neuromerge.figures.interference.arrows import arrows_html
 from neuromerge.figures.interference.difference import difference
 from neuromerge.figures.interference.drift import drift_headline, drift_heatmaps
 from neuromerge.figures.interference.heatmaps import interference_heatmaps
@@ -11,6 +12,7 @@ from neuromerge.figures.interference.table import as_rows, as_table
 __all__ = [
     "CellLink",
     "Sentence",
+    "arrows_html",
     "as_rows",
     "as_table",
     "difference",

@@ -34,14 +34,15 @@ export function stepped(lanes, at, [down, across]) {
 }
 
 export class Cursor {
-  /* `columns()` names the values of the figure on screen; `choose(trace, place)` tells Python. */
-  constructor(root, { columns, choose }) {
+  /* `columns()` names the values of the figure on screen; `choose(trace, place)` tells Python, `look` the page. */
+  constructor(root, { columns, choose, look }) {
     this.stage = root.querySelector(".nm-stage");
     this.live = root.querySelector(".nm-live");
     this.marker = root.querySelector(".nm-cursor");
     this.bubble = root.querySelector(".nm-bubble");
     this.columns = columns;
     this.choose = choose;
+    this.look = look;
     this.at = null;
     this.stage.addEventListener("keydown", (event) => this.key(event));
     this.stage.addEventListener("blur", () => this.hide());
@@ -70,6 +71,7 @@ export class Cursor {
     const { left, top, width, height } = boxOf(this.stage, curve, row, column);
     const lines = spoken(trace, row, column, this.columns());
     this.live.textContent = lines.join(". ");
+    this.look(trace, trace.z ? [row, column] : column);
     this.bubble.textContent = lines.join("\n");
     Object.assign(this.marker.style, { left: `${left}px`, top: `${top}px`, width: `${width}px`, height: `${height}px` });
     this.marker.classList.toggle("nm-round", !trace.z);
@@ -88,6 +90,7 @@ export class Cursor {
   }
 
   hide() {
+    if (this.at) this.look(null);
     this.at = null;
     this.marker.hidden = this.bubble.hidden = true;
   }

@@ -48,8 +48,10 @@ export const release = (stage) => window.Plotly.purge(stage);
 /* The traces as they were drawn. */
 export const traces = (stage) => stage.data ?? [];
 
-/* Tell `picked` which point was clicked, and `zoomed` whether the axes are no longer as the figure set them. */
-export function listen(stage, { picked, zoomed }) {
+/* Tell `picked` which point was clicked, `looked` which is pointed at (null: none), and `zoomed` whether the axes are no longer as the figure set them. */
+export function listen(stage, { picked, looked, zoomed }) {
+  stage.on("plotly_hover", (event) => looked(event.points[0].data, event.points[0].pointIndex ?? event.points[0].pointNumber));
+  stage.on("plotly_unhover", () => looked(null));
   stage.on("plotly_click", (event) => picked(event.points[0].data, event.points[0].pointIndex ?? event.points[0].pointNumber));
   stage.on("plotly_relayout", (change) => {
     const keys = Object.keys(change);

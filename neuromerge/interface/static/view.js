@@ -2,6 +2,7 @@
  * numbers, the page's width or its mode change. Dark mode is a redraw here and never a question to the server.
  *
  * The page loads this module once; every view calls NeuroMergeView.mount. */
+import "./arrows.js";
 import { Cursor } from "./cursor.js";
 import { isMoving, whenAtRest, withHeld } from "./held.js";
 import { bring } from "./page.js";
@@ -49,6 +50,7 @@ class View {
     this.cursor = new Cursor(this.root, {
       columns: () => this.figure.columns,
       choose: (trace, place) => this.pick(trace, place),
+      look: (trace, place) => this.look(trace, place),
     });
 
     this.sight = new IntersectionObserver((entries) => {
@@ -185,6 +187,7 @@ class View {
     this.ready = true;
     plotly.listen(this.stage, {
       picked: (trace, place) => this.pick(trace, place),
+      looked: (trace, place) => this.look(trace, place),
       zoomed: (is) => this.root.toggleAttribute("data-zoomed", is),
     });
   }
@@ -220,6 +223,12 @@ class View {
       const index = trace.meta.index ? trace.meta.index[place] : place;
       if (index >= 0) this.trigger({ source, index });
     }
+  }
+
+  /* Tell the page what is pointed at; null: nothing any more. */
+  look(trace, place) {
+    const detail = { trace, place };
+    this.root.dispatchEvent(new CustomEvent(trace ? "nm-look" : "nm-leave", { bubbles: true, detail }));
   }
 
   /* A press on the name of a row or a column. Plotly swallows the click: it takes the axis for a handle. */

@@ -12,7 +12,7 @@ from neuromerge.errors import SettingError
 from neuromerge.exploration.results import SORTS, Heatmap, LayerDetail
 from neuromerge.figures import layer as layer_figures
 from neuromerge.figures.figure import message
-from neuromerge.figures.interference import as_table, headline, interference_heatmaps
+from neuromerge.figures.interference import arrows_html, as_table, headline, interference_heatmaps
 from neuromerge.interface.components.between_tasks import SCOPES, TasksView
 from neuromerge.interface.components.drift import DriftView
 from neuromerge.interface.components.sentence import sentence_html, sentence_links
@@ -77,14 +77,14 @@ class InterferenceTab(Tab[InterferenceState]):
         )
         with gr.Column() as on_map:
             with gr.Row(elem_classes="nm-measure"):
-                self.measure = gr.Dropdown(
-                    [(menu_title(info), info.key) for info in measures()],
-                    value=first.key,
-                    label="Measure",
-                    elem_id="measure",
-                    scale=1,
-                    min_width=220,
-                )
+                with gr.Column(scale=1, min_width=220):
+                    self.measure = gr.Dropdown(
+                        [(menu_title(info), info.key) for info in measures()],
+                        value=first.key,
+                        label="Measure",
+                        elem_id="measure",
+                    )
+                    self.arrows = gr.HTML("", elem_id="measure-arrows")
                 self.explanation = gr.Markdown(
                     explanation(first),
                     elem_id="measure-explanation",
@@ -149,7 +149,7 @@ class InterferenceTab(Tab[InterferenceState]):
             self.contested,
             self.contested_table,
         ]
-        self.map = [self.sentence, self.heatmap, self.table, *self.versus.outputs]
+        self.map = [self.arrows, self.sentence, self.heatmap, self.table, *self.versus.outputs]
         self.shown_above = [*self.columns.values(), *self.map, *self.between.outputs, *self.drift.outputs]
         self.outputs = [*self.shown_above, *self.opened]
 
@@ -177,6 +177,7 @@ class InterferenceTab(Tab[InterferenceState]):
         other = self.versus.other(moment, versus, heatmap.measure.key)
         beside = other if versus == "beside" else None
         return {
+            self.arrows: arrows_html(heatmap, tasks),
             self.sentence: sentence_html(headline(heatmap, tasks)),
             self.heatmap: interference_heatmaps(heatmap, tasks=tasks, selected=selected, beside=beside),
             self.table: as_table(heatmap, tasks),
