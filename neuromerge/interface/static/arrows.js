@@ -40,7 +40,7 @@ function turn(figure, value, where) {
   figure.querySelector("svg").setAttribute("aria-label", `${where}. ${says}`);
 }
 
-const drawingOf = (event) => document.querySelector(`.nm-arrows[data-of="${event.target.closest("[id]:not(.nm-stage)")?.id}"]`);
+const drawingOf = (event) => [...document.querySelectorAll(".nm-arrows")].find(({ dataset }) => event.target.closest(`#${dataset.of}`));
 
 document.addEventListener("nm-look", (event) => {
   const figure = drawingOf(event);
