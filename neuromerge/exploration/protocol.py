@@ -23,6 +23,7 @@ from neuromerge.exploration.results import (
     Prediction,
 )
 from neuromerge.progress import UNATTENDED, Job
+from neuromerge.search.compare import Comparison
 from neuromerge.search.landscape import Landscape
 from neuromerge.settings.setting import Setting
 
@@ -155,6 +156,9 @@ class Explorer(Protocol):
         job: Job = UNATTENDED,
     ) -> Iterator[Landscape]:
         """Accuracy over two coefficients, growing."""
+
+    def comparison(self, setting: Setting, split: str = "quick", job: Job = UNATTENDED) -> Iterator[Comparison]:
+        """All methods beside a setting, growing."""
 
     def export_bytes(self, setting: Setting, layout: str | None) -> int:
         """Bytes of the weights that `export` would write."""

@@ -20,6 +20,7 @@ from neuromerge.engine.downloads import Downloads, Fetching, Presence, always
 from neuromerge.engine.engine import Engine
 from neuromerge.engine.executor import Executor
 from neuromerge.engine.parts import parts_of
+from neuromerge.errors import SettingError
 from neuromerge.exploration import (
     between,
     close_ups,
@@ -49,6 +50,7 @@ from neuromerge.exploration.results import (
 )
 from neuromerge.exploration.summary import summary
 from neuromerge.progress import UNATTENDED, Job
+from neuromerge.search.compare import Comparison, growing
 from neuromerge.search.landscape import POINTS, Landscape
 from neuromerge.settings.setting import Setting
 
@@ -327,6 +329,18 @@ class Workspace:
         """
         engine = self.engine.of(setting.family)
         return landscapes.landscape(engine, setting, x_name, y_name, points, split, job)
+
+    def comparison(self, setting: Setting, split: str = "quick", job: Job = UNATTENDED) -> Iterator[Comparison]:
+        """Base, experts, this setting and every method on the merged tasks that have pictures, method by method.
+
+        Every method has its published default and, where it has coefficients, retention 1; neither looks at pictures.
+        `split`: ``quick`` or ``validation``; never test. Raises SettingError.
+        """
+        if split not in ("quick", "validation"):
+            raise SettingError("Methods are compared here on quick or validation pictures, never on the test split.")
+        models = self.engine.of(setting.family).models
+        tasks = scores.measurable(models, setting, split)
+        return growing(models, tasks, given=setting, tuned=False, split=split, seed=setting.seed, job=job)
 
     def export_bytes(self, setting: Setting, layout: str | None) -> int:
         """Bytes of the weights that `export` would write."""

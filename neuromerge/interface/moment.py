@@ -27,6 +27,7 @@ from neuromerge.exploration.results import (
 from neuromerge.interface.session import Session
 from neuromerge.interface.state import CellName, TabState
 from neuromerge.progress import Job
+from neuromerge.search.compare import Comparison
 from neuromerge.search.landscape import Landscape
 from neuromerge.settings.setting import Setting
 
@@ -124,6 +125,10 @@ class BoundWorkspace:
     def landscape(self, x_name: str, y_name: str) -> Iterator[Landscape]:
         """Accuracy over two coefficients, growing."""
         return self._explorer.landscape(self._setting, x_name, y_name, job=self._job)
+
+    def comparison(self, split: str) -> Iterator[Comparison]:
+        """All methods beside the setting, growing."""
+        return self._explorer.comparison(self._setting, split, job=self._job)
 
     def export_bytes(self, layout: str) -> int:
         """Bytes of the weights that an export takes."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 import itertools
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Protocol
 
@@ -24,7 +24,7 @@ from neuromerge.progress import UNATTENDED, Job
 from neuromerge.search.entries import BUDGET, Entry, Kind, Values, entries
 from neuromerge.search.objective import mean_score
 from neuromerge.settings.choices import make_setting, order_tasks, short
-from neuromerge.settings.setting import Value
+from neuromerge.settings.setting import Setting, Value
 
 COLUMNS: dict[Kind, str] = {
     "default": "published default",
@@ -61,6 +61,7 @@ class ComparedRow:
         kind: what it is, or where its coefficients come from.
         normalised: mean over tasks of the share of its expert's accuracy that is reached; None where it is unknown.
         validation: the mean validation accuracy that chose the coefficients, of `tried` settings.
+        method: what merges; "" for base and experts.
     """
 
     name: str
@@ -74,6 +75,7 @@ class ComparedRow:
     normalised: float | None
     validation: float | None = None
     tried: int = 0
+    method: str = ""
 
 
 def as_json(comparison: dict[str, Any]) -> str:
@@ -95,7 +97,10 @@ def as_lines(notes: Sequence[str]) -> list[str]:
 
 @dataclass(frozen=True)
 class Comparison:
-    """The table, with everything that is needed to make it again."""
+    """The table, with everything that is needed to make it again.
+
+    `done` of `entries` methods and variants are in it.
+    """
 
     family: str
     tasks: tuple[str, ...]
@@ -104,6 +109,8 @@ class Comparison:
     seed: int
     rows: tuple[ComparedRow, ...] = field(default=())
     notes: tuple[str, ...] = ()
+    done: int = 0
+    entries: int = 0
 
     def to_json(self) -> str:
         """As JSON."""
@@ -124,7 +131,7 @@ class Comparison:
             methods.setdefault(row.title, {})[row.kind] = row
         lines = [f"| model | {' | '.join(COLUMNS.values())} |", f"|{'---|' * (1 + len(COLUMNS))}"]
         for title, kinds in methods.items():
-            alone = kinds.get("base") or kinds.get("expert")
+            alone = kinds.get("base") or kinds.get("expert") or kinds.get("given")
             found = [alone] if alone else [kinds.get(kind) for kind in COLUMNS]
             cells = ["" if row is None else _percent(row.mean, row.mean_interval) for row in found]
             lines.append(f"| {' | '.join([title, *cells, *[''] * (len(COLUMNS) - len(cells))])} |")
@@ -165,12 +172,30 @@ def compare(
     seed: int = 0,
     job: Job = UNATTENDED,
 ) -> Comparison:
-    """Base, experts and merge methods on the same pictures, in one run.
+    """Base, experts and merge methods on the same pictures, in one run: the last table of `growing`."""
+    *_, table = growing(scorer, tasks, method_names, tuned=tuned, budget=budget, split=split, seed=seed, job=job)
+    return table
+
+
+def growing(
+    scorer: Scorer,
+    tasks: Sequence[str] | None = None,
+    method_names: Sequence[str] | None = None,
+    *,
+    given: Setting | None = None,
+    tuned: bool = True,
+    budget: int = BUDGET,
+    split: str = "test",
+    seed: int = 0,
+    job: Job = UNATTENDED,
+) -> Iterator[Comparison]:
+    """Base, experts and merge methods on the same pictures, in one run; the table after each method.
 
     Args:
         scorer: measures them.
         tasks: which experts are merged and evaluated; all of the family that can be evaluated when None.
         method_names: which methods and variants, all there are when None.
+        given: a merge of somebody's own, for a row beside them.
         tuned: whether the coefficients are chosen on validation as well, for a row more a method.
         budget: how many settings each may try there.
         split: where the rows are evaluated, ``test`` unless for trying this out.
@@ -207,27 +232,35 @@ def compare(
         _row("base", "Base (zero-shot)", "base", {}, base),
         _row("experts", "Experts (one model a task)", "expert", {}, experts),
     ]
-    for entry in listed:
-        found = scores(merged(entry, entry.own), names, split, f"{entry.title}, default")
-        rows.append(_row(entry.name, entry.title, "default", check_values(entry.method, entry.own), found))
-        if entry.retention is not None:
-            found = scores(merged(entry, entry.retention), names, split, f"{entry.title}, retention")
-            rows.append(_row(entry.name, entry.title, "retention", entry.retention, found))
-        tried = grids[entry.name]
-        if not tried:
-            continue
-
-        def on_validation(values: Values, entry: Entry = entry) -> float:
-            return mean_of(scores(merged(entry, values), names, "validation", f"{entry.title}, validation"))
-
-        best, value = first_best(tried, on_validation)
-        row = _row(entry.name, entry.title, "validation", best, scores(merged(entry, best), names, split, ""))
-        rows.append(replace(row, validation=value, tried=len(tried)))
+    if given is not None:
+        found = scores(Contents(setting=given), names, split, "")
+        rows.append(_row("given", "This merge", "given", dict(given.hyperparameters), found, given.method))
     shares = {task: accuracy.value for task, accuracy in experts.items()}
     counted = {task: accuracy.n for task, accuracy in base.items()}
-    finished = tuple(replace(row, normalised=_normalised(row, shares)) for row in rows)
     notes = scorer.notes(names, looked_at(split, tuned))
-    return Comparison(family.name, names, split, counted, seed, finished, notes)
+
+    def table(finished: int) -> Comparison:
+        complete = tuple(replace(row, normalised=_normalised(row, shares)) for row in rows)
+        return Comparison(family.name, names, split, counted, seed, complete, notes, finished, len(listed))
+
+    yield table(0)
+    for number, entry in enumerate(listed, start=1):
+        method = entry.method
+        found = scores(merged(entry, entry.own), names, split, f"{entry.title}, default")
+        rows.append(_row(entry.name, entry.title, "default", check_values(method, entry.own), found, method.name))
+        if entry.retention is not None:
+            found = scores(merged(entry, entry.retention), names, split, f"{entry.title}, retention")
+            rows.append(_row(entry.name, entry.title, "retention", entry.retention, found, method.name))
+        if tried := grids[entry.name]:
+
+            def on_validation(values: Values, entry: Entry = entry) -> float:
+                return mean_of(scores(merged(entry, values), names, "validation", f"{entry.title}, validation"))
+
+            best, value = first_best(tried, on_validation)
+            found = scores(merged(entry, best), names, split, "")
+            row = _row(entry.name, entry.title, "validation", best, found, method.name)
+            rows.append(replace(row, validation=value, tried=len(tried)))
+        yield table(number)
 
 
 def first_best(tried: Sequence[Values], score: Callable[[Values], float]) -> tuple[Values, float]:
@@ -237,7 +270,12 @@ def first_best(tried: Sequence[Values], score: Callable[[Values], float]) -> tup
 
 
 def _row(
-    name: str, title: str, kind: Kind, hyperparameters: Mapping[str, Value], scores: Mapping[str, Accuracy]
+    name: str,
+    title: str,
+    kind: Kind,
+    hyperparameters: Mapping[str, Value],
+    scores: Mapping[str, Accuracy],
+    method: str = "",
 ) -> ComparedRow:
     shares = {task: accuracy.value for task, accuracy in scores.items()}
     return ComparedRow(
@@ -250,6 +288,7 @@ def _row(
         mean=mean_score(shares),
         mean_interval=mean_interval(shares, {task: accuracy.n for task, accuracy in scores.items()}),
         normalised=None,
+        method=method,
     )
 
 

@@ -20,8 +20,8 @@ from neuromerge.merging.retention import RETENTION
 BUDGET = 72
 """Settings that are tried on validation, for every entry."""
 LARGEST_SCALE = 2.88
-Kind = Literal["base", "expert", "default", "retention", "validation"]
-"""Where the coefficients of a row come from: the published defaults, retention 1, or validation."""
+Kind = Literal["base", "expert", "given", "default", "retention", "validation"]
+"""Where the coefficients of a row come from: somebody's own, the published defaults, retention 1, or validation."""
 Values = Mapping[str, Any]
 """Some of a method's hyperparameters; the others have their defaults."""
 

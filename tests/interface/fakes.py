@@ -12,6 +12,7 @@ import numpy as np
 
 from neuromerge.checkpoints.inspection import Inspection, inspect_checkpoint
 from neuromerge.engine.downloads import Fetching, Presence, always
+from neuromerge.engine.contents import Contents
 from neuromerge.errors import SettingError
 from neuromerge.evaluation.archives import ArchiveLimits
 from neuromerge.evaluation.families import Family, SampleSource, TaskSpec
@@ -41,6 +42,7 @@ from neuromerge.merging.measures import get_measure, measures
 from neuromerge.merging.profile import as_mapping
 from neuromerge.merging.retention import retention_target
 from neuromerge.progress import UNATTENDED, Job
+from neuromerge.search.compare import Comparison, growing
 from neuromerge.search.landscape import Landscape
 from neuromerge.settings.setting import Setting
 from neuromerge.settings.shapes import factor_of
@@ -393,6 +395,22 @@ class FakeWorkspace:
         x, y = np.linspace(0, 3, 7), np.linspace(-1, 2, 7)
         value = np.exp(-((x[None] - 1.6) ** 2) / 3 - (y[:, None] - 0.3) ** 2 / 4)
         yield Landscape(x_name, y_name, x, y, value, (1.5, 0.0))
+
+    def comparison(self, setting: Setting, split: str = "quick", job: Job = UNATTENDED) -> Iterator[Comparison]:
+        class Scorer:
+            family = family()
+
+            def scores(
+                self, contents: Contents, tasks: Sequence[str], split: str, job: Job = UNATTENDED
+            ) -> dict[str, Accuracy]:
+                job.check()
+                share = 0.3 + 0.5 * float(_random(contents).random())
+                return {task: _accuracy(share, split) for task in tasks}
+
+            def notes(self, tasks: Sequence[str], splits: Sequence[str]) -> tuple[str, ...]:
+                return ("digits: 1 file is left out: torn.png (it is damaged).",)
+
+        yield from growing(Scorer(), setting.tasks, given=setting, tuned=False, split=split, job=job)
 
     def validation_scores(self, setting: Setting, job: Job = UNATTENDED) -> dict[str, float]:
         job.check()

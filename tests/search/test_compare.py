@@ -10,6 +10,7 @@ import pytest
 
 import neuromerge
 from neuromerge.engine.cache import BoundedCache
+from neuromerge.engine.contents import Contents
 from neuromerge.engine.engine import Engine
 from neuromerge.engine.executor import Executor
 from neuromerge.errors import SettingError
@@ -20,6 +21,7 @@ from neuromerge.merging.registry import check_values
 from neuromerge.progress import Job
 from neuromerge.search import compare as comparison
 from neuromerge.search.entries import BUDGET, entries
+from neuromerge.settings.choices import make_setting
 from tests.evaluation.conftest import family, family_folder  # noqa: F401
 
 
@@ -147,3 +149,21 @@ def test_notes_of_a_folder_with_a_torn_picture_reach_the_table(tiny, tmp_path):
     models = engine.of(family.name).models
     (note,) = (note for note in models.notes(("shapes",), ("validation", "test")) if "zz.png" in note)
     assert note.startswith("shapes: 1 file is left out")
+
+
+def test_a_comparison_grows_method_by_method_with_a_row_of_ones_own(scorer):
+    given = make_setting(scorer.family, None, "ties", {"scale": 0.4})
+    names = ["average", "task_arithmetic"]
+    tables = list(comparison.growing(scorer, None, names, given=given, tuned=False, split="quick"))
+    assert [table.done for table in tables] == [0, 1, 2]
+    assert {table.entries for table in tables} == {2}
+    last = tables[-1]
+    for table in tables:
+        assert table.rows == last.rows[: len(table.rows)]
+    kinds = ["base", "expert", "given", "default", "default", "retention"]
+    assert [row.kind for row in last.rows] == kinds
+    assert [row.method for row in last.rows] == ["", "", "ties", "average", "task_arithmetic", "task_arithmetic"]
+    scores = scorer.scores(Contents(setting=given), last.tasks, "quick")
+    assert last.rows[2].accuracy == {task: score.value for task, score in scores.items()}
+    assert comparison.compare(scorer, None, names, tuned=False, split="quick").rows == last.rows[:2] + last.rows[3:]
+    assert "This merge" in last.to_markdown()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import html
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -15,6 +16,7 @@ from neuromerge.errors import Cancelled, LimitError, SettingError
 from neuromerge.evaluation.families import Family
 from neuromerge.figures import tuning
 from neuromerge.figures.figure import message
+from neuromerge.interface.components.comparison import NOTHING_YET, ComparisonTable, comparison_table
 from neuromerge.interface.components.download import download_link
 from neuromerge.interface.events import Events
 from neuromerge.interface.moment import Changes, Moment
@@ -25,15 +27,17 @@ from neuromerge.interface.tab import Tab
 from neuromerge.merging import registry
 from neuromerge.merging.registry import MergeMethod
 from neuromerge.progress import Job
+from neuromerge.search.compare import ComparedRow, Comparison
 from neuromerge.search.landscape import Landscape
 from neuromerge.search.study import Search
 from neuromerge.search.trials import Trial, trials_to_csv
-from neuromerge.settings.choices import change, short
+from neuromerge.settings.choices import change, make_setting, short
 
 PAIRS = {
     "lambda_orthogonal:lambda_parallel": "λ₁ × λ₂",
     "lambda_orthogonal:trim_ratio": "λ₂ × trim ratio",
 }
+SPLITS = {"quick": "Quick look", "validation": "Whole validation"}
 SAMPLERS = {"tpe": "TPE (learns where to look)", "grid": "Grid (even steps)"}
 NO_MAP = "Press Map: every point is a full merge, measured on validation images."
 NO_SEARCH = "Start a search, or move the controls: every setting you visit becomes a row."
@@ -64,9 +68,10 @@ class TrialTable(gr.HTML):
 
 @dataclass(frozen=True)
 class TuneState(TabState):
-    """What the last search found."""
+    """What the last search found, and the rows of the last comparison."""
 
     found: tuple[Trial, ...] = ()
+    compared: tuple[ComparedRow, ...] = ()
 
 
 class TuneTab(Tab[TuneState]):
@@ -139,6 +144,24 @@ class TuneTab(Tab[TuneState]):
                 message(NO_IMPORTANCE), label="Importance of the coefficients", height=320, elem_id="importances"
             )
         self.table = TrialTable(elem_id="trials-table")
+        gr.HTML(
+            "<div class='nm-head nm-section'><h2>All methods</h2><p>Every method on the ticked experts, as published "
+            "and by retention, beside the merge of the controls.</p></div>"
+        )
+        with gr.Row(elem_classes="nm-actions nm-pickers"):
+            self.split = gr.Radio(
+                [(title, key) for key, title in SPLITS.items()],
+                value=next(iter(SPLITS)),
+                label="Measured on",
+                elem_id="compare-split",
+                elem_classes="nm-pills",
+                min_width=220,
+            )
+            self.compare = gr.Button(
+                "Compare all methods", variant="primary", elem_id="compare-methods", min_width=160, scale=0
+            )
+            self.stop_compare = gr.Button("Stop", elem_id="stop-compare", min_width=80, scale=0)
+        self.compared = ComparisonTable(elem_id="compared")
         self.mapped = gr.State(None, time_to_live=self.page.limits.session_seconds)
         self.outputs = [self.table]
 
@@ -158,9 +181,13 @@ class TuneTab(Tab[TuneState]):
         long(self.map.click, self.draw_map, mapped, extra=[self.pair], show_progress="minimal")
         searched = [self.progress, self.parallel, self.importance, *self.outputs]
         long(self.start.click, self.search, searched, extra=[self.sampler, self.trials, self.storage])
-        events.listen([self.stop.click, self.stop_map.click], self.stop_work, [])
+        held = [] if self.held is None else [self.held]
+        long(self.compare.click, self.compare_methods, [self.compared, *held], extra=[self.split])
+        stops = [self.stop.click, self.stop_map.click, self.stop_compare.click]
+        events.listen(stops, self.stop_work, [])
         shown = self.page.settable
         events.listen(self.table.apply, self.apply_row, shown)
+        events.listen(self.compared.apply, self.apply_method, shown)
         events.listen(self.parallel.cell, self.apply_line, shown)
         events.listen(self.landscape.cell, self.apply_point, shown, extra=[self.mapped])
 
@@ -220,6 +247,37 @@ class TuneTab(Tab[TuneState]):
         if not running or done % 5 == 0:
             changes[self.importance] = _importance(search.importances())
         return changes
+
+    def compare_methods(self, moment: Moment) -> Iterator[Changes]:
+        """All methods, one after the other; what is finished when it is stopped stays."""
+        split = moment.value(self.split)
+        if split not in SPLITS:
+            raise SettingError(f"Methods are compared on {' or '.join(SPLITS.values())}.")
+        titles = self.page.controls.titles(moment.setting)
+        self._begin(moment)
+        yield {self.compared: "<p class='nm-empty' role='status'>Base and experts are being measured.</p>"}
+        found: Comparison | None = None
+        with contextlib.suppress(Cancelled):
+            for found in moment.workspace.comparison(split):
+                yield self._compared(moment, found, titles, running=True)
+        if found is None:
+            yield {self.compared: NOTHING_YET}
+        else:
+            yield self._compared(moment, found, titles, running=False)
+
+    def _compared(self, moment: Moment, found: Comparison, titles: Mapping[str, str], *, running: bool) -> Changes:
+        state = replace(self.shown(moment), compared=found.rows)
+        return {**self.hold(state), self.compared: comparison_table(found, titles, running=running)}
+
+    def apply_method(self, moment: Moment) -> Changes:
+        """Put a compared method, with its coefficients, into the controls."""
+        row, rows = moment.detail("row"), self.shown(moment).compared
+        if not isinstance(row, int) or isinstance(row, bool) or not 0 <= row < len(rows) or not rows[row].method:
+            raise SettingError("That row is no longer in the table. Try again.")
+        setting, chosen = moment.setting, rows[row]
+        return self.page.set_controls(
+            make_setting(self._family(moment), setting.tasks, chosen.method, chosen.hyperparameters, setting.seed)
+        )
 
     def _begin(self, moment: Moment) -> None:
         """From now on this moment's job is the page's long work; its earlier one stops."""
