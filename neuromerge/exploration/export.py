@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from neuromerge.checkpoints.plan import make_plan
+from neuromerge.checkpoints.sources import HUB
 from neuromerge.errors import StorageError
 from neuromerge.merging.profile import as_mapping
 from neuromerge.merging.streaming import MergeResult, merge
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 RECIPE = "recipe.yaml"
 SCRIPT = "reproduce.py"
+CARD = "README.md"
 
 
 def write(setting: Setting, stages: Stages, layout: str | None, directory: Path, job: Job) -> tuple[Path, ...]:
@@ -62,6 +64,17 @@ def notes(result: MergeResult) -> list[str]:
         lines.append(f"coefficients used: {used}")
     lines += [f"{name}: {source}" for name, source in result.sources.items()]
     return lines
+
+
+def card(recipe: Recipe, name: str) -> str:
+    """The page of a repository on the Hub that holds a merge: what it is, and how it is made again."""
+    base = recipe.base.removeprefix(HUB).partition("@")[0] if recipe.base.startswith(HUB) else ""
+    of_base = f"base_model: {'/'.join(base.split('/')[:2])}\nbase_model_relation: merge\n" if base else ""
+    return (
+        f"---\n{of_base}tags:\n- merge\n- neuromerge\n---\n\n# {name}\n\n"
+        f"A merge of {len(recipe.models)} fine-tuned models by `{recipe.method}`, made with NeuroMerge. The same "
+        f"again: `neuromerge merge {RECIPE} --out merged`.\n\n```yaml\n{dump_recipe(recipe)}```\n"
+    )
 
 
 def script(recipe: Recipe) -> str:

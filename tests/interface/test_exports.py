@@ -8,14 +8,20 @@ import subprocess
 import sys
 import zipfile
 from collections import namedtuple
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from neuromerge.deployment import Limits
-from neuromerge.errors import LimitError
+from neuromerge.errors import LimitError, SettingError
+from neuromerge.interface.app import build
 from neuromerge.interface.exports import Exports, pack
 from neuromerge.interface.leftovers import PREFIX, ServerFolder, sweep
+from neuromerge.interface.loader import WorkspaceLoader
+from neuromerge.interface.tabs import export
+from tests.interface.conftest import Visitor
+from tests.interface.fakes import FakeWorkspace, family
 
 LIMITS = Limits(exports_per_page=2, export_bytes=100, export_seconds=10)
 
@@ -137,3 +143,45 @@ def test_the_oldest_files_go_first_until_few_enough_bytes_are_left(tmp_path: Pat
     folder.tidy(seconds=50, most_bytes=15)
     assert {path.name for path in files(folder.files)} == {"1.png"}
     folder.remove()
+
+
+def test_a_merge_is_pushed_and_the_token_is_forgotten(
+    visit: Callable[..., Visitor], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    from playwright.sync_api import expect
+
+    sent: list[tuple[object, ...]] = []
+
+    def pushed(folder: Path, repository: str, token: str | None, **options: bool) -> str:
+        sent.append((sorted(path.name for path in folder.iterdir()), repository, token, options))
+        if repository == "ada/taken":
+            raise SettingError("ada/taken is there already.")
+        return f"https://huggingface.co/{repository}"
+
+    monkeypatch.setattr(export, "push", pushed)
+    caplog.set_level("DEBUG")
+    page = visit().open(tab="Export")
+    page.get_by_role("button", name="Push to the Hugging Face Hub").click()
+    token = page.locator("#push-token input")
+    assert token.get_attribute("type") == "password"
+    for repository, said in (("no name", "you/name"), ("ada/taken", "is there already"), ("ada/merge", "Pushed: ")):
+        token.fill("hf_secretSECRET")
+        page.locator("#push-repository textarea, #push-repository input").first.fill(repository)
+        page.locator("#push").click()
+        expect(page.locator("#pushed")).to_contain_text(said)
+        expect(token).to_have_value("")
+    assert [entry[1:] for entry in sent] == [
+        (name, "hf_secretSECRET", {"private": True, "existing": False}) for name in ("ada/taken", "ada/merge")
+    ]
+    assert sent[0][0] == ["README.md", "model.safetensors"]
+    assert "hf_secret" not in caplog.text
+    assert "hf_secret" not in page.locator("#export-link textarea, #export-link input").first.input_value()
+    expect(page.locator("#recipe")).not_to_contain_text("hf_secret")
+
+
+def test_a_public_server_has_no_field_for_a_token(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NEUROMERGE_PUBLIC", "1")
+    demo = build(WorkspaceLoader(FakeWorkspace), {"toy": family()})
+    parts = demo.get_config_file()["components"]
+    assert "push-token" not in {part["props"].get("elem_id") for part in parts}
+    assert "Pushing to the Hugging Face Hub is off" in str(parts)

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import html
 import logging
+import tempfile
 from pathlib import Path
 
 import gradio as gr
 
-from neuromerge.errors import SettingError, StorageError
-from neuromerge.exploration.export import RECIPE, SCRIPT, script
+from neuromerge.checkpoints.hub_upload import check_repository, push
+from neuromerge.deployment import deployment
+from neuromerge.errors import LimitError, NeuroMergeError, SettingError, StorageError
+from neuromerge.exploration.export import CARD, RECIPE, SCRIPT, card, script
 from neuromerge.interface.components.download import download_link
 from neuromerge.interface.events import Events
 from neuromerge.interface.exports import Exports, pack
@@ -60,6 +63,7 @@ class ExportTab(Tab[TabState]):
                 "Download", elem_id="download-checkpoint", interactive=False, min_width=140, scale=0
             )
         self.note = gr.HTML("", elem_id="export-note")
+        self._build_push()
         self.link = gr.Textbox(
             label="Permalink",
             info="Restores this whole page in any browser.",
@@ -90,6 +94,40 @@ class ExportTab(Tab[TabState]):
                 self.save_script = gr.HTML("", elem_id="save-script")
         texts = [self.recipe, self.save_recipe, self.script, self.save_script]
         self.outputs = [*texts, self.link, self.note, self.file]
+
+    def _build_push(self) -> None:
+        """The form that pushes to the Hub. On a public deployment there is none: nobody shall type a token there."""
+        self.push: gr.Button | None = None
+        if deployment().public:
+            gr.HTML(
+                "<p class='nm-hint' id='no-push'>Pushing to the Hugging Face Hub is off on a public server, where no "
+                "token should be typed. Run the app on your own machine for that, or upload the exported files.</p>"
+            )
+            return
+        with gr.Accordion("Push to the Hugging Face Hub", open=False, elem_id="push-panel"):
+            with gr.Row(elem_classes="nm-actions nm-pickers"):
+                self.repository = gr.Textbox(
+                    label="Repository",
+                    placeholder="you/name",
+                    max_length=200,
+                    elem_id="push-repository",
+                    min_width=200,
+                )
+                self.token = gr.Textbox(
+                    label="Token with the right to write",
+                    info="Used once: not kept, not logged, in no link. Empty: the login of this machine.",
+                    type="password",
+                    max_length=400,
+                    elem_id="push-token",
+                    min_width=240,
+                )
+            with gr.Row(elem_classes="nm-actions"):
+                self.private = gr.Checkbox(True, label="Private", elem_id="push-private", container=False, scale=0)
+                self.existing = gr.Checkbox(
+                    False, label="It may exist already", elem_id="push-existing", container=False, scale=0
+                )
+                self.push = gr.Button("Push this merge", elem_id="push", min_width=150, scale=0)
+            self.pushed = gr.HTML("", elem_id="pushed")
 
     def draw(self, moment: Moment) -> Changes:
         """The texts of the present setting; a file prepared for another setting is withdrawn."""
@@ -124,6 +162,18 @@ class ExportTab(Tab[TabState]):
             show_progress="full",
             show_progress_on=self.note,
         )
+        if self.push is not None:
+            events.listen(
+                self.push.click,
+                self.push_merge,
+                [self.pushed, self.token],
+                extra=[self.layout, self.repository, self.token, self.private, self.existing],
+                lane="heavy",
+                lasting=True,
+                show_progress="full",
+                show_progress_on=self.pushed,
+                told=self.not_pushed,
+            )
         events.in_browser(self.link.change, [self.link], [self.link], WHOLE_ADDRESS)
 
     def prepare(self, moment: Moment) -> Changes:
@@ -159,6 +209,37 @@ class ExportTab(Tab[TabState]):
             f"in about {minutes} minutes.</p>"
         )
         return {self.file: gr.update(value=kept, interactive=True), self.note: note}
+
+    def push_merge(self, moment: Moment) -> Changes:
+        """Write the merged checkpoint and push it; the token's field is emptied whatever comes of it."""
+        if deployment().public:
+            raise LimitError("Nothing is pushed from a public server. Run the app on your own machine for that.")
+        layout, token = moment.value(self.layout), moment.value(self.token)
+        if layout not in LAYOUTS:
+            raise SettingError(f"The layout can be {' or '.join(LAYOUTS)}.")
+        repository = check_repository(moment.value(self.repository))
+        recipe = recipe_of(moment.setting, self.page.families[moment.setting.family])
+        root = Path(self.file.GRADIO_CACHE)
+        root.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=root, prefix="push-") as folder:
+            moment.workspace.export(layout, Path(folder))
+            (Path(folder) / CARD).write_text(card(recipe, repository.partition("/")[2]), encoding="utf-8")
+            moment.job.check()
+            page = push(
+                Path(folder),
+                repository,
+                token.strip() if isinstance(token, str) and token.strip() else None,
+                private=bool(moment.value(self.private)),
+                existing=bool(moment.value(self.existing)),
+            )
+        address = html.escape(page, quote=True)
+        said = f"<p class='nm-note' role='status'>Pushed: <a href='{address}' target='_blank'>{address}</a></p>"
+        return {self.pushed: said, self.token: ""}
+
+    def not_pushed(self, error: NeuroMergeError) -> Changes:
+        """Why nothing was pushed."""
+        said = f"<p class='nm-verdict-line nm-bad' role='alert'>{html.escape(str(error))}</p>"
+        return {self.pushed: said, self.token: ""}
 
 
 WHOLE_ADDRESS = """
