@@ -100,6 +100,31 @@ class FolderTree:
         return {self.path(place[:depth]).resolve() for depth in range(len(place) + 1)}
 
 
+class PicturesOnly:
+    """A tree without the folders that have no picture anywhere below: what lies beside pictures names no classes."""
+
+    def __init__(self, tree: Tree) -> None:
+        self._tree = tree
+        self._known: dict[Parts, bool] = {}
+        self.without: list[Parts] = []
+        """The folders that were left out, as far as the tree was looked through."""
+
+    def entries(self, place: Parts) -> tuple[list[str], list[str]]:
+        """Names of the folders with pictures and of the files at `place`, sorted."""
+        folders, files = self._tree.entries(place)
+        return [folder for folder in folders if self._has_pictures((*place, folder))], files
+
+    def _has_pictures(self, place: Parts) -> bool:
+        if place not in self._known:
+            folders, files = self._tree.entries(place) if len(place) <= MAX_DEPTH else ([], [])
+            found = _pictures(files) or any(self._has_pictures((*place, folder)) for folder in folders)
+            self._known[place] = found
+            if not found:
+                # Of folders in one another the outermost says enough.
+                self.without = [inner for inner in self.without if inner[: len(place)] != place] + [place]
+        return self._known[place]
+
+
 @dataclass
 class Found:
     """The pictures of one split: (place below the split's folder, number of the class, place below the top)."""

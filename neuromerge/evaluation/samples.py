@@ -33,6 +33,7 @@ from neuromerge.evaluation.folders import (
     FolderTree,
     Part,
     Parts,
+    PicturesOnly,
     Skipped,
     classes_in,
     find_pictures,
@@ -214,14 +215,18 @@ def own_samples(folder: Path | str, task: str, limits: ArchiveLimits | None = No
     """
     root = Path(folder).expanduser()
     tree = picture_tree(root, limits)
-    classes = classes_in(tree)
+    walked = PicturesOnly(tree)
+    classes = classes_in(walked)
     if len(classes) < 2:
-        found = f"only {quoted(classes[0])} is there" if classes else "there is no folder in it"
+        found = f"only {quoted(classes[0])} is there" if classes else "there is no folder with pictures in it"
         raise SettingError(
             f"{root.name} needs one folder of pictures for each class, two classes at least: {found}. Folders are "
             "called as the classes are."
         )
-    return _samples_in(root, tree, whole_of(tree, ClassNames(classes)), classes, task, "whole", root.name)
+    part = whole_of(walked, ClassNames(classes))
+    samples = _samples_in(root, tree, part, classes, task, "whole", root.name, walked)
+    bare = [Skipped("/".join(place), "there are no pictures in it") for place in walked.without]
+    return replace(samples, skipped=(*samples.skipped, *bare))
 
 
 def _samples_in(
@@ -232,13 +237,14 @@ def _samples_in(
     task: str,
     split: str,
     called: str = "",
+    walked: PicturesOnly | None = None,
 ) -> SampleSet:
     """The readable pictures of a part of a tree; a divided one gives each picture to validation or test by its name.
 
-    `called` is what messages call the top, its path where it is empty.
+    `called` is what messages call the top, its path where it is empty; `walked` the part of the tree that counts.
     """
     names, called = ClassNames(classes), called or str(root)
-    found = [find_pictures(tree, top, names, task) for top in part.tops]
+    found = [find_pictures(walked or tree, top, names, task) for top in part.tops]
     skipped = [left for each in found for left in each.skipped]
     pictures = [picture for each in found for picture in each.pictures]
     if part.divided:

@@ -171,6 +171,8 @@ class _Values:
             self._problem(f"parameters of model {number}", "must be names with values, such as weight: 1")
             return {}
         known = self.hyperparameters(self.method)
+        if "weight" in given and "weight" in entry:
+            self._problem(f"weight of model {number}", "it has two of them; give one")
         for word in given:
             if word in known:
                 self._problem(
@@ -325,8 +327,6 @@ class _Values:
                 )
         for entry, weight in zip(self.experts, own, strict=True):
             if weight != 1.0:
-                if "weight" in entry:
-                    self._problem("weight", "a model has two of them; give one")
                 entry["weight"] = repr(weight)
 
     def _give_scale(self, scale: float) -> None:

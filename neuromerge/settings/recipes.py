@@ -28,6 +28,7 @@ built. Whatever is wrong comes back as one `RecipeError` that names the place.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -139,16 +140,17 @@ def parse_recipe(text: str | bytes) -> Recipe:
         then = parse_steps(_steps(content)).texts
     except SettingError as error:
         raise RecipeError(f"In the recipe: {error}") from None
+    models = _models(content, base)
     return Recipe(
         method=method.name,
         base=base,
-        models=_models(content, base),
+        models=models,
         hyperparameters=tuple(sorted(hyperparameters.items())),
         seed=seed,
         profile=profile,
         then=then,
         dtype=translated.dtype,
-        notes=tuple(translated.notes),
+        notes=(*translated.notes, *_repeated(models)),
     )
 
 
@@ -369,7 +371,7 @@ def _method(content: Mapping[Any, Any], problems: Sequence[str]) -> registry.Mer
         return registry.get_method(name)
     except SettingError:
         nearest = mergekit.nearest_method(name)
-        hint = f" What comes nearest is {nearest}." if nearest else ""
+        hint = f" What comes nearest is {nearest}." if nearest else _meant(name)
         others = "".join(f"; {problem}" for problem in problems)
         raise RecipeError(
             f"The recipe asks for merge_method {quoted(name)}, which is not known here.{hint} Known methods: {known}; "
@@ -377,10 +379,21 @@ def _method(content: Mapping[Any, Any], problems: Sequence[str]) -> registry.Mer
         ) from None
 
 
+def _meant(name: str) -> str:
+    """A sentence about the method that is called so but for its capitals and hyphens, empty where there is none."""
+    plain = name.strip().lower().replace("-", "_").replace(" ", "_")
+    return f" Write {plain}." if plain in (*registry.methods(), *mergekit.METHODS) else ""
+
+
 def _source(entry: Mapping[Any, Any], key: str, where: str) -> str:
     source = entry.get(key)
     if not source:
         raise RecipeError(f"{where[0].upper()}{where[1:]} lacks {key}, the place of a checkpoint.")
+    if isinstance(source, dict):
+        raise RecipeError(
+            f"{key} in {where} is written as keys ({', '.join(source)}). Write its place as one text: a path, or "
+            "hub:organisation/name@revision."
+        )
     if not isinstance(source, str) or len(source) > MAX_SOURCE_LENGTH or not source.isprintable():
         raise RecipeError(f"{key} in {where} must be the place of a checkpoint as one line of text.")
     return source
@@ -421,6 +434,12 @@ def _models(content: Mapping[Any, Any], base: str) -> tuple[RecipeModel, ...]:
     if not models:
         raise RecipeError("The recipe lists only the base; it needs at least one expert under models.")
     return tuple(models)
+
+
+def _repeated(models: Sequence[RecipeModel]) -> list[str]:
+    """Notes about experts that are listed more than once."""
+    counts = Counter(entry.model for entry in models)
+    return [f"{model} is listed {count} times, and merged as often" for model, count in counts.items() if count > 1]
 
 
 def _weight(entry: Mapping[Any, Any], where: str) -> float:

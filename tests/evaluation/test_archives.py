@@ -192,8 +192,18 @@ def test_of_split_folders_one_split_is_taken_and_the_others_are_named(tmp_path, 
 def test_own_samples_say_what_is_left_out_and_what_is_missing(tmp_path):
     entries = {**good(each=1), "cat/bad.png": b"x", "notes.txt": b"x", "bird/": b""}
     samples = own_samples(pack(tmp_path / "a.zip", entries), "a")
-    assert samples.empty == ("bird",)
-    assert {left.name for left in samples.skipped} == {"cat/bad.png", "notes.txt"}
+    assert samples.classes == CLASSES
+    assert {left.name for left in samples.skipped} == {"cat/bad.png", "notes.txt", "bird"}
+
+
+def test_what_lies_beside_the_pictures_names_no_class(tmp_path):
+    entries = {**good("images/"), "annotations/deep/cat.xml": b"x", "splits/": b""}
+    samples = own_samples(pack(tmp_path / "a.zip", entries), "a")
+    assert (samples.classes, len(samples)) == (CLASSES, 12)
+    assert {left.name for left in samples.skipped} == {"annotations", "splits"}
+    with zipfile.ZipFile(tmp_path / "a.zip") as packed:
+        packed.extractall(tmp_path / "folder")
+    assert own_samples(tmp_path / "folder", "a").skipped == samples.skipped
 
 
 @pytest.mark.parametrize("entries", [{}, {"x.png": png()}, {"cat/x.png": png()}])

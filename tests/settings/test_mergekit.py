@@ -246,3 +246,29 @@ def test_a_weight_that_only_some_models_have_is_told():
     assert parse_recipe(recipe_text("task_arithmetic", models=everywhere)).notes == ()
     with pytest.raises(RecipeError, match="1 where none is given"):
         parse_recipe(recipe_text("ties", models=(("one", {"density": 0.5}), "two")))
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (recipe_text("TIES"), "Write ties"),
+        (recipe_text("dare-ties"), "Write dare_ties"),
+        (recipe_text("ties", base="{model: {path: z}}"), "base_model in the recipe is written as keys (model)"),
+        (recipe_text("ties").replace("model: one", "model: {path: one, revision: main}"), "keys (path, revision)"),
+        (
+            recipe_text("ties").replace("model: one", "{model: one, weight: 2, parameters: {weight: 1}}"),
+            "weight of model 1: it has two",
+        ),
+    ],
+)
+def test_near_misses_are_told_with_what_to_write(text, said):
+    with pytest.raises(RecipeError) as refused:
+        parse_recipe(text)
+    assert said in str(refused.value)
+
+
+def test_an_expert_that_is_listed_twice_is_told():
+    assert parse_recipe(recipe_text("ties", models=("one", "two", "one"))).notes == (
+        "one is listed 2 times, and merged as often",
+    )
+    assert parse_recipe(recipe_text("ties")).notes == ()
