@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from neuromerge.checkpoints.plan import make_plan
-from neuromerge.checkpoints.sources import HUB
 from neuromerge.errors import StorageError
+from neuromerge.hub.addresses import HUB
 from neuromerge.merging.profile import as_mapping
 from neuromerge.merging.streaming import MergeResult, merge
 from neuromerge.progress import Job

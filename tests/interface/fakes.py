@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from neuromerge.checkpoints.inspection import Inspection, inspect_checkpoint
-from neuromerge.engine.downloads import Fetching, Presence, always
 from neuromerge.engine.contents import Contents
+from neuromerge.engine.downloads import Fetching, Presence, always
 from neuromerge.errors import SettingError
 from neuromerge.evaluation.archives import ArchiveLimits
 from neuromerge.evaluation.families import Family, SampleSource, TaskSpec

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import gradio as gr
 
-from neuromerge.checkpoints.hub_upload import check_repository, push
 from neuromerge.deployment import deployment
 from neuromerge.errors import LimitError, NeuroMergeError, SettingError, StorageError
 from neuromerge.exploration.export import CARD, RECIPE, SCRIPT, card, script
+from neuromerge.hub.upload import check_repository, push
 from neuromerge.interface.components.download import download_link
 from neuromerge.interface.events import Events
 from neuromerge.interface.exports import Exports, pack

@@ -5,10 +5,9 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from neuromerge.checkpoints import hub_answers
-from neuromerge.checkpoints.text import shown
 from neuromerge.deployment import deployment
-from neuromerge.errors import NeuroMergeError, SettingError, SourceUnavailableError
+from neuromerge.errors import NeuroMergeError, SettingError, SourceUnavailableError, quoted
+from neuromerge.hub import answers
 
 _REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}")
 _CONFLICT = 409
@@ -18,7 +17,7 @@ def check_repository(name: object) -> str:
     """``you/name`` of a repository; ``hub:`` before it is understood. Raises SettingError for anything else."""
     text = name.strip().removeprefix("hub:") if isinstance(name, str) else ""
     if not _REPOSITORY.fullmatch(text) or ".." in text or "--" in text:
-        raise SettingError(f"A repository is written as you/name, such as ada/merged-clip, not {shown(str(name), 60)}.")
+        raise SettingError(f"A repository is written as you/name, such as ada/merged-clip, not {quoted(name)}.")
     return text
 
 
@@ -37,7 +36,7 @@ def push(folder: Path, repository: str, token: str | None, *, private: bool = Tr
     """
     if deployment().offline:
         raise SourceUnavailableError("HF_HUB_OFFLINE forbids to reach the Hub. Unset it, or keep the exported file.")
-    if token is None and not hub_answers.has_token():
+    if token is None and not answers.has_token():
         raise SettingError("Give a token of yours with the right to write: https://huggingface.co/settings/tokens.")
     from huggingface_hub import HfApi
 
@@ -56,7 +55,7 @@ def push(folder: Path, repository: str, token: str | None, *, private: bool = Tr
 
 
 def _failure(error: Exception, repository: str) -> NeuroMergeError:
-    status = hub_answers.status_of(error)
+    status = answers.status_of(error)
     if status == _CONFLICT:
         return SettingError(f"{repository} is there already. Choose another name, or allow to write into it.")
     if status == 401:

@@ -11,9 +11,9 @@ import huggingface_hub
 import pytest
 from huggingface_hub.errors import HfHubHTTPError
 
-from neuromerge.checkpoints import hub_answers
-from neuromerge.checkpoints.hub_upload import check_repository, push
 from neuromerge.errors import NeuroMergeError, SettingError, SourceUnavailableError
+from neuromerge.hub import answers
+from neuromerge.hub.upload import check_repository, push
 
 TOKEN = "hf_secretSECRETsecret"
 
@@ -90,10 +90,10 @@ def test_every_refusal_is_told_without_the_token(
 def test_without_a_token_the_login_of_the_machine_is_taken_or_one_is_asked_for(
     hub: type[FakeHub], folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(hub_answers, "has_token", lambda: False)
+    monkeypatch.setattr(answers, "has_token", lambda: False)
     with pytest.raises(SettingError, match="Give a token"):
         push(folder, "ada/merge", None)
-    monkeypatch.setattr(hub_answers, "has_token", lambda: True)
+    monkeypatch.setattr(answers, "has_token", lambda: True)
     push(folder, "ada/merge", None, private=False, existing=True)
     assert hub.asked[0] == ("token", {"token": None})
     assert hub.asked[1][1] == {"private": False, "exist_ok": True}
