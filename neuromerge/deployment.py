@@ -14,7 +14,6 @@ from typing import Any
 
 from neuromerge.errors import SettingError, quoted
 
-GIBIBYTE = 2**30
 _YES = frozenset({"1", "true", "yes", "on", "y", "t"})
 _NO = frozenset({"0", "false", "no", "off", "n", "f"})
 _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30}
@@ -94,8 +93,8 @@ class Deployment:
     """Where fetched pictures and slow text heads are kept."""
     datasets_server: str = "https://datasets-server.huggingface.co"
     """The dataset viewer that sample pictures come from."""
-    cache_bytes: int = 3 * GIBIBYTE
-    """Bound of the process-wide cache of task vectors and merges."""
+    cache_bytes: int = 0
+    """Bound of the process-wide cache of task vectors and merges; 0: 768M, up to 3G where large families need it."""
     pixel_cache_mb: int = 400
     """Bound of the cache of sample images, in millions of bytes."""
     threads: int = 0

@@ -4,7 +4,8 @@ Every stage of a merge that more than one person or more than one view can use i
 first passes, merged parts, accuracies. Nothing of it belongs to a session, so eight people on the same
 setting cost as much as one, and closing a page frees nothing and breaks nothing.
 
-The bound is `NEUROMERGE_CACHE_BYTES` (default 3 GiB). The least recently used values go first. A value that
+The bound is `NEUROMERGE_CACHE_BYTES`; by default 768 MiB, and up to 3 GiB where a few merges of a large family need
+them (`BoundedCache.make_room`). The least recently used values go first. A value that
 alone is larger than the bound is handed out and not kept. Values of one kind share a `Region`; of what every position
 of a slider leaves behind a region keeps only so many, so that a process that has run for an hour is no larger than
 after a minute.
@@ -26,6 +27,8 @@ from neuromerge.errors import Cancelled
 from neuromerge.progress import UNATTENDED, Job
 
 _POLL_SECONDS = 0.05
+CACHE_BYTES, MOST_CACHE_BYTES = 768 * 2**20, 3 * 2**30
+"""The bound of the process's cache where nothing is said: at first, and for large families."""
 
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
@@ -84,10 +87,15 @@ class BoundedCache:
     Two threads that ask for the same missing key compute it once: the first computes, the others wait. An
     error goes to all who wait and is not kept. `Cancelled` is the first one's own business: the next waiter
     takes over.
+
+    Args:
+        limit: bytes.
+        most: what `make_room` may raise the limit to; it stays as it is when None.
     """
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, most: int | None = None) -> None:
         self._limit = max(0, limit)
+        self._most = self._limit if most is None else max(self._limit, most)
         self._lock = threading.Lock()
         self._entries: OrderedDict[_Place, _Entry] = OrderedDict()
         self._counts: Counter[Region[Any, Any]] = Counter()
@@ -124,6 +132,11 @@ class BoundedCache:
                 return cast(V, flight.value)
             if not isinstance(flight.error, Cancelled):
                 raise flight.error
+
+    def make_room(self, wanted: int) -> None:
+        """Raise the limit to `wanted` bytes, as far as it may be raised; it never falls."""
+        with self._lock:
+            self._limit = max(self._limit, min(wanted, self._most))
 
     def peek(self, region: Region[K, V], key: K) -> V | None:
         """The value of `key` when it is there, else None; never computes."""
@@ -248,9 +261,10 @@ _shared_lock = threading.Lock()
 
 
 def shared_cache() -> BoundedCache:
-    """The cache of this process, made at the first call with the bound of NEUROMERGE_CACHE_BYTES."""
+    """The cache of this process, made at the first call; its bound is NEUROMERGE_CACHE_BYTES, or what it needs."""
     global _shared
     with _shared_lock:
         if _shared is None:
-            _shared = BoundedCache(deployment().cache_bytes)
+            chosen = deployment().cache_bytes
+            _shared = BoundedCache(chosen) if chosen else BoundedCache(CACHE_BYTES, MOST_CACHE_BYTES)
         return _shared

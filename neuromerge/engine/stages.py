@@ -58,6 +58,7 @@ from neuromerge.settings.setting import Setting
 if TYPE_CHECKING:
     from neuromerge.evaluation.families import Family
 
+_MERGES_KEPT = 3  # of the largest family in use, the cache holds the parts of as many
 _PARTS_SHARE = 0.4  # of the cache that the merged parts of one (tasks, trim ratio) may take
 
 
@@ -125,6 +126,7 @@ class Stages:
         def load() -> AlignedVectors:
             aligned = align(self.checkpoint(), [self.checkpoint(task) for task in tasks.names])
             vectors = AlignedVectors(aligned, weights=tasks.weights)
+            self._cache.make_room(_MERGES_KEPT * vectors.entries * vectors.dtype.itemsize)
             if not self._fits(vectors):
                 return vectors
             return ResidentVectors(vectors, [self._resident(task).tau for task in tasks.names])

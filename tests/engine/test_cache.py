@@ -190,3 +190,14 @@ def test_of_a_bounded_region_the_oldest_goes():
     assert [cache.peek(slider, place) for place in (2, 3)] == [2, 3]
     statistics = cache.statistics()
     assert (statistics.entries, statistics.bytes, statistics.evictions) == (3, 3, 1)
+
+
+@pytest.mark.parametrize(
+    ("limit", "most", "wanted", "holds"), [(10, None, 50, 10), (10, 40, 30, 30), (10, 40, 50, 40), (10, 40, 5, 10)]
+)
+def test_room_is_made_as_far_as_it_may_be(limit, most, wanted, holds):
+    cache = BoundedCache(limit, most)
+    cache.make_room(wanted)
+    assert cache.statistics().limit == holds
+    cache.make_room(0)
+    assert cache.statistics().limit == holds
