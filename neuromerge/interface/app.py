@@ -16,10 +16,10 @@ from neuromerge.interface.blocks import PageBlocks
 from neuromerge.interface.components.controls import FIRST_COMPARISON, build_controls
 from neuromerge.interface.components.header import header
 from neuromerge.interface.components.readout import loading_readout, unreadable_notice
-from neuromerge.interface.components.tour import Tour
 from neuromerge.interface.events import Events
 from neuromerge.interface.fetching import FetchPanel
 from neuromerge.interface.flow import Flow
+from neuromerge.interface.lesson.tour import Tour
 from neuromerge.interface.loader import WorkspaceLoader
 from neuromerge.interface.page import Page
 from neuromerge.interface.session import Pulse
@@ -63,11 +63,11 @@ def build(
         page.queued = lambda lane: demo.waiting().lanes.get(lane, 0)
         events = Events(page)
         Sidebar(page).wire(events)
-        Flow(page).wire(events, demo)
+        opened = Flow(page).wire(events, demo)
         page.fetch.wire(page, events)
         for tab in page.tabs:
             tab.wire(events)
-        tour.wire(events)
+        tour.wire(events, opened)
         add_api(loader, families, limits)
     demo.queue(api_open=False, max_size=limits.queue_size, default_concurrency_limit=limits.light_workers)
     return demo
@@ -86,7 +86,9 @@ def lay_out(
     """
     with gr.Sidebar(width=328, elem_id="controls"):
         controls = build_controls(families)
-    header()
+    with gr.Row(elem_id="head"):
+        header()
+        tour_button = gr.Button("Guided tour", size="sm", min_width=0, scale=0, elem_id="tour-open")
     if unreadable:
         gr.HTML(unreadable_notice(unreadable))
     signals = build_signals(tabs[0].key, [component.value for component in controls.gathered], limits.session_seconds)
@@ -99,7 +101,7 @@ def lay_out(
         readout=gr.HTML(loading_readout(), elem_id="readout"),
         signals=signals,
     )
-    tour = Tour(page)
+    tour = Tour(page, tour_button)
     tour.build()
     with gr.Tabs(elem_id="tabs", overflow_behavior="wrap"):
         for kind in tabs:

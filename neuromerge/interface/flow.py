@@ -77,8 +77,10 @@ class Flow:
         self.remembered = [page.signals.session, controls.undo, controls.redo]
 
     # ------------------------------------------------------------------------------------------- connecting
-    def wire(self, events: Events, demo: gr.Blocks) -> None:
-        """Attach the handlers: first of all what moved controls do, because of several listeners the first comes first.
+    def wire(self, events: Events, demo: gr.Blocks) -> Any:
+        """Attach the handlers, and return the event that opens the page.
+
+        What moved controls do comes first, because of several listeners the first comes first.
 
         One event draws and measures: another request between the two costs a tenth of a second, and two handlers of
         one event may not wait side by side (Gradio repeats the whole event for each that had to wait, so they would
@@ -134,6 +136,7 @@ class Flow:
         self._then_rest(events, load)
         events.in_browser(signals.tab_to_open.change, [signals.tab_to_open], [], OPEN_TAB)
         demo.unload(self.close_page)
+        return load
 
     def _then_rest(self, events: Events, event: Any) -> None:
         """After a quick measurement: wait until the controls rest, then measure everything."""

@@ -19,8 +19,10 @@ from neuromerge.interface.components.fetching import FETCHING_RULES
 from neuromerge.interface.components.readout import STALE_RULES
 from neuromerge.interface.gate import Gate
 from neuromerge.interface.leftovers import ServerFolder
+from neuromerge.interface.lesson.hiding import hiding_rules
 from neuromerge.interface.loader import WorkspaceLoader
 from neuromerge.interface.prefetch import prefetch, require_known
+from neuromerge.interface.tabs import STATES
 from neuromerge.interface.theme import style_sheet, theme
 
 
@@ -30,7 +32,7 @@ def server_options(limits: Limits) -> dict[str, Any]:
     return {
         "theme": theme(),
         "css": style_sheet(),
-        "head": f"{static_files.head()}<style>{method_rules()}{STALE_RULES}{FETCHING_RULES}</style>",
+        "head": f"{static_files.head()}<style>{method_rules()}{STALE_RULES}{FETCHING_RULES}{hiding_rules(STATES)}</style>",
         "app_kwargs": {
             "routes": [*static_files.routes(), *observing.routes()],
             "middleware": [Middleware(Gate, limits=limits, largest_upload=largest)],

@@ -13,6 +13,8 @@ Format, version 1 (`?v=1&f=pictoclip&t=digits,flags&m=neuromerging&p=trim_ratio:
 ``x``       the profile: ``part:factor``, or ``part@coefficient:factor``; numbers of a curve with ``~`` between
 ``pin``     the pinned baseline: ``method;name:value,...;task,...;seed;w;x``, trailing empty parts left out; or ``none``
 ``tab``     open tab
+``step``    step of the tour, counted from 1
+``hide``    parts of the page that are left out, commas between (see `lesson.hiding`)
 ==========  ===================================================================
 
 and what the tabs show, as their states declare it (`state.linked`): ``measure``, ``cell``, ``sort`` of the
@@ -33,6 +35,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, quote, unquote, urlencode
 
 from neuromerge.errors import NeuroMergeError, SettingError, quoted
+from neuromerge.interface.lesson.hiding import parts
 from neuromerge.interface.state import TabState, links
 from neuromerge.merging import registry
 from neuromerge.merging.profile import make_task_weights
@@ -56,6 +59,8 @@ MAX_LENGTH = 16384
 MAX_MESSAGES = 8
 
 _FIELDS = ("v", "f", "t", "m", "p", "s", "w", "x", "pin", "tab")
+_OF_LESSON = ("step", "hide")
+"""What a teacher's link adds: it says nothing of the merge."""
 _OF_FAMILY = ("t", "w", "x", "pin")
 _NOT_OURS = re.compile(r"^(utm_\w*|__\w*|fbclid|gclid|logs|embed|view|deep_link|session_hash)$")
 
@@ -114,7 +119,10 @@ def decode(
         raise SettingError("No model family is available.")
     messages: list[str] = []
     linked = {link.name: link for kind in tabs.values() for link in links(kind).values()}
-    fields = _fields_of(query, (*_FIELDS, *linked), messages)
+    fields = _fields_of(query, (*_FIELDS, *_OF_LESSON, *linked), messages)
+    _check_hidden(fields, tabs, messages)
+    for name in _OF_LESSON:
+        fields.pop(name, None)
     if fields.get("v", VERSION) != VERSION:
         messages.append(
             f"This link is written for version {quoted(fields['v'])} of the page; this is version {VERSION}, "
@@ -234,6 +242,14 @@ def _fields_of(query: str | Mapping[str, Any], known: Collection[str], messages:
         elif not _NOT_OURS.match(name):
             messages.append(f"The link has an unknown field {quoted(name)}, which was left out.")
     return fields
+
+
+def _check_hidden(fields: Mapping[str, str], tabs: Tabs, messages: list[str]) -> None:
+    """Mention what the link would hide and the page does not have. The browser hides the rest."""
+    known = parts(tabs)
+    unknown = [name for name in fields.get("hide", "").split(",") if name and name not in known]
+    if unknown:
+        messages.append(f"The link hides {', '.join(map(quoted, unknown[:5]))}; it can hide {', '.join(known)}.")
 
 
 def _setting(family: Family, fields: Mapping[str, str], messages: list[str]) -> Setting:

@@ -25,7 +25,8 @@ from neuromerge.settings.choices import first_setting, preset
 
 COPY_LINK = """
 (query) => {
-  const url = location.origin + location.pathname + '?' + query;
+  const hidden = new URLSearchParams(location.search).get('hide');
+  const url = location.origin + location.pathname + '?' + query + (hidden ? '&hide=' + encodeURIComponent(hidden) : '');
   history.replaceState(null, '', url);
   if (navigator.clipboard) { navigator.clipboard.writeText(url).catch(() => {}); }
 }

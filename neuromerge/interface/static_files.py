@@ -29,6 +29,9 @@ ENTRY = "view.js"
 
 _FOLDER = Path(__file__).parent / "static"
 _STYLE = "view.css"
+_MORE_STYLES = ("tour.css",)
+"""Laid behind `_STYLE` and served with it. What names the page's body must stand here: Gradio puts its own styles
+under its container."""
 _DESIGN = "design.js"
 _TYPES = {".js": "text/javascript; charset=utf-8", ".css": "text/css; charset=utf-8"}
 
@@ -67,7 +70,8 @@ def content(name: str) -> bytes:
     if name == _DESIGN:
         return _design().encode()
     if name == _STYLE:
-        return css_variables().encode() + (_FOLDER / name).read_bytes()
+        sheets = ((_FOLDER / sheet).read_bytes() for sheet in (_STYLE, *_MORE_STYLES))
+        return css_variables().encode() + b"".join(sheets)
     if name == plotly_name():
         return plotly_script().read_bytes()
     if name in modules():

@@ -520,17 +520,6 @@ def test_both_pictures_of_a_neuron_follow_the_sliders(visitor: Visitor) -> None:
     expect(toast(page)).to_be_visible()
 
 
-def test_the_tour_sets_the_controls_itself(visitor: Visitor) -> None:
-    page = visitor.open()
-    page.get_by_role("button", name=re.compile("Guided tour")).click()
-    expect(page.locator(".nm-score-label small")).to_contain_text("Task arithmetic")
-    page.get_by_role("button", name=re.compile("Next: One neuron")).click()
-    expect(page.get_by_role("tab", name="Neuron", exact=True)).to_have_attribute("aria-selected", "true")
-    expect(visitor.slider(PARALLEL)).to_have_value("1")
-    expect(page.locator(".nm-tour .katex").locator("visible=true").first).to_be_visible()
-    visitor.drawn("neuron-plane")
-
-
 def test_a_search_fills_the_table_and_a_row_can_be_applied(visitor: Visitor) -> None:
     page = visitor.open(tab="Tune")
     page.locator("#trials input[type=number]").fill("5")

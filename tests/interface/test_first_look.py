@@ -39,6 +39,16 @@ def test_without_examples_the_sentences_stay() -> None:
 
 # ---------------------------------------------------------------------------------------------- in a browser
 @pytest.mark.browser
+def test_the_first_screen_says_what_is_merged_and_shows_the_bars(visitor: Visitor) -> None:
+    page = visitor.open()
+    visitor.drawn("accuracy-bars")
+    for part in ("#readout", ".nm-look", ".nm-todo", "#accuracy-bars .nm-stage"):
+        box = page.locator(part).first.bounding_box()
+        assert box["y"] >= 0
+        assert box["y"] + box["height"] <= 900, part
+
+
+@pytest.mark.browser
 def test_what_the_merge_says_of_the_pictures_follows_the_sliders(visitor: Visitor) -> None:
     page = visitor.open()
     verdict = page.locator(".nm-look tbody tr").last.locator("td").first

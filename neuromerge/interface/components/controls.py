@@ -403,7 +403,7 @@ def build_controls(families: Mapping[str, Family]) -> Controls:
     """Put the controls where the caller's layout context is."""
     first = next(iter(families.values()))
     opening = opening_setting(first)
-    with gr.Group(elem_classes="nm-group"):
+    with gr.Group(elem_classes="nm-group", elem_id="group-models"):
         gr.HTML("<h2>Models</h2>")
         family = gr.Dropdown(
             [(entry.title, name) for name, entry in families.items()],
@@ -431,7 +431,7 @@ def build_controls(families: Mapping[str, Family]) -> Controls:
             )
             weights = Sliders(weight_rows(first), label="Weight of each expert", elem_id="weights")
         profile, edit = gr.JSON({}, visible=False), gr.JSON([], visible=False)
-    with gr.Group(elem_classes="nm-group"):
+    with gr.Group(elem_classes="nm-group", elem_id="group-merge"):
         gr.HTML("<h2>Merge</h2>")
         method = gr.Dropdown(
             [(entry.title, name) for name, entry in registry.methods().items()],
@@ -457,7 +457,7 @@ def build_controls(families: Mapping[str, Family]) -> Controls:
             elem_id="seed",
             elem_classes="nm-seed",
         )
-    with gr.Group(elem_classes="nm-group"):
+    with gr.Group(elem_classes="nm-group", elem_id="group-presets"):
         gr.HTML("<h2>Presets</h2>")
         with gr.Row(elem_classes="nm-presets"):
             presets = {
@@ -471,7 +471,7 @@ def build_controls(families: Mapping[str, Family]) -> Controls:
             undo = gr.Button("Undo", size="sm", min_width=0, elem_id="undo", interactive=False)
             redo = gr.Button("Redo", size="sm", min_width=0, elem_id="redo", interactive=False)
             reset = gr.Button("Reset", size="sm", min_width=0, elem_id="reset")
-    with gr.Group(elem_classes="nm-group"):
+    with gr.Group(elem_classes="nm-group", elem_id="group-share"):
         gr.HTML("<h2>Compare and share</h2>")
         choices = comparison_choices(Session())
         compare = gr.Dropdown(

@@ -13,6 +13,7 @@ import { sketch } from "./sketch.js";
 import "./sliders.js";
 import { onModeChange } from "./theme.js";
 import { act } from "./tools.js";
+import "./tour.js";
 
 const DAMAGED = "This figure arrived damaged. Move a control to draw it again.";
 const NO_LIBRARY = "The drawing library did not load. Check the connection, then try again.";

@@ -72,7 +72,7 @@ class NeuronTab(Tab[NeuronState]):
                 [], label="Inputs from", elem_id="neuron-images", min_width=120, allow_custom_value=True
             )
         self.caption = gr.HTML("", elem_id="neuron-caption")
-        with gr.Row(elem_classes="nm-figures"):
+        with gr.Row(elem_classes="nm-figures", elem_id="neuron-figures"):
             self.plane = PlotlyView(label="The neuron's plane", height=400, elem_id="neuron-plane", min_width=280)
             self.answers = PlotlyView(
                 label="Answers before and after", height=400, elem_id="neuron-answers", min_width=280
