@@ -388,6 +388,11 @@ class Models:
         embedding = self._cache.get(regions.OWN, (self._key, contents, samples.key), compute, job)
         return (embedding @ head.T).argmax(1).numpy()
 
+    def inputs_shown(self, task: str, most: int) -> SampleSet:
+        """The pictures that `inputs` reads, in its order."""
+        whole = self.samples(task, "validation")
+        return whole.select(quick_indices(whole.labels, whole.ids, min(most, len(whole)))[:most])
+
     def inputs(
         self, layer: str, matrix: str, task: str, most: int, job: Job = UNATTENDED
     ) -> tuple[np.ndarray, tuple[str, ...]]:
@@ -396,8 +401,7 @@ class Models:
         One input a picture: the class token's, or the middle patch for the patch convolution (see
         `evaluation.activations`). Raises SettingError where the map's inputs cannot be observed.
         """
-        whole = self.samples(task, "validation")
-        samples = whole.select(quick_indices(whole.labels, whole.ids, min(most, len(whole)))[:most])
+        samples = self.inputs_shown(task, most)
 
         def compute() -> np.ndarray:
             pictures = prepared(samples, self.vision.preprocessing)

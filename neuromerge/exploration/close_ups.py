@@ -15,7 +15,13 @@ from neuromerge.exploration.results import SORTS, ContestedNeuron, LayerDetail, 
 from neuromerge.merging import election
 from neuromerge.merging.measures import cosines
 from neuromerge.merging.staged import NeuronStatistics, PointwiseStatistics
-from neuromerge.merging.subspaces import decompose, orthogonal_parts, orthogonal_vote
+from neuromerge.merging.subspaces import (
+    Decomposition,
+    OrthogonalVote,
+    decompose,
+    orthogonal_parts,
+    orthogonal_vote,
+)
 
 MAX_BINS = 64
 MAX_CONTESTED = 24
@@ -126,23 +132,19 @@ def neuron(
     base: torch.Tensor,
     tau: torch.Tensor,
     c_merged: float,
+    alpha: torch.Tensor,
     used: tuple[float, float],
     inputs: np.ndarray,
     labels: tuple[str, ...],
 ) -> NeuronDetail:
     """One neuron in the coordinates of its own decomposition.
 
-    base (n,) and trimmed tau (T, n) in float64; `used` are the coefficients of the two parts; inputs (N, n), or
-    (0, n) where none are known. Directions v_r in which no task moves are left out.
+    base (n,) and trimmed tau (T, n) in float64; `alpha` (T,) is what the merge's own vote gave; `used` are the
+    coefficients of the two parts; inputs (N, n), or (0, n) where none are known. Directions v_r in which no task moves
+    are left out.
     """
-    parts = decompose(base[None], tau[:, None])
-    orthogonal = orthogonal_parts(base[None], tau[None], parts.parallel)
-    vote = orthogonal_vote(parts.gram)
-    alive = vote.singular[0] > 0
-    singular = vote.singular[0][alive]
-    left = vote.left[0][:, alive]
-    directions = (left / singular).T @ orthogonal[0]  # rows v_r = M^T u_r / s_r
-    directions /= directions.norm(dim=1, keepdim=True).clamp_min(1e-300)
+    parts, vote, alive, directions = _axes(base, tau)
+    singular, left = vote.singular[0][alive], vote.left[0][:, alive]
     norm = float(parts.base_square[0].sqrt())
     seen = torch.from_numpy(np.ascontiguousarray(inputs)).double()
     along = seen @ base / norm if norm > 0 else torch.zeros(len(seen), dtype=torch.float64)
@@ -158,7 +160,7 @@ def neuron(
         singular=singular.numpy(),
         left=left.numpy(),
         elected=vote.elected[0][alive].numpy(),
-        alpha=vote.alpha[0].numpy(),
+        alpha=alpha.numpy(),
         tau_norm=tau.norm(dim=1).numpy(),
         lambda_parallel=used[0],
         lambda_orthogonal=used[1],
@@ -167,6 +169,22 @@ def neuron(
         image_labels=labels,
         ill_conditioned=bool(vote.ill_conditioned[0]),
     )
+
+
+def in_own_coordinates(base: torch.Tensor, tau: torch.Tensor, change: torch.Tensor) -> tuple[float, np.ndarray]:
+    """A change (n,) of a neuron: along w_0 in units of |w_0|, and along each singular direction v_r (R,)."""
+    square = float(base @ base)
+    return float(change @ base) / square if square > 0 else 0.0, (_axes(base, tau)[3] @ change).numpy()
+
+
+def _axes(base: torch.Tensor, tau: torch.Tensor) -> tuple[Decomposition, OrthogonalVote, torch.Tensor, torch.Tensor]:
+    """Decomposition, published vote, which directions live (T,) and these (R, n), of one neuron (n,), (T, n)."""
+    parts = decompose(base[None], tau[:, None])
+    orthogonal = orthogonal_parts(base[None], tau[None], parts.parallel)
+    vote = orthogonal_vote(parts.gram)
+    alive = vote.singular[0] > 0
+    directions = (vote.left[0][:, alive] / vote.singular[0][alive]).T @ orthogonal[0]  # rows v_r = M^T u_r / s_r
+    return parts, vote, alive, directions / directions.norm(dim=1, keepdim=True).clamp_min(1e-300)
 
 
 def _joined(parts: Sequence[torch.Tensor]) -> np.ndarray:

@@ -13,6 +13,7 @@ from neuromerge.engine.stages import Stages, pass_of
 from neuromerge.errors import SettingError, quoted
 from neuromerge.exploration import close_ups, regions
 from neuromerge.exploration.results import LayerDetail, NeuronDetail
+from neuromerge.merging import linear, registry
 from neuromerge.merging.staged import NeuronStatistics, PointwiseStatistics
 from neuromerge.progress import Job
 from neuromerge.settings.setting import Setting
@@ -70,6 +71,9 @@ def neuron(
     used = resolved.of("parallel", chosen.parameter), resolved.of("orthogonal", chosen.parameter)
     task = image_task or next((t for t in setting.tasks if t in models.family.tasks), None)
 
+    values = dict(setting.hyperparameters)
+    rule = "" if registry.get_method(setting.method).first_pass is None else str(values["vote"])
+
     def compute() -> NeuronDetail:
         base, tau = stages.rows(wanted, chosen, row, row + 1)
         inputs: np.ndarray = np.zeros((0, base.shape[1]))
@@ -84,6 +88,7 @@ def neuron(
             base[0],
             tau[:, 0],
             float(chosen.parallel_merged[row]),
+            chosen.alpha[row],
             used,
             inputs,
             labels,
@@ -91,4 +96,20 @@ def neuron(
 
     key = (setting.family, wanted, layer, matrix, index, task)
     detail = cache.get(regions.NEURON, key, compute, job)
-    return replace(detail, lambda_parallel=used[0], lambda_orthogonal=used[1])
+    detail = replace(detail, lambda_parallel=used[0], lambda_orthogonal=used[1], vote=rule)
+    if rule:
+        return replace(detail, ridge=float(values["ridge"]))
+    base, tau = stages.rows(wanted, chosen, row, row + 1)
+    own = linear.rows(stages.components(setting, job)[chosen.parameter.name], row, row + 1)
+    moved = linear.change(base, own, resolved.at(chosen.parameter))
+    change = close_ups.in_own_coordinates(base[0], tau[:, 0], moved[0].double())
+    none = np.zeros(len(setting.tasks))
+    return replace(detail, c_merged=0.0, alpha=none, change=change, ill_conditioned=False)
+
+
+def input_pictures(engine: FamilyEngine, task: str) -> tuple[np.ndarray, ...]:
+    """The pictures behind the inputs of a neuron: see `Workspace.input_pictures`."""
+    if task not in engine.models.family.tasks:
+        return ()
+    samples = engine.models.inputs_shown(task, NEURON_PICTURES)
+    return tuple(np.asarray(samples.images[place]) for place in range(len(samples)))

@@ -103,6 +103,9 @@ class Explorer(Protocol):
     ) -> NeuronDetail:
         """One neuron with real inputs."""
 
+    def input_pictures(self, setting: Setting, task: str, job: Job = UNATTENDED) -> tuple[Any, ...]:
+        """The pictures behind the inputs of a neuron."""
+
     def gallery(
         self,
         setting: Setting,

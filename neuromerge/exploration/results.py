@@ -168,6 +168,9 @@ class NeuronDetail:
     `tau_norm` (T,): norm of each trimmed task vector (for the share outside a drawn plane).
     `along_base` (N,): x . w_0/|w_0| of the base model's inputs x at this layer; `along_direction` (N, R): x . v_r.
     `image_labels` (N,): what each input shows.
+    `vote` is the rule that made `alpha`: "published", "balanced", or "" for a method that does not vote over neurons;
+    then `c_merged` and `alpha` are 0 and `change` is what that method does: its step along w_0 in units of |w_0|, and
+    along each v_r (R,). `ridge` is that of the balanced vote.
     """
 
     layer: str
@@ -189,6 +192,9 @@ class NeuronDetail:
     along_direction: np.ndarray
     image_labels: tuple[str, ...] = ()
     ill_conditioned: bool = False
+    vote: str = "published"
+    ridge: float = 0.0
+    change: tuple[float, np.ndarray] | None = None
 
 
 @dataclass(frozen=True)

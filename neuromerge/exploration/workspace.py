@@ -222,6 +222,10 @@ class Workspace:
         engine = self.engine.of(setting.family)
         return neurons.neuron(engine, self.engine.cache, setting, layer, matrix, index, image_task, job)
 
+    def input_pictures(self, setting: Setting, task: str, job: Job = UNATTENDED) -> tuple[Any, ...]:
+        """The pictures (H, W, 3) uint8 behind the inputs of `neuron`, in their order; none for an unknown task."""
+        return neurons.input_pictures(self.engine.of(setting.family), task)
+
     # ----------------------------------------------------------------------------------------- pictures
 
     def gallery(

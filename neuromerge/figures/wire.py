@@ -56,6 +56,9 @@ class TraceMeta(TypedDict, total=False):
     index: list[int]
     """Points: the number sent to Python for each, -1 for points that answer no click. Else their own place."""
 
+    samples: list[int]
+    """Points: places among the page's sample pictures, which are shown where a point is pointed at."""
+
     csv: str | Literal[False]
     """Name of the series in the CSV instead of the trace's; False: decoration, which is no number of the figure."""
 

@@ -94,6 +94,10 @@ class BoundWorkspace:
         """One neuron with real inputs."""
         return self._explorer.neuron(self._setting, *cell, index, image_task, job=self._job)
 
+    def input_pictures(self, task: str) -> tuple[Any, ...]:
+        """The pictures behind the inputs of a neuron."""
+        return self._explorer.input_pictures(self._setting, task, job=self._job)
+
     def gallery(self, task: str, filter_: str, page: int) -> GalleryPage:
         """Validation pictures with what the models say of them."""
         return self._explorer.gallery(self._setting, task, "validation", filter_, page, job=self._job)

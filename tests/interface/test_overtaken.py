@@ -93,6 +93,7 @@ def test_whatever_handlers_ask_is_asked_for_their_job() -> None:
     bound.heatmap("cosine")
     bound.layer(CellName("stem", "patch"), "index")
     bound.neuron(CellName("stem", "patch"), 3, "digits")
+    bound.input_pictures("digits")
     bound.gallery("digits", "all", 0)
     bound.examples()
     bound.confusion("digits")

@@ -5,7 +5,8 @@ vector, so each picture is an enlargement around it, and a small inset shows the
 """
 
 from neuromerge.figures.neuron.answers import pre_activations
+from neuromerge.figures.neuron.coordinates import merged_change
 from neuromerge.figures.neuron.plane import neuron_plane
 from neuromerge.figures.neuron.votes import votes
 
-__all__ = ["neuron_plane", "pre_activations", "votes"]
+__all__ = ["merged_change", "neuron_plane", "pre_activations", "votes"]

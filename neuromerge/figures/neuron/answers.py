@@ -11,7 +11,7 @@ import numpy as np
 from neuromerge.exploration.results import NeuronDetail
 from neuromerge.figures.figure import Figure
 from neuromerge.figures.neuron.coordinates import merged_change
-from neuromerge.figures.numbers import numbers, round_frame, signed
+from neuromerge.figures.numbers import numbers, round_frame
 from neuromerge.figures.text import coloured, note, plain
 from neuromerge.figures.theme import SMALL, token
 from neuromerge.figures.wire import Layout, Trace
@@ -57,16 +57,26 @@ class Answers:
         """What the merge adds."""
         return self.line + self.moved
 
+    @cached_property
+    def after(self) -> np.ndarray:
+        """Pre-activations of the merge."""
+        return self.before + self.change
+
     @property
     def ends(self) -> tuple[float, float]:
-        """The axis of answers, with a little room."""
-        low, high = float(self.before.min()), float(self.before.max())
+        """The axis of answers before: it holds all and the origin, with a little room."""
+        low, high = min(0.0, float(self.before.min())), max(0.0, float(self.before.max()))
         room = 0.05 * (high - low or 1.0)
         return low - room, high + room
 
     @property
     def heights(self) -> tuple[float, float]:
-        """The axis of changes: round ends, so that it stays put as long as the points fit; no change lies inside."""
+        """The axis of answers after: round ends, so that it stays put as long as the points fit; 0 lies inside."""
+        return round_frame([*self.after.tolist(), *self.before.tolist()])
+
+    @property
+    def changes(self) -> tuple[float, float]:
+        """The axis of the changes alone."""
         return round_frame(self.change.tolist())
 
     @property
@@ -82,11 +92,12 @@ class Answers:
 
 
 def pre_activations(detail: NeuronDetail, direction: int = 0) -> Figure:
-    """What the neuron answers to real inputs: its pre-activation before the merge against the change by the merge.
+    """What the neuron answers to real inputs: its pre-activation after the merge against that before.
 
-    The parallel part only changes the slope of the answer (sensitivity): all points would lie on the line. The
-    orthogonal part moves points off it (adaptability); a thin stem shows by how much. Inputs are the base model's
-    at this layer, held fixed; the bias is left out.
+    Pale points on the dotted diagonal are the answers before. The parallel part only changes the slope of the answer
+    (sensitivity): all points would lie on the line, whose slope is 1 + something. The orthogonal part moves points off
+    it (adaptability); a thin stem shows by how much. Inputs are the base model's at this layer, held fixed; the bias is
+    left out. A point names its place among the sample pictures, for what shows them.
 
     Args:
         detail: the neuron; ``along_base`` (N,) and ``along_direction`` (N, R) are the inputs' coordinates.
@@ -114,13 +125,13 @@ def pre_activations(detail: NeuronDetail, direction: int = 0) -> Figure:
         layout={**layout, "uirevision": revision},
         description=(
             f"Answers of neuron {detail.index} in {detail.layer}, {detail.matrix}, to {len(found.before)} images: the "
-            f"parallel part scales every answer by {1 + found.step:.3f}; the orthogonal part moves answers off that "
+            f"parallel part gives the line the slope 1 {slope(found.step)}; the orthogonal part moves answers off that "
             f"line by typically {found.off:.3g}."
         ),
         narrow_layout=narrow,
         narrow_below=640,
-        columns={"label": "image", "x": "before", "y": "change"},
-        held=["yaxis.range"],
+        columns={"label": "image", "x": "before", "y": "after"},
+        held=["yaxis.range", "yaxis2.range"],
         name=name,
     )
 
@@ -152,12 +163,27 @@ def _traces(found: Answers) -> list[Trace]:
         ]
     else:
         points = [_points(found, np.arange(len(found.before)), "images", "circle")]
-    return [_stems(found), _line(found), *points, *_true_answers(found)]
+    return [_before(found), _stems(found), _line(found), *points, _changes(found)]
+
+
+def _before(found: Answers) -> Trace:
+    """The answers before, on the diagonal: what no change would leave."""
+    return {
+        "type": "scatter",
+        "mode": "lines+markers",
+        "x": numbers(sorted([*found.before.tolist(), *found.ends])),
+        "y": numbers(sorted([*found.before.tolist(), *found.ends])),
+        "line": {"color": token("axis"), "width": 1, "dash": "dot"},
+        "marker": {"size": 5, "color": token("base"), "symbol": "circle"},
+        "hoverinfo": "skip",
+        "meta": {"csv": False},
+    }
 
 
 def _stems(found: Answers) -> Trace:
     """From the line to each point: what the orthogonal part adds."""
-    ends = list(zip(numbers(found.before), numbers(found.line), numbers(found.change), strict=True))
+    foot = found.before + found.line
+    ends = list(zip(numbers(found.before), numbers(foot), numbers(found.after), strict=True))
     return {
         "type": "scatter",
         "mode": "lines",
@@ -171,13 +197,13 @@ def _stems(found: Answers) -> Trace:
 
 
 def _line(found: Answers) -> Trace:
-    """What the parallel part alone would add to every answer."""
+    """What the answers would be by the parallel part alone."""
     return {
         "type": "scatter",
         "mode": "lines",
         "name": "parallel part alone",
         "x": numbers(found.ends),
-        "y": numbers([found.step * end for end in found.ends]),
+        "y": numbers([(1 + found.step) * end for end in found.ends]),
         "line": {"color": token("parallel"), "width": 2.5},
         "hoverinfo": "skip",
         "meta": {"csv": False},
@@ -186,53 +212,52 @@ def _line(found: Answers) -> Trace:
 
 def _points(found: Answers, at: np.ndarray, name: str, shape: str) -> Trace:
     """The inputs at the places `at`, in one shape."""
-    said = (found.before + found.change, found.line, found.moved, found.own)
+    said = (found.change, found.line, found.moved, found.own)
     return {
         "type": "scatter",
         "mode": "markers",
         "name": name or "images",
         "x": numbers(found.before[at]),
-        "y": numbers(found.change[at]),
+        "y": numbers(found.after[at]),
         "marker": {"size": 7, "color": token("ink"), "symbol": shape, "opacity": 0.75},
         "customdata": numbers(np.stack([values[at] for values in said], axis=1), 3),
         "hovertext": [plain(found.labels[k], 30) or "image" for k in at.tolist()],
         "hovertemplate": (
-            "<b>%{hovertext}</b><br>before %{x:.3f}, after %{customdata[0]:.3f}"
+            "<b>%{hovertext}</b><br>before %{x:.3f}, after %{y:.3f} (%{customdata[0]:+.3f})"
             "<br>by the parallel part %{customdata[1]:+.3f}<br>by the orthogonal part %{customdata[2]:+.3f}"
             f"<br>of that along v<sub>{found.direction + 1}</sub> %{{customdata[3]:+.3f}}<extra></extra>"
         ),
+        "meta": {"samples": at.tolist()},
     }
 
 
-def _true_answers(found: Answers) -> list[Trace]:
-    """The inset: answers after against before, both on the same scale, beside the line of no change."""
-    low, high = float(found.before.min()), float(found.before.max())
-    inset = {"type": "scatter", "xaxis": "x2", "yaxis": "y2", "hoverinfo": "skip", "meta": {"csv": False}}
-    return [
-        {
-            **inset,
-            "mode": "lines",
-            "x": numbers([low, high]),
-            "y": numbers([low, high]),
-            "line": {"color": token("axis"), "width": 1, "dash": "dot"},
-        },
-        {
-            **inset,
-            "mode": "markers",
-            "x": numbers(found.before, 3),
-            "y": numbers(found.before + found.change, 3),
-            "marker": {"size": 3, "color": token("muted")},
-        },
-    ]
+def _changes(found: Answers) -> Trace:
+    """The inset: the changes alone, enlarged."""
+    return {
+        "type": "scatter",
+        "xaxis": "x2",
+        "yaxis": "y2",
+        "mode": "markers",
+        "x": numbers(found.before, 3),
+        "y": numbers(found.change, 3),
+        "marker": {"size": 3, "color": token("muted")},
+        "hoverinfo": "skip",
+        "meta": {"csv": False},
+    }
 
 
 # ------------------------------------------------------------------------------------------------ layout
+def slope(step: float) -> str:
+    """What is added to 1 in the slope of the line."""
+    return f"{'−' if step < 0 else '+'} {abs(step):.3f}"
+
+
 def _key(found: Answers) -> list[str]:
-    """What line and stems mean, with their numbers."""
-    slope = f"adds {signed(100 * found.step, 1)} % to every answer"
+    """What points, line and stems mean, with their numbers."""
     typical = 100 * found.off / (float(found.before.std()) or 1.0)
     return [
-        f"{coloured('<b>━ parallel part alone</b>', 'parallel')}: {slope}",
+        f"{coloured('●', 'base')} before: on the dotted diagonal",
+        f"{coloured('<b>━ parallel part alone</b>', 'parallel')}: slope 1 {slope(found.step)}",
         f"{coloured('<b>┃ orthogonal part</b>', 'orthogonal')}: moves points off the line, "
         f"typically {typical:.1f} % of their spread",
     ]
@@ -244,20 +269,28 @@ def _layouts(found: Answers) -> tuple[Layout, Layout]:
     dots = [f"{mark} {plain(kind, 16)}" for kind, mark in zip(found.kinds, SHAPES.values(), strict=False)]
     above = {"xanchor": "left", "yanchor": "bottom", "align": "left"}
     below = {"xanchor": "left", "yanchor": "top", "align": "left", "font": {"size": SMALL}}
-    caption = "true scale:<br>after against before"
-    inset: dict[str, Any] = {"showticklabels": False, "fixedrange": True, "zeroline": False}
+    caption = "the change alone,<br>enlarged"
+    inset: dict[str, Any] = {"showticklabels": False, "fixedrange": True}
     layout = {
         "height": 420,
-        "margin": {"l": 62, "r": 8, "t": 54, "b": 66 if dots else 48},
+        "margin": {"l": 62, "r": 8, "t": 70, "b": 66 if dots else 48},
         "xaxis": {
             "domain": [0, 0.73],
             "title": {"text": "answer before the merge, w₀ · x"},
             "showgrid": True,
+            "zeroline": True,
             "range": numbers(found.ends),
         },
-        "yaxis": {"title": {"text": "change by the merge"}, "zeroline": True, "range": list(found.heights)},
-        "xaxis2": {**inset, "domain": [0.79, 1], "anchor": "y2"},
-        "yaxis2": {**inset, "domain": [0.66, 1], "anchor": "x2", "showgrid": False},
+        "yaxis": {"title": {"text": "answer after the merge"}, "zeroline": True, "range": list(found.heights)},
+        "xaxis2": {**inset, "domain": [0.79, 1], "anchor": "y2", "range": numbers(found.ends)},
+        "yaxis2": {
+            **inset,
+            "domain": [0.66, 1],
+            "anchor": "x2",
+            "showgrid": False,
+            "zeroline": True,
+            "range": list(found.changes),
+        },
         "annotations": [
             note("<br>".join(key), 0, 1, yshift=6, **above),
             note(caption, 0.78, 0.62, **below),
@@ -268,7 +301,7 @@ def _layouts(found: Answers) -> tuple[Layout, Layout]:
     rows = ["   ".join(dots[i : i + 3]) for i in range(0, len(dots), 3)]
     narrow = {
         "height": 560,
-        "margin": {"l": 54, "r": 8, "t": 100, "b": 34 + 15 * len(rows)},
+        "margin": {"l": 54, "r": 8, "t": 132, "b": 34 + 15 * len(rows)},
         "xaxis": {"domain": [0, 1]},
         "yaxis": {"domain": [0.34, 1]},
         "xaxis2": {"domain": [0, 0.34]},

@@ -19,8 +19,11 @@ def outside_plane(detail: NeuronDetail, direction: int) -> np.ndarray:
 def merged_change(detail: NeuronDetail) -> tuple[float, np.ndarray]:
     """The merge's step in the neuron's own coordinates: (along w_0 in units of |w_0|, along each v_r (R,)).
 
-    The orthogonal part is lambda_2 sum_t alpha_t times the task's scores.
+    The orthogonal part is lambda_2 sum_t alpha_t times the task's scores; of a method without a vote it is known as
+    it is.
     """
+    if detail.change is not None:
+        return detail.change
     return detail.lambda_parallel * detail.c_merged, detail.lambda_orthogonal * (detail.alpha @ detail.scores)
 
 

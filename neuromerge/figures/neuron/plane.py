@@ -38,6 +38,7 @@ class Plane:
         outside: (T,) share of each task vector's squared length outside the plane; NaN for tau = 0.
         direction: index of v; None for a neuron without an orthogonal direction.
         energy: share of the orthogonal energy along v.
+        voted: whether the method votes over neurons, so that there is something elected.
     """
 
     tasks: list[TaskLook]
@@ -48,6 +49,7 @@ class Plane:
     outside: np.ndarray
     direction: int | None
     energy: float
+    voted: bool
 
     @property
     def ranges(self) -> tuple[Range, Range]:
@@ -113,7 +115,7 @@ def plane(detail: NeuronDetail, direction: int, titles: Mapping[str, str] | None
     unit = (norm or float(detail.tau_norm.max(initial=0.0)) or 1.0) / 100
     none = np.zeros(len(detail.tasks))
     step, rise = merged_change(detail)
-    elected = detail.elected[direction] * detail.singular[direction] / unit if rank else 0.0
+    elected = float(detail.alpha @ detail.scores[:, direction]) / unit if rank else 0.0
     return Plane(
         tasks=task_looks(detail.tasks, titles),
         across=100 * detail.c if norm else none,
@@ -123,6 +125,7 @@ def plane(detail: NeuronDetail, direction: int, titles: Mapping[str, str] | None
         outside=outside_plane(detail, direction),
         direction=direction if rank else None,
         energy=float(energy_shares(detail)[direction]) if rank else 0.0,
+        voted=bool(detail.vote),
     )
 
 
@@ -154,7 +157,7 @@ def _traces(found: Plane) -> list[Trace]:
     return [
         *_legs(found),
         tips,
-        _tip("elected by the vote", "elected", " (both λ = 1)", found.elected, cross),
+        *([_tip("elected by the vote", "elected", " (both λ = 1)", found.elected, cross)] if found.voted else []),
         _tip("merge", "merge", "", found.merged, dot),
     ]
 
@@ -267,7 +270,8 @@ def _layouts(found: Plane) -> tuple[Layout, Layout]:
     ]
     pairs = ["     ".join(shares[i : i + 2]) for i in range(0, len(shares), 2)]
     legs = f"legs: {coloured('⋯ parallel', 'parallel')} and {coloured('⋯ orthogonal', 'orthogonal')}"
-    key = [coloured("<b>➞ merge</b>", "merge"), "✕ elected by the vote", legs]
+    elected = "✕ elected by the vote (both λ = 1)" if found.voted else "method without a vote"
+    key = [coloured("<b>➞ merge</b>", "merge"), elected, legs]
     above = {"xanchor": "left", "yanchor": "bottom", "align": "left"}
     below = {"xanchor": "left", "yanchor": "top", "align": "left", "font": {"size": SMALL}}
     heading = "outside this plane:"
@@ -301,7 +305,7 @@ def _layouts(found: Plane) -> tuple[Layout, Layout]:
         layout["yaxis3"] = {**close, "domain": [0, 0.22], "scaleanchor": "x3", "anchor": "x3", "showgrid": False}
         enlarged = _arrows(found, "3", shorter_than=around)
         layout["annotations"] += [*enlarged, note(f"short arrows, ± {around:g} %", 0.76, 0.29, **below)]
-    narrow = {
+    narrow: Layout = {
         "height": 560,
         "margin": {"l": 54, "r": 8, "t": 46, "b": 34 + 15 * len(pairs)},
         "xaxis": {"domain": [0, 1]},
@@ -315,6 +319,13 @@ def _layouts(found: Plane) -> tuple[Layout, Layout]:
             note("<br>".join([heading, *pairs]), 0, 0, yshift=-8, xshift=-46, **below),
         ],
     }
+    if around is not None:
+        narrow["xaxis2"], narrow["yaxis2"] = {"domain": [0, 0.6]}, {"domain": [0.12, 0.2]}
+        narrow["xaxis3"], narrow["yaxis3"] = {"domain": [0.7, 1]}, {"domain": [0.0, 0.19]}
+        narrow["annotations"] += [
+            *_arrows(found, "3", shorter_than=around),
+            note(f"short arrows, ± {around:g} %", 0.7, 0.25, **below),
+        ]
     return layout, narrow
 
 

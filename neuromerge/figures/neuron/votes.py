@@ -60,8 +60,10 @@ def votes(detail: NeuronDetail, titles: Mapping[str, str] | None = None) -> Figu
 
     In each direction the sign with the larger sum wins; votes of the other sign are dropped (pale, in brackets), the
     others averaged. The last column is alpha = U e: what the merge does to each task's orthogonal part. Clicks
-    answer as ``direction`` with row and column.
+    answer as ``direction`` with row and column. The balanced vote elects nothing: there alpha is drawn alone.
     """
+    if detail.vote != "published":
+        return _weights_alone(detail, titles)
     kept = np.sign(detail.left) == np.sign(detail.elected)[None, :]
     tasks = task_looks(detail.tasks, titles)
     found = Votes(tasks, detail.left, kept, detail.elected, detail.alpha, energy_shares(detail))
@@ -153,12 +155,40 @@ def _weights(found: Votes) -> Trace:
     }
 
 
+def _weights_alone(detail: NeuronDetail, titles: Mapping[str, str] | None) -> Figure:
+    """alpha of a vote without directions."""
+    tasks, none = task_looks(detail.tasks, titles), np.zeros((len(detail.tasks), 0))
+    found = Votes(tasks, none, none, np.zeros(0), detail.alpha, np.zeros(0))
+    count, low, widest = len(tasks), *_reach(found)
+    axis = {"tickvals": list(range(count)), "ticktext": found.names, "range": [count - 0.5, -0.5], "fixedrange": True}
+    alphas = ", ".join(f"{name} {a:.2f}" for name, a in zip(found.names, detail.alpha, strict=True))
+    return Figure(
+        data=[{**_weights(found), "xaxis": "x"}],
+        layout={
+            "height": 90 + 26 * count,
+            "margin": {"l": 82, "r": 40, "t": 40, "b": 30},
+            "xaxis": {"range": [low, widest], "zeroline": True, "showgrid": True, "fixedrange": True},
+            "yaxis": {**axis, "showgrid": False, "zeroline": False},
+            "annotations": [note("weight α of each expert's orthogonal part (1: added whole)", 0, 1, yshift=20)],
+            "uirevision": f"weights {detail.layer} {detail.matrix} {detail.index}",
+        },
+        description=f"The balanced vote of {count} tasks. Resulting weights alpha: {alphas}.",
+        columns={"x": "alpha", "y": "", "label": "task"},
+        name=f"neuron-{detail.index}-alpha",
+    )
+
+
 # ------------------------------------------------------------------------------------------------ layout
+def _reach(found: Votes) -> tuple[float, float]:
+    """The axis of the weights: 0 and 1 lie in it."""
+    widest = nice_ceiling(max(1.2, float(np.abs(found.alpha).max(initial=0.0)) * 1.25))
+    return (-widest if float(found.alpha.min(initial=0.0)) < -0.02 else 0.0), widest
+
+
 def _layouts(found: Votes) -> tuple[Layout, Layout]:
     """The grid, what is elected under it, the weights beside; narrow, the weights go below."""
     count, rank = len(found.names), found.rank
-    widest = nice_ceiling(max(1.2, float(np.abs(found.alpha).max(initial=0.0)) * 1.25))
-    low = -widest if float(found.alpha.min(initial=0.0)) < -0.02 else 0.0
+    low, widest = _reach(found)
     still = {"fixedrange": True, "showgrid": False, "zeroline": False}
     tasks = {"tickvals": list(range(count)), "ticktext": found.names, "range": [count - 0.5, -0.5], **still}
     directions = [f"v<sub>{r + 1}</sub>" for r in range(rank)]

@@ -390,9 +390,8 @@ def sigma_text(setting: Setting, summary: MergeSummary) -> str:
     if method.trims is None:
         return ""
     enough = 1 / (1 - summary.sigma) if summary.sigma < 1 else float("inf")
-    makes_up = (
-        f"<span>1/(1 − σ) = <b>{enough:.3f}</b></span>" if any(spec.auto for spec in method.hyperparameters) else ""
-    )
+    published = dict(setting.hyperparameters).get("vote") == "published"  # Auto of no other vote goes by sigma
+    makes_up = f"<span>1/(1 − σ) = <b>{enough:.3f}</b></span>" if published else ""
     return (
         f"<div class='nm-sigma'><span>σ = <b>{summary.sigma:.3f}</b></span>{makes_up}"
         "<span class='nm-hint'>σ: share of the change that the trim removed</span></div>"

@@ -54,6 +54,25 @@ def data_uri(image: np.ndarray) -> str:
     return "data:image/png;base64," + base64.b64encode(out.getvalue()).decode("ascii")
 
 
+SHEET_COLUMNS, SHEET_PX = 8, 64
+"""Pictures beside one another in a sheet, and their size in it."""
+
+
+def sample_sheet(images: Sequence[np.ndarray]) -> str:
+    """HTML of all pictures as one image that is not seen: ``static/samples.js`` shows parts of it."""
+    if not images:
+        return ""
+    rows = -(-len(images) // SHEET_COLUMNS)
+    sheet = Image.new("RGB", (SHEET_COLUMNS * SHEET_PX, rows * SHEET_PX), "white")
+    for place, image in enumerate(images):
+        small = Image.fromarray(image).resize((SHEET_PX, SHEET_PX))
+        sheet.paste(small, (place % SHEET_COLUMNS * SHEET_PX, place // SHEET_COLUMNS * SHEET_PX))
+    out = io.BytesIO()
+    sheet.save(out, format="WEBP", quality=80)
+    address = "data:image/webp;base64," + base64.b64encode(out.getvalue()).decode("ascii")
+    return f"<img id='nm-samples' hidden alt='' data-columns='{SHEET_COLUMNS}' data-size='{SHEET_PX}' src='{address}'>"
+
+
 def gallery_cards(items: Sequence[GalleryItem], models: Sequence[str] = ("base", "expert", "merge")) -> str:
     """HTML of sample pictures with what each model says; right and wrong by sign, weight and colour."""
     if not items:

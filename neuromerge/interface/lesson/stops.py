@@ -132,7 +132,7 @@ turned around. The lines under the pictures compute it for this neuron, number b
 """,
         "Untick an expert and follow the lines: votes, alpha and the thick arrow change.",
         "neuron",
-        "neuron-votes",
+        "neuron-walk",
         "tasks",
         hyperparameters={"trim_ratio": 0.0, "lambda_parallel": 0.0, "lambda_orthogonal": 1.0},
     ),

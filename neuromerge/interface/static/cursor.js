@@ -1,6 +1,7 @@
 /* A figure by keyboard and screen reader: arrows walk cells and points, Enter chooses, Escape leaves. */
 import { spoken } from "./hover.js";
 import { boxOf, traces } from "./plotly.js";
+import { hideSample, sampleOf, showSample } from "./samples.js";
 
 const STEPS = { ArrowLeft: [0, -1], ArrowRight: [0, 1], ArrowUp: [-1, 0], ArrowDown: [1, 0] };
 const BUBBLE_PX = 260;
@@ -36,6 +37,7 @@ export function stepped(lanes, at, [down, across]) {
 export class Cursor {
   /* `columns()` names the values of the figure on screen; `choose(trace, place)` tells Python, `look` the page. */
   constructor(root, { columns, choose, look }) {
+    this.root = root;
     this.stage = root.querySelector(".nm-stage");
     this.live = root.querySelector(".nm-live");
     this.marker = root.querySelector(".nm-cursor");
@@ -78,6 +80,7 @@ export class Cursor {
     this.bubble.style.top = `${top + height + 6}px`;
     this.bubble.style.left = `${Math.max(0, Math.min(left, this.stage.clientWidth - BUBBLE_PX))}px`;
     this.marker.hidden = this.bubble.hidden = false;
+    if (!trace.z) showSample(this.root, sampleOf(trace, column), left + width / 2, top);
   }
 
   /* After a redraw the cursor stays where it was, over the new numbers. */
@@ -93,5 +96,6 @@ export class Cursor {
     if (this.at) this.look(null);
     this.at = null;
     this.marker.hidden = this.bubble.hidden = true;
+    hideSample(this.root);
   }
 }

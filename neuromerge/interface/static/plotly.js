@@ -48,10 +48,17 @@ export const release = (stage) => window.Plotly.purge(stage);
 /* The traces as they were drawn. */
 export const traces = (stage) => stage.data ?? [];
 
-/* Tell `picked` which point was clicked, `looked` which is pointed at (null: none), and `zoomed` whether the axes are no longer as the figure set them. */
-export function listen(stage, { picked, looked, zoomed }) {
-  stage.on("plotly_hover", (event) => looked(event.points[0].data, event.points[0].pointIndex ?? event.points[0].pointNumber));
-  stage.on("plotly_unhover", () => looked(null));
+/* Tell `picked` which point was clicked, `looked` which is pointed at (null: none), `hovered` where in the stage a single
+ * point lies that is pointed at, `left` that none is any more, and `zoomed` whether the axes are no longer as the figure
+ * set them. */
+export function listen(stage, { picked, looked, zoomed, hovered, left }) {
+  stage.on("plotly_hover", ({ points: [{ data, pointIndex, pointNumber, curveNumber }] }) => {
+    looked(data, pointIndex ?? pointNumber);
+    if (data.z || pointNumber === undefined) return;
+    const box = boxOf(stage, curveNumber, 0, pointNumber);
+    hovered(data, pointNumber, box.left + box.width / 2, box.top + box.height / 2);
+  });
+  stage.on("plotly_unhover", () => { looked(null); left(); });
   stage.on("plotly_click", (event) => picked(event.points[0].data, event.points[0].pointIndex ?? event.points[0].pointNumber));
   stage.on("plotly_relayout", (change) => {
     const keys = Object.keys(change);

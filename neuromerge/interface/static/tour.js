@@ -32,7 +32,8 @@ function pointWhenThere(id, control) {
       frame(control)?.scrollIntoView({ block: "nearest" });
       const { top, bottom } = node.getBoundingClientRect();
       const room = document.documentElement.clientHeight - covered();
-      if (top < 0 || bottom > room) node.scrollIntoView({ block: "start" });
+      const fits = bottom - top <= room && !covered();
+      if (top < 0 || bottom > room) node.scrollIntoView({ block: fits ? "nearest" : "start" });
     } else if (Date.now() - begun > PATIENCE_MS) clearInterval(looking);
   }, LOOK_MS);
 }

@@ -9,11 +9,13 @@ import { bring } from "./page.js";
 import * as plotly from "./plotly.js";
 import "./pointing.js";
 import { prepared } from "./prepared.js";
+import { hideSample, sampleOf, showSample } from "./samples.js";
 import { sketch } from "./sketch.js";
 import "./sliders.js";
 import { onModeChange } from "./theme.js";
 import { act } from "./tools.js";
 import "./tour.js";
+import "./walk.js";
 
 const DAMAGED = "This figure arrived damaged. Move a control to draw it again.";
 const NO_LIBRARY = "The drawing library did not load. Check the connection, then try again.";
@@ -190,6 +192,8 @@ class View {
       picked: (trace, place) => this.pick(trace, place),
       looked: (trace, place) => this.look(trace, place),
       zoomed: (is) => this.root.toggleAttribute("data-zoomed", is),
+      hovered: (trace, place, x, y) => showSample(this.root, sampleOf(trace, place), x, y),
+      left: () => hideSample(this.root),
     });
   }
 

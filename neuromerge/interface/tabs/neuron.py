@@ -10,8 +10,11 @@ import numpy as np
 from neuromerge.errors import SettingError
 from neuromerge.exploration.results import Heatmap, NeuronDetail
 from neuromerge.figures import neuron as neuron_figures
+from neuromerge.figures.figure import message
+from neuromerge.interface.components.pictures import sample_sheet
 from neuromerge.interface.components.tables import number, table
 from neuromerge.interface.components.text import LATEX
+from neuromerge.interface.components.walk import walk
 from neuromerge.interface.events import Events
 from neuromerge.interface.guard import warn
 from neuromerge.interface.moment import Changes, Moment
@@ -25,9 +28,10 @@ MEASURE = "energy_share"
 READING = r"""
 **Left:** the plane of the neuron's own weights $w_0$ and one direction at a right angle to them. Thin arrows are what
 the experts want, the thick one is what the merge does. **Right:** each point is one real input $x$ of this neuron, from
-the base model and held fixed (biases left out). Across: the neuron's answer before the merge, $w_0 \cdot x$. Up:
-what the merge adds to it. A change *along* $w_0$ adds the same share to every answer, so it only tilts the line:
-**sensitivity**. A change *across* moves points off the line: **adaptation**.
+the base model and held fixed (biases left out); point at it to see the picture. Across: the neuron's answer before the
+merge, $w_0 \cdot x$. Up: its answer after. Without a change all points lie on the dotted diagonal, whose slope is 1. A
+change *along* $w_0$ makes the slope 1 + something: **sensitivity**. A change *across* moves points off the line:
+**adaptation**.
 """
 
 
@@ -36,13 +40,15 @@ class NeuronState(TabState):
     """The neuron and how it is looked at.
 
     `cell` None is a cell from the middle of the network, `index` None its most contested neuron. `direction` counts
-    the singular directions; `images` is the task whose pictures give the inputs, "" the first one.
+    the singular directions; `images` is the task whose pictures give the inputs, "" the first one; `sheet` names the
+    sample pictures that the browser has.
     """
 
     cell: CellName | None = linked("cell", None, CELL, of_family=True)
     index: int | None = linked("n", None, NEURON, of_family=True, beside="cell")
     direction: int = 0
     images: str = ""
+    sheet: str = ""
 
 
 class NeuronTab(Tab[NeuronState]):
@@ -56,7 +62,7 @@ class NeuronTab(Tab[NeuronState]):
         """Make the menus that choose a neuron, and its pictures."""
         gr.HTML(
             "<div class='nm-head'><h2>One neuron</h2><p>The method works neuron by neuron. Here is one of the "
-            "thousands, with its real numbers. Move λ₁ and λ₂ and watch.</p></div>"
+            "thousands, with its real numbers. Move a coefficient of the merge and watch.</p></div>"
         )
         with gr.Row(elem_classes="nm-actions nm-pickers"):
             self.layer = gr.Dropdown([], label="Layer", elem_id="neuron-layer", min_width=110, allow_custom_value=True)
@@ -77,10 +83,13 @@ class NeuronTab(Tab[NeuronState]):
             self.answers = PlotlyView(
                 label="Answers before and after", height=400, elem_id="neuron-answers", min_width=280
             )
+        self.walk = gr.HTML("", elem_id="neuron-walk")
         gr.Markdown(READING, latex_delimiters=LATEX, elem_classes="nm-explanation")
+        self.vote_reading = gr.HTML("", elem_id="neuron-vote-reading")
         self.votes = PlotlyView(label="The vote in each direction", height=300, elem_id="neuron-votes")
         with gr.Accordion("The same numbers as a table", open=False):
             self.table = gr.HTML("", elem_id="neuron-table")
+        self.sheet = gr.HTML("", elem_id="neuron-samples")
         self.outputs = [
             self.layer,
             self.matrix,
@@ -90,8 +99,11 @@ class NeuronTab(Tab[NeuronState]):
             self.caption,
             self.plane,
             self.answers,
+            self.walk,
+            self.vote_reading,
             self.votes,
             self.table,
+            self.sheet,
         ]
 
     # ------------------------------------------------------------------------------------------- drawing
@@ -120,7 +132,7 @@ class NeuronTab(Tab[NeuronState]):
         direction = state.direction if 0 <= state.direction < len(directions) else 0
         layers = [name for name in heatmap.rows if neuron_matrices(heatmap, name)]
         return {
-            **self.hold(replace(state, direction=direction)),
+            **self._sheet(moment, replace(state, direction=direction)),
             self.layer: gr.update(choices=layers, value=state.cell.layer),
             self.matrix: gr.update(choices=neuron_matrices(heatmap, state.cell.layer), value=state.cell.matrix),
             self.index: gr.update(value=state.index),
@@ -129,9 +141,19 @@ class NeuronTab(Tab[NeuronState]):
             self.caption: caption(detail, direction),
             self.plane: neuron_figures.neuron_plane(detail, direction, titles),
             self.answers: neuron_figures.pre_activations(detail, direction),
-            self.votes: neuron_figures.votes(detail, titles),
+            self.walk: walk(detail, direction, titles),
+            self.vote_reading: vote_reading(detail),
+            self.votes: neuron_figures.votes(detail, titles) if detail.vote else message(""),
             self.table: vote_table(detail, titles),
         }
+
+    def _sheet(self, moment: Moment, state: NeuronState) -> Changes:
+        """The state, and the sample pictures where the browser has others."""
+        wanted = f"{moment.setting.family} {state.images}"
+        if state.sheet == wanted:
+            return self.hold(state)
+        sheet = sample_sheet(moment.workspace.input_pictures(state.images))
+        return {**self.hold(replace(state, sheet=wanted)), self.sheet: sheet}
 
     def _resolved(self, moment: Moment, heatmap: Heatmap) -> NeuronState:
         """The state with a neuron that exists: the one asked for, or the most contested one of its matrix."""
@@ -223,25 +245,52 @@ def direction_choices(detail: NeuronDetail) -> list[tuple[str, int]]:
 
 def caption(detail: NeuronDetail, direction: int) -> str:
     """One line above the pictures."""
+    voted = "" if detail.vote else " This method does not vote over neurons."
     unsure = " Its vote is a close call: a tiny change of the weights could turn it." if detail.ill_conditioned else ""
     return (
         f"<p class='nm-caption'><b>{detail.layer} · {detail.matrix} · neuron {detail.index}</b>, seen along direction "
-        f"{direction + 1} of {len(detail.singular)}.{unsure}</p>"
+        f"{direction + 1} of {len(detail.singular)}.{unsure}{voted}</p>"
     )
 
 
+def vote_reading(detail: NeuronDetail) -> str:
+    """HTML above the vote: what its signs mean."""
+    if detail.vote == "published":
+        text = (
+            "<b>The vote.</b> A column is a direction v in which the arrows differ; a number U is an expert's wish "
+            "there. The sign with the larger sum wins; wishes of the other sign are left out: they stand <b>in brackets</b>. "
+            "<b>Elected</b> is e, the mean of the rest. The bars are the weights <b>α = U e</b>: over all directions, "
+            "wish times what was elected, added up. 1 adds an expert's part whole, 0 drops it, below 0 turns it around."
+        )
+    elif detail.vote == "balanced":
+        text = (
+            "<b>The balanced vote</b> elects no signs. It chooses all weights <b>α</b> together, so that every expert "
+            "finds its own part whole in the sum. 1 adds an expert's part whole, 0 drops it, below 0 turns it around."
+        )
+    else:
+        return ""
+    return f"<p class='nm-caption'>{text}</p>"
+
+
 def vote_table(detail: NeuronDetail, titles: dict[str, str]) -> str:
-    """Every expert's parallel coefficient, alpha, and place along each direction."""
+    """Every expert's parallel coefficient, weight alpha where there is a vote, and place along each direction."""
     shown = min(len(detail.singular), 8)
-    head = ["Expert", "c (parallel)", "alpha", *(f"direction {place + 1}" for place in range(shown))]
+    voted = bool(detail.vote)
+    head = [
+        "Expert",
+        "c (parallel)",
+        *(["alpha"] if voted else []),
+        *(f"direction {place + 1}" for place in range(shown)),
+    ]
     rows = [
         [
             titles.get(task, task),
             number(detail.c[place]),
-            number(detail.alpha[place]),
+            *([number(detail.alpha[place])] if voted else []),
             *(number(value) for value in detail.scores[place, :shown]),
         ]
         for place, task in enumerate(detail.tasks)
     ]
-    merged = ["Merge (elected)", number(detail.c_merged), "–", *(number(value) for value in detail.elected[:shown])]
-    return table("What each expert wants of this neuron", head, [*rows, merged])
+    step, rise = neuron_figures.merged_change(detail)
+    merged = ["Merge", number(step), *(["–"] if voted else []), *(number(float(value)) for value in rise[:shown])]
+    return table("What each expert wants of this neuron, and what the merge does", head, [*rows, merged])
