@@ -37,7 +37,7 @@ from neuromerge.interface.moment import Changes, Chosen, Moment
 from neuromerge.interface.page import Page
 from neuromerge.interface.permalinks import PageState, decode
 from neuromerge.interface.session import Session
-from neuromerge.interface.sidebar import remembered
+from neuromerge.interface.sidebar import FOLLOW_LINK, remembered
 from neuromerge.interface.signals import FORGET_MOVE, NAME_MOVE, OPEN_TAB, TELL_OVERTAKEN, stamp
 from neuromerge.interface.tab import Tab
 from neuromerge.progress import UNATTENDED
@@ -45,14 +45,19 @@ from neuromerge.progress import UNATTENDED
 REST_SECONDS = 0.6
 """How long a control must be still before the whole split is measured."""
 
-# Gradio calls the reset button of every slider alike. On a phone the controls are a sheet over the lower half of
-# the screen: it starts closed, so that the page is seen.
+# Gradio calls the reset button of every slider alike, and names no group. On a phone the controls are a sheet over the
+# lower half of the screen: it starts closed, so that the page is seen.
 SET_UP = """
 () => {
-  for (const button of document.querySelectorAll('.sidebar .reset-button')) {
+  for (const button of document.querySelectorAll('.reset-button')) {
     const slider = button.closest('.block')?.querySelector('input[type=range]');
     const label = slider?.getAttribute('aria-label')?.replace('range slider for ', '');
     if (label) { button.setAttribute('aria-label', `Reset ${label}`); }
+  }
+  for (const title of document.querySelectorAll('.nm-group h2')) {
+    const group = title.closest('.nm-group');
+    group.setAttribute('role', 'group');
+    group.setAttribute('aria-label', title.textContent);
   }
   if (matchMedia('(max-width: 768px)').matches) {
     const close = () => {
@@ -135,6 +140,7 @@ class Flow:
         load = events.attach(demo.load, self.open_page, [], opened, js=SET_UP)
         self._then_rest(events, load)
         events.in_browser(signals.tab_to_open.change, [signals.tab_to_open], [], OPEN_TAB)
+        events.in_browser(signals.followed.change, [signals.followed], [], FOLLOW_LINK)
         demo.unload(self.close_page)
         return load
 
@@ -144,7 +150,7 @@ class Flow:
         events.listen(
             rest.then,
             self.come_to_rest,
-            [*self.remembered, *self.scores, self.page.signals.redraw_due],
+            [*self.remembered, *self.scores, self.page.signals.redraw_due, self.page.signals.followed],
             lane="settle",
             told=silent,
             trigger_mode="multiple",
@@ -229,6 +235,7 @@ class Flow:
         give_back()
         if not self.page.opened(moment).live:
             changes[self.page.signals.redraw_due] = stamp()
+        changes[self.page.signals.followed] = self.page.permalink(moment)
         return {**changes, **remembered(self.page, session)}
 
     def draw(self, moment: Moment) -> Changes:

@@ -25,12 +25,18 @@ from neuromerge.settings.choices import first_setting, preset
 
 COPY_LINK = """
 (query) => {
-  const hidden = new URLSearchParams(location.search).get('hide');
-  const url = location.origin + location.pathname + '?' + query + (hidden ? '&hide=' + encodeURIComponent(hidden) : '');
-  history.replaceState(null, '', url);
+  const url = window.NeuroMergePage.address(query);
+  history.replaceState(history.state, '', url);
   if (navigator.clipboard) { navigator.clipboard.writeText(url).catch(() => {}); }
 }
 """
+FOLLOW_LINK = """
+(query) => {
+  if (!new URLSearchParams(location.search).has('v')) { return; }
+  history.replaceState(history.state, '', window.NeuroMergePage.address(query));
+}
+"""
+"""An address that holds a permalink stays true: a reload shows the page as it is."""
 
 
 class Sidebar:

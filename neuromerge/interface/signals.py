@@ -34,6 +34,7 @@ What happens when a control is moved, and when an event (a preset, undo, a step 
                                                      ──> server: follow, as after a moved control
     server: tab_to_open = "neuron 123" ──> in the browser: a click on that tab ──> server: draw it
     server: address = "v=1&f=..."      ──> in the browser: into the address bar and the clipboard
+    server: followed = "v=1&f=..."     ──> in the browser: into the address bar, where that holds a permalink already
 
 Why the sidebar's values travel as one list: the browser tells every input of an event, and every component that shows
 its progress, of each step on the event's way, and is slow at it. With forty inputs a moved slider took longer to leave
@@ -74,6 +75,7 @@ class Signals:
         overtaken: name of a move that is still being followed while the controls hold something newer already.
         tab_to_open: key of the tab that the browser shall open, and a stamp.
         address: query string of a permalink on its way to the address bar.
+        followed: the same of a page at rest, for an address that holds a permalink already: it follows the page.
     """
 
     tab: gr.State
@@ -87,6 +89,7 @@ class Signals:
     overtaken: gr.Number
     tab_to_open: gr.Textbox
     address: gr.Textbox
+    followed: gr.Textbox
 
 
 def build_signals(tab: str, sidebar: list[object], seconds: int) -> Signals:
@@ -109,6 +112,7 @@ def build_signals(tab: str, sidebar: list[object], seconds: int) -> Signals:
         overtaken=gr.Number(visible=False),
         tab_to_open=gr.Textbox(visible="hidden", elem_id="open-tab", label="Tab to open", interactive=False),
         address=gr.Textbox(visible="hidden", elem_id="permalink", label="Permalink", interactive=False),
+        followed=gr.Textbox(visible="hidden", elem_id="permalink-now", label="Permalink now", interactive=False),
     )
 
 

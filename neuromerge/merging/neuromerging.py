@@ -221,7 +221,7 @@ class NeuroMerging(MergeMethod):
         ),
         Hyperparameter(
             name="lambda_parallel",
-            label="lambda_1 (parallel)",
+            label="λ₁ (parallel)",
             kind="float",
             default=0.0,
             minimum=-100.0,
@@ -235,7 +235,7 @@ class NeuroMerging(MergeMethod):
         ),
         Hyperparameter(
             name="lambda_orthogonal",
-            label="lambda_2 (orthogonal)",
+            label="λ₂ (orthogonal)",
             kind="float",
             default=AUTO,
             minimum=-100.0,
@@ -251,7 +251,7 @@ class NeuroMerging(MergeMethod):
         ),
         Hyperparameter(
             name="lambda_pointwise",
-            label="lambda of biases and norms",
+            label="λ of biases and norms",
             kind="float",
             default=AUTO,
             minimum=-100.0,
@@ -261,7 +261,7 @@ class NeuroMerging(MergeMethod):
             searched=False,
             auto=True,
             description="Coefficient of what has no neurons: biases, norms, class and position embeddings. "
-            "Auto is lambda_2.",
+            "Auto is λ₂ (orthogonal).",
         ),
         Hyperparameter(
             name="vote",

@@ -48,7 +48,7 @@ def _ruled(name: str, title: str, description: str, rules: tuple[tuple[str, str]
 
 
 ANIMALS = _ruled(
-    "animals", "Animals and plants", "Which kind of animal or plant is drawn; the test artists are unseen.",
+    "animals", "Animals, plants", "Which kind of animal or plant is drawn; the test artists are unseen.",
     (
         ("fish", r".*(cichlid|angelfish|loach|gourami)"),
         ("cat or big cat", r"cats?\b|black cat|lion|tiger|leopard|housecats|big cats|kitten|cheetah|panther"),
@@ -104,7 +104,7 @@ FOOD = _ruled(
 )  # fmt: skip
 
 PLACES = _ruled(
-    "places", "Places, vehicles and sky", "Which kind of place, vehicle or sky is drawn; the test artists are unseen.",
+    "places", "Travel and sky", "Which kind of place, vehicle or sky is drawn; the test artists are unseen.",
     (
         ("funfair", r"carousel|ferris|roller coaster|circus|playground|barber|slide\b|theat"),
         ("mountain or island", r"snow capped|mountain|volcano|mount fuji|desert|camping|beach|island|landscape|national park|tent\b"
@@ -198,10 +198,10 @@ _FACES: dict[str, str] = {
 FACE_CLASS = {re.sub(r"[^a-z0-9]", "", name): label for label, names in _FACES.items() for name in names.split()}
 """Squeezed emoji name to face class: expressions are told apart by exact names, not by patterns."""
 
-FACES = Task("faces", "Faces and hearts", "Which mood a face shows; the test artists are unseen.", tuple(_FACES))
+FACES = Task("faces", "Faces, hearts", "Which mood a face shows; the test artists are unseen.", tuple(_FACES))
 
 DIGITS = Task(
-    "digits", "Handwritten digits", "Which digit was written by hand (MNIST); the test blocks are unseen.",
+    "digits", "Digits", "Which digit was written by hand (MNIST); the test blocks are unseen.",
     ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"),
     templates=("the digit {}", "a picture of the digit {}", "the number {}"),
 )  # fmt: skip

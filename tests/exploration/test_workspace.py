@@ -283,7 +283,7 @@ def test_heatmaps_of_other_methods_measure_their_own_merge(tiny, workspace):
 
 
 def test_notes_say_why_a_panel_is_flat(tiny, workspace, setting):
-    assert "lambda_1 (parallel) is 0" in workspace.heatmap(setting, "retention").note_parallel
+    assert "λ₁ (parallel) is 0" in workspace.heatmap(setting, "retention").note_parallel
     assert workspace.heatmap(setting, "retention").note_orthogonal == ""
     assert workspace.heatmap(setting, "cosine").note_parallel == ""
     alone = make_setting(tiny, ["signs"])

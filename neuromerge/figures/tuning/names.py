@@ -9,8 +9,8 @@ from neuromerge.figures.text import plain
 from neuromerge.search.trials import Trial
 
 NAMES = {
-    "lambda_parallel": "λ₁ parallel",
-    "lambda_orthogonal": "λ₂ orthogonal",
+    "lambda_parallel": "λ₁ (parallel)",
+    "lambda_orthogonal": "λ₂ (orthogonal)",
     "trim_ratio": "trim ratio",
 }
 """Coefficients as the figures write them; others keep their own names."""

@@ -36,7 +36,7 @@ NO_COMPARISON = "none"
 PIN_PREFIX = "pin:"
 DIGITS = 5
 """Significant digits of a number beside a slider."""
-LONGEST_LABEL = 14
+LONGEST_LABEL = 15
 """Characters of a task's title that fit beside its tick and under its bars."""
 
 

@@ -37,8 +37,8 @@ AIMS = {
 """What the sliders act on, given the cell that is open."""
 
 TITLES: Mapping[Part, str] = {
-    "parallel": "Parallel part (λ₁): how strongly neurons answer",
-    "orthogonal": "Orthogonal part (λ₂): what neurons answer to",
+    "parallel": "λ₁ (parallel): how strongly neurons answer",
+    "orthogonal": "λ₂ (orthogonal): what neurons answer to",
     "pointwise": "Norms and biases",
 }
 WHOLE = "Strength of the merge here"

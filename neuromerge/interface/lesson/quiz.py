@@ -90,11 +90,11 @@ def _parts(setting: Setting) -> Question | None:
         return None
     off = parallel in (0.0, "auto")
     return Question(
-        f"lambda_1 is {'0' if off else parallel} here. What does the merge do to the sensitivity of neurons?",
+        f"λ₁ (parallel) is {'0' if off else parallel} here. What does the merge do to the sensitivity of neurons?",
         ("it makes some louder and some quieter", "nothing: neurons only adapt to new inputs"),
         int(off),
-        "The parallel part lies along a neuron's own weights and scales its answers: that is sensitivity. lambda_1 "
-        "multiplies it; lambda_2 multiplies the orthogonal part, which adapts to new inputs.",
+        "The parallel part lies along a neuron's own weights and scales its answers: that is sensitivity. λ₁ "
+        "multiplies it; λ₂ multiplies the orthogonal part, which adapts to new inputs.",
     )
 
 
@@ -105,7 +105,7 @@ def _auto(setting: Setting, summary: MergeSummary) -> Question | None:
     right = 1 / (1 - sigma)
     answers, place = _ordered((sigma, 1 + sigma, 2 * right), right, "{:.2f}")
     return Question(
-        f"The trim removed {100 * sigma:.0f} % of the task vectors' size (σ = {sigma:.3f}). What is Auto lambda_2?",
+        f"The trim removed {100 * sigma:.0f} % of the task vectors' size (σ = {sigma:.3f}). What is Auto λ₂?",
         answers,
         place,
         f"1 / (1 − σ) = 1 / {1 - sigma:.3f} = {right:.2f}: what is left is scaled up to the size that there was.",

@@ -78,7 +78,7 @@ $$c_t\, w_0, \qquad c_t = \frac{\tau_{t,k} \cdot w_0}{w_0 \cdot w_0}.$$
 This **parallel** part multiplies every answer by the same number. The neuron looks for the same thing, only louder or
 quieter: it changes the neuron's **sensitivity**.
 """,
-        "Move lambda_1. In the right picture all points stay on one line through the origin; only its slope changes.",
+        "Move λ₁ (parallel). In the right picture all points stay on a line through the origin; its slope changes.",
         "neuron",
         "neuron-figures",
         LAMBDA_1,
@@ -95,7 +95,7 @@ This **orthogonal** part makes the neuron answer to something that it did not lo
 inputs**. Two inputs that looked alike to the neuron can now get different answers, so the points leave the line.
 In fine-tuned networks nearly all of the change is orthogonal.
 """,
-        "Move lambda_2 from 0 to 3. The points spread away from the line.",
+        "Move λ₂ (orthogonal) from 0 to 3. The points spread away from the line.",
         "neuron",
         "neuron-figures",
         LAMBDA_2,
@@ -154,7 +154,7 @@ experts score 55.9 % without it and 49.1 % with it.
         hyperparameters={"trim_ratio": 0.8, "vote": "balanced", "lambda_parallel": 0.0, "lambda_orthogonal": "auto"},
     ),
     Stop(
-        "Auto lambda_2",
+        "Auto λ₂",
         r"""
 The trim also removes some of what was learned. $\sigma$ is the share of the task vectors' size that it removed. So what
 is left is scaled up: without any data to tune on, the method takes
@@ -163,7 +163,7 @@ $$\lambda_1 = 0, \qquad \lambda_2 = \frac{1}{1-\sigma}.$$
 
 Auto $\lambda_2$ **makes good the size that the trim took away**. This is the *paper's auto setting*.
 """,
-        "Move the trim ratio. Auto keeps lambda_2 in step: the more is trimmed, the more the rest is scaled up.",
+        "Move the trim ratio. Auto keeps λ₂ (orthogonal) in step: the more is trimmed, the more the rest is scaled up.",
         "merge",
         "readout",
         TRIM,
@@ -175,7 +175,7 @@ If scaling up helps, why not more? Each task's change also moves the weights tha
 $\lambda_2$, that disturbance grows, too, until it drowns everything: the network then names one class for every
 picture, and the merge falls **below the base** that it started from. Here $\lambda_2$ is 5, without a trim.
 """,
-        "Move lambda_2 down from 5. Find where the merge passes the base (grey), and where it is best.",
+        "Move λ₂ (orthogonal) down from 5. Find where the merge passes the base (grey), and where it is best.",
         "merge",
         "accuracy-bars",
         LAMBDA_2,

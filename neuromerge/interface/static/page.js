@@ -61,3 +61,15 @@ document.addEventListener("click", (event) => {
   goal.scrollIntoView({ block: "center" });
   goal.querySelector("[tabindex], button")?.focus({ preventScroll: true });
 });
+
+/* The page's address with a permalink in it, and what a teacher's link adds to one. */
+const LESSON = ["step", "hide"];
+
+function address(query) {
+  const url = new URL(`${location.pathname}?${query}`, location.origin);
+  const now = new URLSearchParams(location.search);
+  const kept = LESSON.filter((name) => now.has(name)).map((name) => `${name}=${encodeURIComponent(now.get(name)).replaceAll("%2C", ",")}`);
+  return [url.href, ...kept].join("&");
+}
+
+window.NeuroMergePage = { address };

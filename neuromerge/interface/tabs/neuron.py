@@ -258,9 +258,10 @@ def vote_reading(detail: NeuronDetail) -> str:
     if detail.vote == "published":
         text = (
             "<b>The vote.</b> A column is a direction v in which the arrows differ; a number U is an expert's wish "
-            "there. The sign with the larger sum wins; wishes of the other sign are left out: they stand <b>in brackets</b>. "
-            "<b>Elected</b> is e, the mean of the rest. The bars are the weights <b>α = U e</b>: over all directions, "
-            "wish times what was elected, added up. 1 adds an expert's part whole, 0 drops it, below 0 turns it around."
+            "there. The sign with the larger sum wins; wishes of the other sign are left out: they stand "
+            "<b>in brackets</b>. <b>Elected</b> is e, the mean of the rest. The bars are the weights <b>α = U e</b>: "
+            "over all directions, wish times what was elected, added up. 1 adds an expert's part whole, 0 drops it, "
+            "below 0 turns it around."
         )
     elif detail.vote == "balanced":
         text = (

@@ -108,7 +108,8 @@ class TuneTab(Tab[TuneState]):
         )
 
         gr.HTML(
-            "<div class='nm-head nm-section'><h2>Search</h2><p>λ₁, λ₂ and the trim ratio together (for other methods: "
+            "<div class='nm-head nm-section'><h2>Search</h2><p>λ₁ (parallel), λ₂ (orthogonal) "
+            "and the trim ratio together (for other methods: "
             "all their parameters).</p></div>"
         )
         with gr.Row(elem_classes="nm-actions nm-pickers"):
