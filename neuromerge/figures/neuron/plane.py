@@ -270,7 +270,7 @@ def _layouts(found: Plane) -> tuple[Layout, Layout]:
     ]
     pairs = ["     ".join(shares[i : i + 2]) for i in range(0, len(shares), 2)]
     legs = f"legs: {coloured('⋯ parallel', 'parallel')} and {coloured('⋯ orthogonal', 'orthogonal')}"
-    elected = "✕ elected by the vote (both λ = 1)" if found.voted else "method without a vote"
+    elected = "✕ elected by the vote" if found.voted else "method without a vote"
     key = [coloured("<b>➞ merge</b>", "merge"), elected, legs]
     above = {"xanchor": "left", "yanchor": "bottom", "align": "left"}
     below = {"xanchor": "left", "yanchor": "top", "align": "left", "font": {"size": SMALL}}

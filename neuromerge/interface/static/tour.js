@@ -32,8 +32,7 @@ function pointWhenThere(id, control) {
       frame(control)?.scrollIntoView({ block: "nearest" });
       const { top, bottom } = node.getBoundingClientRect();
       const room = document.documentElement.clientHeight - covered();
-      const fits = bottom - top <= room && !covered();
-      if (top < 0 || bottom > room) node.scrollIntoView({ block: fits ? "nearest" : "start" });
+      if (top < 0 || bottom > room) node.scrollIntoView({ block: "start" });
     } else if (Date.now() - begun > PATIENCE_MS) clearInterval(looking);
   }, LOOK_MS);
 }
