@@ -48,6 +48,24 @@ def test_the_text_beside_the_final_test_says_which_pictures_and_how_often() -> N
 # ---------------------------------------------------------------------------------------------- in a browser
 @pytest.mark.browser
 @pytest.mark.parametrize("mode", ["light", "dark"])
+def test_no_step_of_the_tour_violates_wcag(visitor: Visitor, mode: str) -> None:
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
+    found: list[str] = []
+    page = visitor.open(f"step=4&__theme={mode}")
+    for title in ("4. Interference", "9. Every layer", "12. Quiz"):
+        page.locator("#tour-steps input").click()
+        page.get_by_role("option", name=title).click()
+        page.wait_for_selector("#tour-drawing :is(figure, .nm-fact, fieldset)")
+        page.wait_for_timeout(1500)
+        for violation in axe.run(page, options=AXE).response["violations"]:
+            found += [
+                f"{title}: {violation['id']} {node['target']} {node['html'][:120]}" for node in violation["nodes"]
+            ]
+    assert found == []
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("mode", ["light", "dark"])
 def test_no_tab_violates_wcag(visitor: Visitor, mode: str) -> None:
     axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
     page = visitor.open(f"cell=block 2~fc1&__theme={mode}")

@@ -15,6 +15,7 @@ from neuromerge.benchmarks.clients import Client
 from neuromerge.benchmarks.load import ORTHOGONAL
 from neuromerge.deployment import Limits
 from neuromerge.errors import Cancelled
+from neuromerge.evaluation.archives import ArchiveLimits
 from neuromerge.exploration.protocol import Explorer
 from neuromerge.interface.app import lay_out
 from neuromerge.interface.moment import BoundWorkspace
@@ -97,6 +98,8 @@ def test_whatever_handlers_ask_is_asked_for_their_job() -> None:
     bound.gallery("digits", "all", 0)
     bound.examples()
     bound.confusion("digits")
+    bound.own_pictures("pictures.zip", "{}", ArchiveLimits(), 5)
+    bound.inspect("model.safetensors")
     bound.classify(np.zeros((4, 4, 3)), ["a", "b"], "{}")
     bound.landscape("x", "y")
     bound.export("open_clip", Path())
@@ -108,5 +111,5 @@ def test_whatever_handlers_ask_is_asked_for_their_job() -> None:
     }
     assert set(asked) == questions
     for name, arguments in asked.items():
-        assert arguments["setting"] is setting, name
+        assert arguments.get("setting", setting) is setting, name  # what is asked of a family has none
         assert arguments["job"] is job, name

@@ -151,3 +151,6 @@ def test_the_axes_of_the_answers_stay_while_a_slider_moves(visitor: Visitor) -> 
     expect(view).not_to_have_attribute("data-drawn", drawn)
     assert page.evaluate(ranges) == before
     page.mouse.up()
+    shapes = "(document.querySelector('#neuron-answers .nm-stage').layout.shapes ?? [])"
+    frames = f"() => {shapes}.map((shape) => [shape.x0, shape.x1, shape.y0, shape.y1])"
+    page.wait_for_function(f"before => JSON.stringify(({frames})()) === JSON.stringify([before])", arg=before)

@@ -163,7 +163,7 @@ def _traces(found: Answers) -> list[Trace]:
         ]
     else:
         points = [_points(found, np.arange(len(found.before)), "images", "circle")]
-    return [_before(found), _stems(found), _line(found), *points, _changes(found)]
+    return [_before(found), _stems(found), _line(found), *points, *_changes(found)]
 
 
 def _before(found: Answers) -> Trace:
@@ -231,19 +231,25 @@ def _points(found: Answers, at: np.ndarray, name: str, shape: str) -> Trace:
     }
 
 
-def _changes(found: Answers) -> Trace:
-    """The inset: the changes alone, enlarged."""
-    return {
-        "type": "scatter",
-        "xaxis": "x2",
-        "yaxis": "y2",
-        "mode": "markers",
-        "x": numbers(found.before, 3),
-        "y": numbers(found.change, 3),
-        "marker": {"size": 3, "color": token("muted")},
-        "hoverinfo": "skip",
-        "meta": {"csv": False},
-    }
+def _changes(found: Answers) -> list[Trace]:
+    """The inset: the changes alone, enlarged, and the line that the parallel part puts them on."""
+    inset: Trace = {"type": "scatter", "xaxis": "x2", "yaxis": "y2", "hoverinfo": "skip", "meta": {"csv": False}}
+    return [
+        {
+            **inset,
+            "mode": "lines",
+            "x": numbers(found.ends),
+            "y": numbers([found.step * end for end in found.ends]),
+            "line": {"color": token("parallel"), "width": 2},
+        },
+        {
+            **inset,
+            "mode": "markers",
+            "x": numbers(found.before, 3),
+            "y": numbers(found.change, 3),
+            "marker": {"size": 3, "color": token("ink")},
+        },
+    ]
 
 
 # ------------------------------------------------------------------------------------------------ layout
@@ -285,7 +291,7 @@ def _layouts(found: Answers) -> tuple[Layout, Layout]:
         "xaxis2": {**inset, "domain": [0.79, 1], "anchor": "y2", "range": numbers(found.ends)},
         "yaxis2": {
             **inset,
-            "domain": [0.66, 1],
+            "domain": [0.6, 1],
             "anchor": "x2",
             "showgrid": False,
             "zeroline": True,
@@ -293,7 +299,7 @@ def _layouts(found: Answers) -> tuple[Layout, Layout]:
         },
         "annotations": [
             note("<br>".join(key), 0, 1, yshift=6, **above),
-            note(caption, 0.78, 0.62, **below),
+            note(caption, 0.78, 0.56, **below),
             *([note("   ".join(dots), 0, 0, yshift=-44, **below)] if dots else []),
         ],
     }
@@ -303,12 +309,12 @@ def _layouts(found: Answers) -> tuple[Layout, Layout]:
         "height": 560,
         "margin": {"l": 54, "r": 8, "t": 132, "b": 34 + 15 * len(rows)},
         "xaxis": {"domain": [0, 1]},
-        "yaxis": {"domain": [0.34, 1]},
-        "xaxis2": {"domain": [0, 0.34]},
-        "yaxis2": {"domain": [0, 0.2]},
+        "yaxis": {"domain": [0.4, 1]},
+        "xaxis2": {"domain": [0, 0.62]},
+        "yaxis2": {"domain": [0, 0.24]},
         "annotations": [
             note(folded, 0, 1, yshift=6, xshift=-46, **above),
-            note(caption, 0.4, 0.16, **below),
+            note(caption, 0.67, 0.18, **below),
             *([note("<br>".join(rows), 0, 0, yshift=-14, xshift=-46, **below)] if rows else []),
         ],
     }

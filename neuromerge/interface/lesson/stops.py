@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from neuromerge.evaluation.families import Family
+from neuromerge.interface.state import CellName
 from neuromerge.settings.choices import make_setting
 from neuromerge.settings.setting import Setting
 
@@ -78,11 +79,13 @@ $$c_t\, w_0, \qquad c_t = \frac{\tau_{t,k} \cdot w_0}{w_0 \cdot w_0}.$$
 This **parallel** part multiplies every answer by the same number. The neuron looks for the same thing, only louder or
 quieter: it changes the neuron's **sensitivity**.
 """,
-        "Move λ₁ (parallel). In the right picture all points stay on a line through the origin; its slope changes.",
+        "Move λ₁ (parallel). In the picture of the answers all points stay on a line through the origin; its slope "
+        "changes. It changes little: best seen in the small picture, where the change alone is enlarged.",
         "neuron",
-        "neuron-figures",
+        "neuron-answers",
         LAMBDA_1,
         hyperparameters={"trim_ratio": 0.0, "lambda_parallel": 1.0, "lambda_orthogonal": 0.0},
+        shows={"cell": CellName("block 5", "out"), "index": 65},
     ),
     Stop(
         "Across",
@@ -97,7 +100,7 @@ In fine-tuned networks nearly all of the change is orthogonal.
 """,
         "Move λ₂ (orthogonal) from 0 to 3. The points spread away from the line.",
         "neuron",
-        "neuron-figures",
+        "neuron-answers",
         LAMBDA_2,
         hyperparameters={"trim_ratio": 0.0, "lambda_parallel": 0.0, "lambda_orthogonal": 1.0},
     ),

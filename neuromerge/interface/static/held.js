@@ -49,3 +49,14 @@ export function withHeld(layout, before, paths) {
     return value === undefined ? held : put(held, path, value);
   }, layout);
 }
+
+const GREY = "rgb(128, 128, 128)";
+
+/* `layout` with the frame that its axes had in `before`, dotted, where they have another one now. */
+export function withFrame(layout, before) {
+  const [was, is] = [before, layout].map(({ xaxis, yaxis }) => [...(xaxis?.range ?? []), ...(yaxis?.range ?? [])]);
+  if (was.length < 4 || is.length < 4 || was.every((end, i) => end === is[i])) return layout;
+  const [x0, x1, y0, y1] = was;
+  const frame = { type: "rect", xref: "x", yref: "y", x0, x1, y0, y1, line: { color: GREY, width: 1, dash: "dot" } };
+  return { ...layout, shapes: [...(layout.shapes ?? []), frame] };
+}

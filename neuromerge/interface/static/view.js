@@ -4,7 +4,7 @@
  * The page loads this module once; every view calls NeuroMergeView.mount. */
 import "./arrows.js";
 import { Cursor } from "./cursor.js";
-import { isMoving, whenAtRest, withHeld } from "./held.js";
+import { isMoving, whenAtRest, withFrame, withHeld } from "./held.js";
 import { bring } from "./page.js";
 import * as plotly from "./plotly.js";
 import "./pointing.js";
@@ -49,6 +49,8 @@ class View {
     this.busy = false;  // a drawing is under way
     this.ready = false;  // the library has drawn here before
     this.scales = null;  // the layout whose scales are on screen
+    this.moved = false;  // a slider has moved since it was drawn at rest
+    this.outgrown = null;  // the layout from before the last move, whose frame is drawn
     this.atRest = () => this.redraw();
     this.cursor = new Cursor(this.root, {
       columns: () => this.figure.columns,
@@ -161,13 +163,18 @@ class View {
     return { data, layout: structuredClone({ ...layout, width }) };
   }
 
-  /* While a slider moves, the scales are those from before it did; they follow when it rests. */
+  /* While a slider moves, the scales are those from before it did; they follow when it rests, and the old frame of axes
+   * that were held stays to be seen. */
   held(layout) {
     const before = this.scales;
-    if (!isMoving() || before?.uirevision !== layout.uirevision) {
+    const same = before?.uirevision === layout.uirevision;
+    if (!isMoving() || !same) {
+      if (this.moved || !same) this.outgrown = this.moved && same && this.figure.held.includes("yaxis.range") ? before : null;
+      this.moved = false;
       this.scales = structuredClone(layout);
-      return layout;
+      return this.outgrown ? withFrame(layout, this.outgrown) : layout;
     }
+    this.moved = true;
     whenAtRest(this.atRest);
     return withHeld(layout, before, this.figure.held);
   }
