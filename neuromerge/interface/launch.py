@@ -29,10 +29,11 @@ from neuromerge.interface.theme import style_sheet, theme
 def server_options(limits: Limits) -> dict[str, Any]:
     """Arguments of `gr.Blocks.launch`: nothing leaves the machine, nothing is shared that need not be."""
     largest = replace(deployment(), limits=limits).largest_upload
+    rules = "".join([method_rules(), STALE_RULES, FETCHING_RULES, hiding_rules(STATES)])
     return {
         "theme": theme(),
         "css": style_sheet(),
-        "head": f"{static_files.head()}<style>{method_rules()}{STALE_RULES}{FETCHING_RULES}{hiding_rules(STATES)}</style>",
+        "head": f"{static_files.head()}<style>{rules}</style>",
         "app_kwargs": {
             "routes": [*static_files.routes(), *observing.routes()],
             "middleware": [Middleware(Gate, limits=limits, largest_upload=largest)],
