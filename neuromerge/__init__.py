@@ -19,12 +19,14 @@ _PUBLIC = {
     "interference": "neuromerge.merging",
     "task_cosines": "neuromerge.merging",
     "evaluate": "neuromerge.evaluation",
+    "drift": "neuromerge.evaluation",
 }
 
 __all__ = [
     "Checkpoint",
     "MergeResult",
     "__version__",
+    "drift",
     "evaluate",
     "interference",
     "load_checkpoint",
@@ -35,7 +37,7 @@ __all__ = [
 
 if TYPE_CHECKING:
     from neuromerge.checkpoints import Checkpoint, load_checkpoint
-    from neuromerge.evaluation import evaluate
+    from neuromerge.evaluation import drift, evaluate
     from neuromerge.merging import MergeResult, interference, merge, methods, task_cosines
 
 

@@ -24,6 +24,7 @@ _PUBLIC = {
     "TaskSpec": "families",
     "get_family": "families",
     "local_family": "families",
+    "drift": "features",
     "prompt_notes": "heads",
     "zero_shot_head": "heads",
     "TextModel": "towers",
@@ -46,6 +47,7 @@ __all__ = [
     "accuracy_interval",
     "accuracy_of",
     "confusion_counts",
+    "drift",
     "evaluate",
     "folder_samples",
     "get_family",
@@ -75,6 +77,7 @@ if TYPE_CHECKING:
     )
     from neuromerge.evaluation.activations import layer_inputs
     from neuromerge.evaluation.families import Family, TaskSpec, get_family, local_family
+    from neuromerge.evaluation.features import drift
     from neuromerge.evaluation.heads import prompt_notes, zero_shot_head
     from neuromerge.evaluation.samples import SampleSet, folder_samples, load_samples, picture_classes
     from neuromerge.evaluation.towers import TextModel, VisionModel

@@ -6,7 +6,7 @@ import numpy as np
 
 from neuromerge.engine.contents import Contents
 from neuromerge.engine.models import Models
-from neuromerge.evaluation.drift import drift as drift_of
+from neuromerge.evaluation.features import token_drift
 from neuromerge.exploration.results import Drift
 from neuromerge.exploration.scores import measurable
 from neuromerge.progress import Job
@@ -22,7 +22,7 @@ def drift(models: Models, setting: Setting, job: Job) -> Drift:
     found = []
     for task in tasks:
         expert = models.class_tokens(Contents(task=task), (task,), SPLIT, job)[task]
-        found.append(drift_of(merged[task].numpy(), expert.numpy()))
+        found.append(token_drift(merged[task].numpy(), expert.numpy()))
     return Drift(
         tasks=tasks,
         blocks=models.vision.block_layers,

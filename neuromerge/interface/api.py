@@ -154,6 +154,84 @@ def add_api(loader: WorkspaceLoader, families: Mapping[str, Family], limits: Lim
             if not (math.isnan(heatmap.parallel[row, column]) and math.isnan(heatmap.orthogonal[row, column]))
         ]
 
+    def between_tasks(
+        layer: str = "",
+        matrix: str = "",
+        tasks: list[str] | None = None,
+        method: str = DEFAULT_METHOD,
+        parameters: dict[str, Any] | None = None,
+        seed: int = 0,
+        family: str = "",
+    ) -> dict[str, Any]:
+        """Which tasks pull against each other, where, and what each keeps of its own change in the merge.
+
+        Args:
+            layer: a layer such as "block 3"; empty for all of them.
+            matrix: a matrix such as "fc1"; empty for all of them.
+            tasks: names of the experts to merge; none means all of them.
+            method: one of METHODS.
+            parameters: the method's own.
+            seed: for methods that use chance.
+            family: which base model and experts; empty for the bundled family.
+
+        Returns:
+            pairs: for every two tasks their conflict (minus the cosine of their changes) in the parallel and the
+            orthogonal subspace and in both, and the cell where most of it comes from; kept: for every task the share
+            of its own change that the merge keeps, in the same three (null: not applicable).
+        """
+        setting = setting_of(tasks, method, parameters, seed, family)
+        if not isinstance(layer, str) or not isinstance(matrix, str):
+            raise SettingError("layer and matrix must be texts.")
+        found = workspace_for(setting).between_tasks(setting, layer, matrix)
+        return {
+            "pairs": [
+                {
+                    "tasks": [found.tasks[a], found.tasks[b]],
+                    **{part: _finite(values[a, b]) for part, values in found.conflict.items()},
+                    "most_in": {"layer": place.layer, "matrix": place.matrix, "subspace": place.subspace},
+                }
+                for (a, b), place in found.places.items()
+            ],
+            "kept": {
+                task: {part: _finite(values[at]) for part, values in found.kept.items()}
+                for at, task in enumerate(found.tasks)
+            },
+        }
+
+    def drift(
+        tasks: list[str] | None = None,
+        method: str = DEFAULT_METHOD,
+        parameters: dict[str, Any] | None = None,
+        seed: int = 0,
+        family: str = "",
+    ) -> list[dict[str, Any]]:
+        """Where a merged network leaves its experts: how far its features are from theirs after every block.
+
+        Args:
+            tasks: names of the experts to merge; none means all of them.
+            method: one of METHODS.
+            parameters: the method's own.
+            seed: for methods that use chance.
+            family: which base model and experts; empty for the bundled family.
+
+        Returns:
+            rows of block, task, drift (1 - cosine of the class tokens, mean over the task's quick pictures), the share
+            of the difference that is common to all pictures (null: nothing differs), and the number of pictures.
+        """
+        setting = setting_of(tasks, method, parameters, seed, family)
+        found = workspace_for(setting).drift(setting)
+        return [
+            {
+                "block": block,
+                "task": task,
+                "drift": _finite(found.drift[row, column]),
+                "common": _finite(found.common[row, column]),
+                "pictures": found.pictures[column],
+            }
+            for row, block in enumerate(found.blocks)
+            for column, task in enumerate(found.tasks)
+        ]
+
     def classify(
         image: str,
         class_names: list[str],
@@ -192,7 +270,7 @@ def add_api(loader: WorkspaceLoader, families: Mapping[str, Family], limits: Lim
         return {**said, **({"notes": list(notes)} if notes else {})}
 
     known = {"METHODS": registry.methods(), "MEASURES": [measure.key for measure in measures()]}
-    for function in (merge_summary, accuracy, interference, classify):
+    for function in (merge_summary, accuracy, interference, between_tasks, drift, classify):
         for word, names in known.items():
             function.__doc__ = (function.__doc__ or "").replace(word, ", ".join(names))
         api(_told(function), api_name=function.__name__, concurrency_limit=limits.heavy_workers, concurrency_id="heavy")

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from neuromerge.checkpoints.checkpoint import load_checkpoint
-from neuromerge.evaluation.drift import drift
+from neuromerge.evaluation.features import token_drift
 from neuromerge.evaluation.towers import VisionModel
 from tests.evaluation.networks import save_open_clip
 
@@ -44,7 +44,7 @@ def test_without_pictures_there_are_no_tokens(networks):
     embeddings, tokens = ours.encode_blocks(torch.empty((0, 3, 24, 24)))
     assert embeddings.shape == (0, ours.dimensions)
     assert tokens.shape[1:] == (len(ours.block_layers), ours.width)
-    far, common = drift(tokens.numpy(), tokens.numpy())
+    far, common = token_drift(tokens.numpy(), tokens.numpy())
     assert np.isnan(far).all()
     assert np.isnan(common).all()
 
@@ -57,7 +57,7 @@ def test_blocks_are_named_as_layers(networks):
 def test_drift_picture_by_picture():
     random = np.random.default_rng(0)
     merged, expert = random.normal(size=(2, 9, 3, 5))
-    far, common = drift(merged, expert)
+    far, common = token_drift(merged, expert)
     for block in range(3):
         cosines = [
             a @ b / np.sqrt(a @ a) / np.sqrt(b @ b) for a, b in zip(merged[:, block], expert[:, block], strict=True)
@@ -71,11 +71,11 @@ def test_drift_picture_by_picture():
 def test_the_same_shift_on_every_picture_is_common_and_none_is_no_drift():
     random = np.random.default_rng(1)
     expert = random.normal(size=(20, 2, 4))
-    far, common = drift(expert + random.normal(size=(1, 2, 4)), expert)
+    far, common = token_drift(expert + random.normal(size=(1, 2, 4)), expert)
     np.testing.assert_allclose(common, 1.0)
     assert (far > 0).all()
-    far, common = drift(expert, expert)
+    far, common = token_drift(expert, expert)
     np.testing.assert_allclose(far, 0.0, atol=1e-12)
     assert np.isnan(common).all()
-    far, _ = drift(-expert, expert)
+    far, _ = token_drift(-expert, expert)
     np.testing.assert_allclose(far, 2.0)

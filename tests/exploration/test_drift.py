@@ -5,7 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+import neuromerge
 from neuromerge.checkpoints import load_checkpoint
+from neuromerge.errors import SettingError
 from neuromerge.evaluation.samples import prepared
 from neuromerge.evaluation.towers import VisionModel
 from neuromerge.exploration.workspace import Workspace
@@ -49,6 +51,19 @@ def test_the_pass_of_the_drift_is_the_pass_of_the_accuracy(tiny, workspace, monk
     assert board.merge == told.merge
     # Only the base is still to be looked at: the merge and the experts were.
     assert sum(looked) == sum(len(models.samples(task, "quick")) for task in board.tasks)
+
+
+def test_the_library_tells_the_drift_of_a_checkpoint(tiny, workspace):
+    setting = make_setting(tiny, ["animals", "signs"])
+    told, table = (
+        workspace.drift(setting),
+        neuromerge.drift(library_merge(tiny, setting), list(setting.tasks), family=tiny),
+    )
+    found = table.pivot(index="block", columns="task", values="drift").loc[list(told.blocks), list(told.tasks)]
+    np.testing.assert_allclose(found.to_numpy(), told.drift, atol=1e-4)
+    assert set(table["pictures"]) == set(told.pictures)
+    with pytest.raises(SettingError, match="There is no expert of 'nothing'"):
+        neuromerge.drift(tiny.base, ["nothing"], family=tiny)
 
 
 def test_one_expert_alone_is_its_own_merge(tiny, workspace):

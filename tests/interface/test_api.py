@@ -25,7 +25,7 @@ def picture(size: tuple[int, int] = (32, 32)) -> str:
 
 def test_only_the_useful_functions_are_public(client: Any) -> None:
     named = client.view_api(return_format="dict")["named_endpoints"]
-    assert set(named) == {"/merge_summary", "/accuracy", "/interference", "/classify"}
+    assert set(named) == {"/merge_summary", "/accuracy", "/interference", "/between_tasks", "/drift", "/classify"}
     assert all(endpoint["description"] for endpoint in named.values())
 
 
@@ -48,6 +48,19 @@ def test_interference_leaves_out_what_does_not_apply(client: Any) -> None:
     assert {"layer", "matrix", "parallel", "orthogonal"} == set(rows[0])
     assert any(row["parallel"] is None for row in rows)
     assert not any(row["parallel"] is None and row["orthogonal"] is None for row in rows)
+
+
+def test_between_tasks_has_every_pair_and_what_each_task_keeps(client: Any) -> None:
+    told = client.predict("block 2", "fc1", ["digits", "flags", "food"], api_name="/between_tasks")
+    assert [pair["tasks"] for pair in told["pairs"]] == [["digits", "flags"], ["digits", "food"], ["flags", "food"]]
+    assert {"parallel", "orthogonal", "both"} == set(told["kept"]["digits"])
+    assert told["pairs"][0]["most_in"]["matrix"] == "fc1"
+
+
+def test_drift_has_a_row_for_every_block_and_task(client: Any) -> None:
+    rows = client.predict(["digits", "flags"], api_name="/drift")
+    assert len({(row["block"], row["task"]) for row in rows}) == len(rows) == 12
+    assert all(row["drift"] >= 0 and row["pictures"] == 16 for row in rows)
 
 
 def test_classify_with_and_without_a_data_prefix(client: Any) -> None:
