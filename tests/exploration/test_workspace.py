@@ -26,6 +26,7 @@ from neuromerge.engine.stages import tasks_of
 from neuromerge.errors import Cancelled, LimitError, SettingError
 from neuromerge.evaluation.accuracy import evaluate
 from neuromerge.evaluation.families import local_family
+from neuromerge.evaluation.own_family import OwnExpert, with_own
 from neuromerge.evaluation.samples import load_samples
 from neuromerge.evaluation.towers import VisionModel
 from neuromerge.exploration.workspace import Workspace
@@ -610,3 +611,25 @@ def test_own_pictures_of_too_many_classes_are_refused(workspace, setting, tmp_pa
     assert board.notes[0] == "Asked with “a picture of a {}”."
     with pytest.raises(LimitError, match="at most 2"):
         workspace.own_pictures(setting, str(tmp_path), "{}", most_classes=2)
+
+
+def test_an_expert_that_a_visitor_brought_is_merged_exported_and_forgotten(tiny, workspace, tmp_path):
+    place = tmp_path / "server" / "birds.safetensors"
+    place.parent.mkdir()
+    shutil.copy(tiny.experts["shapes"], place)
+    extended = with_own(tiny, "tiny-own", {"birds": OwnExpert("birds", str(place), "birds.safetensors")})
+    assert workspace.inspect(tiny.name, str(place)).problem is None
+    workspace.add(extended)
+    setting = make_setting(extended, ["animals", "birds"])
+    board = workspace.board(setting, "quick")
+    assert list(board.unmeasured) == ["birds"]
+    twin = workspace.board(make_setting(tiny, ["animals", "shapes"]), "quick")
+    assert {task: score.correct for task, score in board.merge.items()} == {
+        task: score.correct for task, score in twin.merge.items()
+    }
+    for written in workspace.export(setting, None, tmp_path / "out"):
+        if written.suffix in (".json", ".yaml", ".py"):
+            assert str(place.parent) not in written.read_text(encoding="utf-8")
+    workspace.forget("tiny-own")
+    with pytest.raises(SettingError, match="no model family"):
+        workspace.board(setting, "quick")

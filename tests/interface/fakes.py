@@ -13,7 +13,6 @@ import numpy as np
 from neuromerge.checkpoints.inspection import Inspection, inspect_checkpoint
 from neuromerge.engine.contents import Contents
 from neuromerge.engine.downloads import Fetching, Presence, always
-from neuromerge.engine.contents import Contents
 from neuromerge.errors import SettingError
 from neuromerge.evaluation.archives import ArchiveLimits
 from neuromerge.evaluation.families import Family, SampleSource, TaskSpec
