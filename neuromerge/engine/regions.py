@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from neuromerge.settings.setting import Setting
 
 _CELL_BYTES = 4096  # of three Gram matrices of some tasks and a few numbers, about
-_SAMPLE_BYTES = 1 << 22  # a sample of magnitudes, drawn at the first threshold: 2^17 float32 of eight tasks
+_SAMPLE_BYTES = 1 << 23  # a sample of magnitudes, drawn at the first threshold: 2^18 float32 of eight tasks
 _VECTORS_BYTES = 1 << 16  # what is resident is counted where it is shared, with its task
 
 
