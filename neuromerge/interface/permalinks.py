@@ -18,7 +18,8 @@ Format, version 1 (`?v=1&f=pictoclip&t=digits,flags&m=neuromerging&p=trim_ratio:
 ==========  ===================================================================
 
 and what the tabs show, as their states declare it (`state.linked`): ``measure``, ``cell``, ``sort``,
-``act``, ``show``, ``over``, ``only``, ``versus`` of the Interference tab, ``task`` of the gallery, ``cell`` and ``n`` of the Neuron tab.
+``act``, ``show``, ``over``, ``only``, ``versus`` of the Interference tab, ``task`` of the gallery, ``cell`` and ``n``
+of the Neuron tab.
 
 A link may be years old or written by a stranger. Each field is checked on its own; one that cannot be used
 is left at its default and explained in a message, and the rest applies. Unknown fields are mentioned, except
