@@ -20,6 +20,7 @@ _PUBLIC = {
     "task_cosines": "neuromerge.merging",
     "evaluate": "neuromerge.evaluation",
     "drift": "neuromerge.evaluation",
+    "effect_map": "neuromerge.exploration.effects",
 }
 
 __all__ = [
@@ -27,6 +28,7 @@ __all__ = [
     "MergeResult",
     "__version__",
     "drift",
+    "effect_map",
     "evaluate",
     "interference",
     "load_checkpoint",
@@ -38,6 +40,7 @@ __all__ = [
 if TYPE_CHECKING:
     from neuromerge.checkpoints import Checkpoint, load_checkpoint
     from neuromerge.evaluation import drift, evaluate
+    from neuromerge.exploration.effects import effect_map
     from neuromerge.merging import MergeResult, interference, merge, methods, task_cosines
 
 

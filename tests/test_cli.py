@@ -498,3 +498,33 @@ def test_where_memory_runs_out_one_line_says_so(
     assert code == 2
     assert "not enough memory" in said
     assert said.count("\n") == 1
+
+
+def test_effect_measures_layers_and_writes_a_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    table = tmp_path / "effects.csv"
+    asked = ["effect", "--tasks", "digits,flags", "--changes", "0", "--layers", "--quiet", "--csv", str(table)]
+    assert cli.main([*asked, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["complete"]
+    assert {effect["matrix"] for effect in found["effects"]} == {""}
+    assert found["effects"][0].keys() >= {"layer", "times", "difference", "standard_error", "p", "difference_flags"}
+    assert len(table.read_text().splitlines()) == 1 + len(found["effects"])
+    assert cli.main(asked) == 0
+    assert "left at the base" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--changes", "x"], "numbers separated by commas"),
+        (["--profile", "block 99=0", "--quiet"], "no part 'block 99'"),
+        (["recipe.yaml", "--set", "trim_ratio=0"], "leave out --tasks, --set and --profile"),
+    ],
+)
+def test_effect_says_what_is_wrong(options: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    try:
+        code = cli.main(["effect", *options])
+    except SystemExit as left:
+        code = left.code
+    assert code == 2
+    assert message in capsys.readouterr().err

@@ -16,6 +16,7 @@ from neuromerge.cli.options import (
     checkpoint_options,
     json_option,
     matching_options,
+    profile_from,
     quiet_option,
 )
 from neuromerge.cli.printing import number, print_json, progress_bar
@@ -128,7 +129,7 @@ def run(options: argparse.Namespace) -> int:
             asked.base,
             asked.tasks,
             asked.method,
-            profile=_profile(options.profile) if options.profile else asked.profile,
+            profile=profile_from(options.profile) if options.profile else asked.profile,
             task_weights=dict(options.weight) or asked.task_weights,
             then=asked.then,
             seed=asked.seed,
@@ -149,18 +150,6 @@ def run(options: argparse.Namespace) -> int:
         for note in asked.notes:
             print(f"  note: {note}")
     return 0
-
-
-def _profile(given: Sequence[tuple[str, str, float | list[float]]]) -> dict[str, Any]:
-    """The profile that `--profile` options describe. Raises SettingError where two of them say the same."""
-    profile: dict[str, Any] = {}
-    for part, coefficient, value in given:
-        own = profile.setdefault(part, {} if coefficient else value)
-        if coefficient and isinstance(own, dict) and coefficient not in own:
-            own[coefficient] = value
-        elif coefficient or own is not value:
-            raise SettingError(f"--profile names {part} twice.")
-    return profile
 
 
 def _parameter_options(parser: argparse.ArgumentParser) -> None:

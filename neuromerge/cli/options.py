@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from neuromerge.errors import quoted
+from neuromerge.errors import SettingError, quoted
 from neuromerge.settings.setting import MAX_SEED
 
 SPLITS = {"val": "validation", "validation": "validation", "test": "test", "quick": "quick"}
@@ -98,6 +98,18 @@ def as_factor(text: str) -> tuple[str, str, float | list[float]]:
     if not part.strip() or not numbers:
         raise argparse.ArgumentTypeError(f"expected PART=FACTOR or PART=FIRST,...,LAST, found {quoted(text)}")
     return part.strip(), coefficient.strip(), numbers[0] if len(numbers) == 1 else numbers
+
+
+def profile_from(given: Sequence[tuple[str, str, float | list[float]]]) -> dict[str, Any]:
+    """The profile that `--profile` options describe. Raises SettingError where two of them say the same."""
+    profile: dict[str, Any] = {}
+    for part, coefficient, value in given:
+        own = profile.setdefault(part, {} if coefficient else value)
+        if coefficient and isinstance(own, dict) and coefficient not in own:
+            own[coefficient] = value
+        elif coefficient or own is not value:
+            raise SettingError(f"--profile names {part} twice.")
+    return profile
 
 
 def as_weight(text: str) -> tuple[str, float]:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import NoReturn, Protocol
 
 from neuromerge import __version__
-from neuromerge.cli import app, compare, convert, evaluate, inspect, interference, merge, methods, models, sweep
+from neuromerge.cli import app, compare, convert, effect, evaluate, inspect, interference, merge, methods, models, sweep
 from neuromerge.cli.printing import one_line
 
 BAD_INPUT = 2
@@ -50,6 +50,7 @@ VERBS: dict[str, Verb] = {
     "merge": merge,
     "evaluate": evaluate,
     "interference": interference,
+    "effect": effect,
     "sweep": sweep,
     "compare": compare,
     "convert": convert,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 from neuromerge.cli.options import (
@@ -14,17 +14,24 @@ from neuromerge.cli.options import (
     as_path,
     as_range,
     as_seed,
+    as_weight,
     family_options,
     json_option,
     quiet_option,
 )
 from neuromerge.cli.printing import number, print_json, progress_bar, require_writable, write_text
+from neuromerge.errors import SettingError
 from neuromerge.progress import Job
+from neuromerge.search.objective import Goal, get_goal, weighted_score
+from neuromerge.search.shape import SHAPES
 
 if TYPE_CHECKING:
     from neuromerge.search.study import SweepResult
     from neuromerge.search.trials import Trial
 
+GOAL_HELP = (
+    "what is made large: mean accuracy, that of the worst task, or the certainty of predictions, which needs no labels"
+)
 SUMMARY = "search the best parameters on validation data"
 EPILOG = """\
 examples
@@ -68,6 +75,21 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         default=[],
         help="fix a parameter at this value instead of searching it",
     )
+    parser.add_argument(
+        "--shape",
+        choices=tuple(SHAPES),
+        default="",
+        help="search the profile too: a depth curve, or groups of matrices",
+    )
+    parser.add_argument("--goal", choices=("mean", "worst", "certainty"), default="mean", help=GOAL_HELP)
+    parser.add_argument(
+        "--goal-weight",
+        type=as_weight,
+        action="append",
+        default=[],
+        metavar="TASK=W",
+        help="count a task more or less in the mean (1); may be given again",
+    )
     parser.add_argument("--seed", type=as_seed, default=0, metavar="N", help="seed of the search (0)")
     parser.add_argument("--csv", metavar="FILE", type=as_path, help="write every trial to this file")
     parser.add_argument("--recipe", metavar="FILE", type=as_path, help="write the best setting to this recipe")
@@ -88,12 +110,16 @@ def run(options: argparse.Namespace) -> int:
     family = family_of(options.family)
     if options.recipe:  # what cannot be written down is said before the search, not after it
         dump_recipe(recipe_of(make_setting(family, options.tasks, options.method, dict(options.set)), family))
+    workspace = Workspace({family.name: family})
     with progress_bar(options.quiet) as job:
         found = sweep(
             family,
             options.tasks,
             options.method,
-            objective=Workspace({family.name: family}).validation_scores,
+            objective=workspace.certainty if options.goal == "certainty" else workspace.validation_scores,
+            goal=_goal(options),
+            scored=_scored(options),
+            shape=options.shape,
             trials=options.trials,
             sampler=options.sampler,
             storage=options.storage,
@@ -115,6 +141,19 @@ def run(options: argparse.Namespace) -> int:
         notes = [] if found.best_value is None else [f"mean validation accuracy {found.best_value:.4f}"]
         write_text(options.recipe, dump_recipe(recipe_of(found.best, family), notes=notes))
     return 0
+
+
+def _goal(options: argparse.Namespace) -> Goal:
+    if not options.goal_weight:
+        return get_goal("mean" if options.goal == "certainty" else options.goal)
+    if options.goal == "worst":
+        raise SettingError("The worst task has no weights: leave out --goal-weight or --goal worst.")
+    return weighted_score(dict(options.goal_weight))
+
+
+def _scored(options: argparse.Namespace) -> str:
+    weights = [f"{task}={weight:g}" for task, weight in sorted(options.goal_weight)]
+    return " ".join([*([options.goal] if options.goal != "mean" else []), *weights])
 
 
 def _teller(job: Job) -> Callable[[Trial, int], None]:
@@ -139,7 +178,8 @@ def _as_dict(found: SweepResult) -> dict[str, Any]:
 
 
 def _trial_as_dict(trial: Trial) -> dict[str, Any]:
-    plain = asdict(trial)
+    plain = asdict(replace(trial, setting=None))
+    del plain["setting"]  # the parameters say what differs between the trials
     return {"parameters": plain.pop("hyperparameters"), **plain}  # the word of recipes and of the other commands
 
 

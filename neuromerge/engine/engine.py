@@ -24,6 +24,7 @@ class FamilyEngine:
 
     stages: Stages
     models: Models
+    cache: BoundedCache
 
 
 class Engine:
@@ -85,7 +86,7 @@ class Engine:
             if name not in self._open:
                 stages = Stages(family, self.cache, self.executor, self.downloads)
                 models = Models(family, stages, self.cache, self.executor, downloads=self.downloads)
-                self._open[name] = FamilyEngine(stages, models)
+                self._open[name] = FamilyEngine(stages, models, self.cache)
             return self._open[name]
 
     def statistics(self) -> CacheStatistics:

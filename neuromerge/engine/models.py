@@ -328,11 +328,25 @@ class Models:
         """`look` at some pictures a turn."""
         done: list[T] = []
         seen = 0
-        for part in pictures.split(max(4, int(_TURN_PRODUCTS / self._products))):
+        for part in self.turns(pictures):
             done.append(self._executor.run(partial(look, part), job))
             seen += len(part)
             job.report(seen, len(pictures), "looking at pictures")
         return done
+
+    def pictures(self, tasks: Sequence[str], split: str) -> tuple[torch.Tensor, dict[str, np.ndarray]]:
+        """Pictures of a split, uint8 (N, size, size, 3), task after task, and each task's labels (N,)."""
+        samples = {task: self.samples(task, split) for task in tasks}
+        ready = [prepared(found, self.vision.preprocessing) for found in samples.values()]
+        return torch.cat(ready), {task: np.asarray(found.labels) for task, found in samples.items()}
+
+    def turns(self, pictures: torch.Tensor) -> Sequence[torch.Tensor]:
+        """Pictures in turns of a few tenths of a second, for `compute`."""
+        return pictures.split(max(4, int(_TURN_PRODUCTS / self._products)))
+
+    def compute(self, work: Callable[[], T], job: Job) -> T:
+        """The result of `work` in a turn of its own."""
+        return self._executor.run(work, job)
 
     # --------------------------------------------------------------------------- scores and predictions
 

@@ -13,6 +13,7 @@ from neuromerge.exploration.results import (
     BetweenTasks,
     Confusion,
     Drift,
+    EffectMap,
     Example,
     GalleryPage,
     Heatmap,
@@ -21,6 +22,7 @@ from neuromerge.exploration.results import (
     NeuronDetail,
     OwnBoard,
     Prediction,
+    StrengthCurve,
 )
 from neuromerge.progress import UNATTENDED, Job
 from neuromerge.search.compare import Comparison
@@ -78,6 +80,15 @@ class Explorer(Protocol):
     def validation_scores(self, setting: Setting, job: Job = UNATTENDED) -> dict[str, float]:
         """Validation accuracy of every merged task."""
 
+    def strength_curve(self, setting: Setting, job: Job = UNATTENDED) -> Iterator[StrengthCurve]:
+        """Accuracy against multiples of the coefficients, growing; what is known comes first."""
+
+    def at_strength(self, setting: Setting, times: float, job: Job = UNATTENDED) -> Setting:
+        """The setting whose coefficients are `times` as large."""
+
+    def certainty(self, setting: Setting, job: Job = UNATTENDED) -> dict[str, float]:
+        """How sure the merge is of every merged task's pictures; labels are not used."""
+
     def heatmap(self, setting: Setting, key: str, job: Job = UNATTENDED) -> Heatmap:
         """One measure over layers and matrices."""
 
@@ -86,6 +97,9 @@ class Explorer(Protocol):
 
     def drift(self, setting: Setting, job: Job = UNATTENDED) -> Drift:
         """Where the merged network leaves its experts."""
+
+    def effects(self, setting: Setting, split: str = "quick", job: Job = UNATTENDED) -> Iterator[EffectMap]:
+        """What changing each part does to accuracy, growing; what is known comes first."""
 
     def layer(
         self, setting: Setting, layer: str, matrix: str, sort: str = "contested", job: Job = UNATTENDED

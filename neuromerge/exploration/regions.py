@@ -8,8 +8,9 @@ from neuromerge.engine.cache import Region
 from neuromerge.engine.regions import Pass
 
 if TYPE_CHECKING:
+    from neuromerge.engine.effects import Trial
     from neuromerge.evaluation.samples import SampleSet
-    from neuromerge.exploration.results import LayerDetail, MergeSummary, NeuronDetail
+    from neuromerge.exploration.results import Effect, LayerDetail, MergeSummary, NeuronDetail
     from neuromerge.settings.setting import Setting
 
 _CLOSE_UPS = 64
@@ -17,6 +18,7 @@ _CLOSE_UPS = 64
 OWN_PICTURES: Region[tuple[str, int, int], SampleSet] = Region(
     "own samples", lambda found: 4096 + found.images.nbytes + 100 * len(found), most=16
 )
+EFFECT: Region[tuple[Setting, str, Trial], Effect] = Region("effect")
 SUMMARY: Region[Setting, MergeSummary] = Region("summary")
 LAYER: Region[tuple[str, Pass, str, str, str], LayerDetail] = Region("layer", most=_CLOSE_UPS)
 NEURON: Region[tuple[str, Pass, str, str, int, str | None], NeuronDetail] = Region("neuron", most=_CLOSE_UPS)

@@ -6,6 +6,7 @@ float64; NaN means "not applicable".
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
@@ -214,6 +215,138 @@ class MergeSummary:
     neurons: int
     warnings: tuple[str, ...] = ()
     retention: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class StrengthCurve:
+    """Mean accuracy of the merged tasks against the strength of a merge.
+
+    `strengths` (P,) rise: what the setting's coefficients are multiplied by, 1 for the merge as it is. `accuracy` (P,)
+    is NaN where it is not measured yet; `images` pictures stand behind each value. `coefficients` are those at 1.
+    `marks` are the strengths that need no data, by what finds them: ``auto`` (how the method fills in what nobody
+    gave) and ``retention`` (the tasks keep on average the whole of what they learned); those that lie on the curve.
+    """
+
+    strengths: np.ndarray
+    accuracy: np.ndarray
+    images: int
+    coefficients: Mapping[str, float] = field(default_factory=dict)
+    marks: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def complete(self) -> bool:
+        """Whether every point is measured."""
+        return bool(np.isfinite(self.accuracy).all())
+
+
+CHANGES = (0.0, 0.5, 2.0)
+"""What an effect map multiplies the strength of a part by: left at the base, halved, doubled."""
+POINTWISE = ("embedding", "norm", "bias")
+"""Matrices whose entries are no neurons: their conflict is of another kind."""
+_NOISE = 0.05
+
+
+@dataclass(frozen=True)
+class Effect:
+    """What changing the merge in one part does to accuracy, on the same pictures before and after.
+
+    `matrix` is empty for a whole layer; `times` is what the part's coefficients are multiplied by (0: left at the
+    base's weights). `difference` is the change of the mean accuracy over tasks, a share in [-1, 1], `error` its
+    standard error, `by_task` the change of each task. `gained` pictures are right that were wrong, `lost` are wrong
+    that were right.
+    """
+
+    layer: str
+    matrix: str
+    times: float
+    difference: float
+    error: float
+    by_task: Mapping[str, float]
+    gained: int
+    lost: int
+
+    @property
+    def probability(self) -> float:
+        """How often a change without any effect would turn so many more pictures one way: McNemar's exact test."""
+        changed = self.gained + self.lost
+        tail = sum(math.comb(changed, count) for count in range(min(self.gained, self.lost) + 1))
+        return min(1.0, 2 * tail / 2**changed)
+
+    @property
+    def is_noise(self) -> bool:
+        """Whether chance alone explains it: of twenty parts without an effect, one looks as if it had one."""
+        return self.probability >= _NOISE
+
+
+@dataclass(frozen=True)
+class EffectMap:
+    """Measured effects of the parts of a merge, growing from whole layers to single matrices.
+
+    `rows` and `columns` are those of the heatmap. `before` is the accuracy of the merge by task on `images` pictures
+    of `split`. `conflict` (rows, columns) is that of the tasks in the orthogonal part, to compare with. `total` effects
+    are measured in the end.
+    """
+
+    rows: tuple[str, ...]
+    columns: tuple[str, ...]
+    split: str
+    images: int
+    before: Mapping[str, float]
+    conflict: np.ndarray
+    effects: tuple[Effect, ...] = ()
+    total: int = 0
+
+    @property
+    def complete(self) -> bool:
+        """Whether everything is measured."""
+        return len(self.effects) >= self.total
+
+    def at(self, times: float) -> dict[tuple[str, str], Effect]:
+        """The effects of one change, by layer and matrix ("" for the whole layer)."""
+        return {(effect.layer, effect.matrix): effect for effect in self.effects if effect.times == times}
+
+    def agreement(self, times: float = 0.0) -> tuple[float, int] | None:
+        """Spearman's rank correlation of conflict with the change of accuracy, and over how many cells of neurons.
+
+        None where fewer than four cells are measured, or all are alike.
+        """
+        found = self.at(times)
+        pairs = [
+            (float(self.conflict[row, column]), found[layer, matrix].difference)
+            for row, layer in enumerate(self.rows)
+            for column, matrix in enumerate(self.columns)
+            if (layer, matrix) in found and np.isfinite(self.conflict[row, column]) and matrix not in POINTWISE
+        ]
+        if len(pairs) < 4:
+            return None
+        conflict, change = (_ranks(np.array(values)) for values in zip(*pairs, strict=True))
+        if not np.ptp(conflict) or not np.ptp(change):
+            return None
+        return float(np.corrcoef(conflict, change)[0, 1]), len(pairs)
+
+    def records(self) -> list[dict[str, float | str | bool]]:
+        """One row an effect, for tables: shares, as everywhere."""
+        return [
+            {
+                "layer": effect.layer,
+                "matrix": effect.matrix,
+                "times": effect.times,
+                "difference": effect.difference,
+                "standard_error": effect.error,
+                "gained": effect.gained,
+                "lost": effect.lost,
+                "p": effect.probability,
+                "within_noise": effect.is_noise,
+                **{f"difference_{task}": value for task, value in effect.by_task.items()},
+            }
+            for effect in self.effects
+        ]
+
+
+def _ranks(values: np.ndarray) -> np.ndarray:
+    """Ranks from 0; equal values share the mean of theirs."""
+    _, place, count = np.unique(values, return_inverse=True, return_counts=True)
+    return np.asarray((np.cumsum(count) - (count + 1) / 2)[place])
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import math
+
+import torch
+
 from neuromerge.engine.accuracy import Accuracy
 from neuromerge.engine.contents import BASE, Contents
 from neuromerge.engine.models import Models
@@ -65,6 +69,24 @@ def merged_scores(models: Models, setting: Setting, split: str, job: Job) -> dic
     """Accuracy in [0, 1] of every merged task that has pictures. Raises SettingError when none has."""
     tasks = measurable(models, setting, split)
     return {task: score.value for task, score in models.scores(Contents(setting=setting), tasks, split, job).items()}
+
+
+def certainties(models: Models, setting: Setting, split: str, job: Job) -> dict[str, float]:
+    """How sure the merge is of what it says of every merged task's pictures, by task, in [0, 1]; labels are not used.
+
+    1 - H / ln C, H the entropy of the C class probabilities, mean over pictures: 1 is certain, 0 is a blind guess.
+    Raises SettingError where none of the merged tasks has pictures.
+    """
+    tasks = measurable(models, setting, split)
+    found = models.embeddings(Contents(setting=setting), tasks, split, job)
+    return {task: _certainty(models.text.logit_scale * (found[task] @ models.head(task).T)) for task in tasks}
+
+
+def _certainty(logits: torch.Tensor) -> float:
+    """Mean over pictures of 1 - H / ln C of logits (N, C)."""
+    log_shares = torch.log_softmax(logits.double(), 1)
+    entropy = -(log_shares.exp() * log_shares).sum(1).mean()
+    return 1.0 - float(entropy) / math.log(max(2, logits.shape[1]))
 
 
 def measurable(models: Models, setting: Setting, split: str) -> tuple[str, ...]:

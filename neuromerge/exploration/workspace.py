@@ -25,6 +25,7 @@ from neuromerge.exploration import (
     between,
     close_ups,
     drift,
+    effects,
     export,
     heatmaps,
     landscapes,
@@ -33,12 +34,15 @@ from neuromerge.exploration import (
     pictures,
     regions,
     scores,
+    strength,
 )
 from neuromerge.exploration.results import (
+    CHANGES,
     AccuracyBoard,
     BetweenTasks,
     Confusion,
     Drift,
+    EffectMap,
     Example,
     GalleryPage,
     Heatmap,
@@ -47,6 +51,7 @@ from neuromerge.exploration.results import (
     NeuronDetail,
     OwnBoard,
     Prediction,
+    StrengthCurve,
 )
 from neuromerge.exploration.summary import summary
 from neuromerge.progress import UNATTENDED, Job
@@ -171,6 +176,27 @@ class Workspace:
         """
         return scores.merged_scores(self.engine.of(setting.family).models, setting, "validation", job)
 
+    def strength_curve(self, setting: Setting, job: Job = UNATTENDED) -> Iterator[StrengthCurve]:
+        """Mean accuracy on the quick split at 0 to 2 times the coefficients of `setting`, growing.
+
+        Yields what is known at once, and then after every point, from coarse to fine; points that somebody has
+        measured before cost nothing. Raises SettingError where none of the merged tasks has pictures, and for a
+        merge whose coefficients are all 0.
+        """
+        return strength.strength_curve(self.engine.of(setting.family), setting, job)
+
+    def at_strength(self, setting: Setting, times: float, job: Job = UNATTENDED) -> Setting:
+        """The setting whose coefficients are `times` as large. Raises SettingError where that is not legal."""
+        stages = self.engine.of(setting.family).stages
+        return strength.at_strength(stages, setting, times, stages.coefficients(setting, job).values)
+
+    def certainty(self, setting: Setting, job: Job = UNATTENDED) -> dict[str, float]:
+        """How sure the merge is on the validation pictures of every merged task, in [0, 1]: a goal without labels.
+
+        Raises SettingError when none of the merged tasks has pictures.
+        """
+        return scores.certainties(self.engine.of(setting.family).models, setting, "validation", job)
+
     # ------------------------------------------------------------------------------------- interference
 
     def heatmap(self, setting: Setting, key: str, job: Job = UNATTENDED) -> Heatmap:
@@ -192,6 +218,14 @@ class Workspace:
         Raises SettingError when none of the merged tasks has pictures.
         """
         return drift.drift(self.engine.of(setting.family).models, setting, job)
+
+    def effects(self, setting: Setting, split: str = "quick", job: Job = UNATTENDED) -> Iterator[EffectMap]:
+        """What changing each part of the merge does to accuracy on a split, growing from coarse to fine.
+
+        Yields what was measured before first, then after every further effect. Raises SettingError where none of the
+        merged tasks has pictures, and for the test split.
+        """
+        return effects.grow(self.engine.of(setting.family), setting, CHANGES, split, job=job)
 
     def layer(
         self, setting: Setting, layer: str, matrix: str, sort: str = "contested", job: Job = UNATTENDED

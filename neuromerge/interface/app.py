@@ -28,6 +28,7 @@ from neuromerge.interface.signals import build_signals
 from neuromerge.interface.tab import Tab
 from neuromerge.interface.tabs import TABS
 from neuromerge.merging import kernels
+from neuromerge.progress import Job, Urgency
 from neuromerge.settings.choices import first_setting, make_setting
 
 TITLE = "NeuroMerge"
@@ -126,5 +127,8 @@ def warm_up(loader: WorkspaceLoader, families: Mapping[str, Family]) -> None:
         for split in ("quick", "validation"):
             workspace.board(setting, split, pinned=pinned)
         workspace.summary(setting)
+        for shown in (setting, pinned):
+            for _ in workspace.strength_curve(shown, Job(urgency=Urgency.WHENEVER)):
+                pass
 
     loader.warm_up(work)

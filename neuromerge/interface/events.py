@@ -14,8 +14,9 @@ from neuromerge.interface.moment import Changes, Moment
 from neuromerge.interface.page import Page
 from neuromerge.progress import Job, Urgency
 
-Lane = Literal["light", "heavy", "settle", "search", "idle"]
-"""Which queue an event waits in: moved controls; galleries and exports; whole splits; searches; nothing but waiting.
+Lane = Literal["light", "heavy", "settle", "fill", "search", "idle"]
+"""Which queue an event waits in: moved controls; galleries and exports; whole splits; what is filled in while a page
+rests; searches; nothing but waiting.
 
 The lanes bound how many may be under way, and say how urgent they are. The engine gives the processor to one small
 step at a time, so that nobody's whole split keeps another's slider waiting.
@@ -24,6 +25,7 @@ URGENCY: Mapping[Lane, Urgency] = {
     "light": Urgency.NOW,
     "heavy": Urgency.SOON,
     "settle": Urgency.SOON,
+    "fill": Urgency.WHENEVER,
     "search": Urgency.WHENEVER,
     "idle": Urgency.WHENEVER,
 }
@@ -94,9 +96,13 @@ class Events:
         if inspect.isgeneratorfunction(handler):
 
             def run(request: gr.Request, event: gr.EventData, progress: gr.Progress = bar, *values: Any) -> Any:
+                silent = True
                 try:
                     for changes in cast("Iterator[Changes]", handler(moment(request, event, progress, values))):
+                        silent = False
                         yield answer(changes)
+                    if silent:
+                        yield answer(None)  # Gradio empties the outputs of a generator that never answers
                 except Exception as error:  # noqa: BLE001 - the last wall before the page
                     yield answer(answered(error, told))
 
@@ -149,6 +155,7 @@ class Events:
             "light": limits.light_workers,
             "heavy": limits.heavy_workers,
             "settle": limits.settling_workers,
+            "fill": limits.settling_workers,
             "search": limits.searches,
             "idle": None,
         }[lane]

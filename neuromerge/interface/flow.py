@@ -120,13 +120,15 @@ class Flow:
         )
         for tab in page.tabs:
             events.gather(page.panels[tab.key].select)  # what opened it may just have set the controls, too
-            events.listen(
+            chosen = events.listen(
                 page.panels[tab.key].select,
                 partial(self.open_tab, tab),
                 [signals.tab, *(self.scores if tab.scored else tab.outputs)],
                 lane="light" if tab.live else "heavy",
                 lasting=True,  # A move that comes meanwhile still takes the tab before for the open one.
             )
+            if tab.filled:
+                self._then_fill(events, chosen)
         opened = [
             *page.settable,
             *self.remembered,
@@ -147,7 +149,7 @@ class Flow:
     def _then_rest(self, events: Events, event: Any) -> None:
         """After a quick measurement: wait until the controls rest, then measure everything."""
         rest = events.attach(event.then, rest_a_while, [], [], lane="idle", trigger_mode="multiple")
-        events.listen(
+        rested = events.listen(
             rest.then,
             self.come_to_rest,
             [*self.remembered, *self.scores, self.page.signals.redraw_due, self.page.signals.followed],
@@ -155,6 +157,12 @@ class Flow:
             told=silent,
             trigger_mode="multiple",
         )
+        self._then_fill(events, rested)
+
+    def _then_fill(self, events: Events, event: Any) -> None:
+        """After the open tab was drawn at rest: what of it takes long."""
+        filled = [output for tab in self.page.tabs for output in tab.filled]
+        events.listen(event.then, self.fill_in, filled, lane="fill", told=silent, trigger_mode="multiple")
 
     # ------------------------------------------------------------------------------------------- a moved control
     def follow(self, moment: Moment) -> Iterator[Changes]:
@@ -237,6 +245,11 @@ class Flow:
             changes[self.page.signals.redraw_due] = stamp()
         changes[self.page.signals.followed] = self.page.permalink(moment)
         return {**changes, **remembered(self.page, session)}
+
+    def fill_in(self, moment: Moment) -> Iterator[Changes]:
+        """What of the open tab can wait until the page rests."""
+        if self.page.pulse.is_settled(moment.page_id):
+            yield from self.page.opened(moment).fill_in(moment)
 
     def draw(self, moment: Moment) -> Changes:
         """The open tab."""

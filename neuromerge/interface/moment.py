@@ -15,6 +15,7 @@ from neuromerge.exploration.results import (
     BetweenTasks,
     Confusion,
     Drift,
+    EffectMap,
     Example,
     GalleryPage,
     Heatmap,
@@ -23,6 +24,7 @@ from neuromerge.exploration.results import (
     NeuronDetail,
     OwnBoard,
     Prediction,
+    StrengthCurve,
 )
 from neuromerge.interface.session import Session
 from neuromerge.interface.state import CellName, TabState
@@ -85,6 +87,22 @@ class BoundWorkspace:
     def drift(self) -> Drift:
         """Where the merged network leaves its experts."""
         return self._explorer.drift(self._setting, job=self._job)
+
+    def strength_curve(self, of: Setting | None = None) -> Iterator[StrengthCurve]:
+        """Accuracy against multiples of the coefficients, growing; of what the merge is compared with where given."""
+        return self._explorer.strength_curve(self._setting if of is None else of, job=self._job)
+
+    def at_strength(self, times: float) -> Setting:
+        """The setting whose coefficients are `times` as large."""
+        return self._explorer.at_strength(self._setting, times, job=self._job)
+
+    def certainty(self, setting: Setting, job: Job) -> dict[str, float]:
+        """Certainty of a setting of a search; `job` is the search's own."""
+        return self._explorer.certainty(setting, job)
+
+    def effects(self, split: str) -> Iterator[EffectMap]:
+        """What changing each part does to accuracy, growing; what is known comes first."""
+        return self._explorer.effects(self._setting, split, job=self._job)
 
     def layer(self, cell: CellName, sort: str) -> LayerDetail:
         """One cell of the heatmap opened."""

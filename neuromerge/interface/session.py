@@ -35,7 +35,7 @@ class Session:
 
     def score(self, setting: Setting, scores: Mapping[str, float], seconds: float) -> Session:
         """The memory with a setting's validation accuracy per merged task; a setting is one row."""
-        if any(trial.hyperparameters == dict(setting.hyperparameters) for trial in self.trials):
+        if any(trial.setting == setting for trial in self.trials):
             return self
         number = self.trials[-1].number + 1 if self.trials else 0
         return replace(self, trials=(*self.trials, hand_trial(number, setting, scores, seconds))[-MAX_TRIALS:])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar, cast
 
@@ -32,6 +33,7 @@ class Tab(ABC, Generic[S]):
     Attributes that `build` sets:
         holders: for fields of the state that a visible component holds: that component. The rest is held by the server.
         outputs: components that `draw` and `draw_scores` may change. (The server's part of the state is added.)
+        filled: those that `fill_in` may change.
     """
 
     key: ClassVar[str]
@@ -44,6 +46,7 @@ class Tab(ABC, Generic[S]):
         self.page = page
         self.holders: dict[str, Any] = {}
         self.outputs: list[Any] = []
+        self.filled: list[Any] = []
         self.held: gr.State | None = None
 
     # ------------------------------------------------------------------------------------- what a tab is made of
@@ -58,6 +61,10 @@ class Tab(ABC, Generic[S]):
     def draw_scores(self, moment: Moment, board: AccuracyBoard) -> Changes:
         """The same for a tab that is `scored`."""
         return {}
+
+    def fill_in(self, moment: Moment) -> Iterator[Changes]:
+        """What takes long and can wait: asked for while the open tab rests, and stopped by the next move."""
+        yield from ()
 
     def wire(self, events: Events) -> None:
         """Listen to the tab's own events; every tab is built by then."""

@@ -88,10 +88,12 @@ def make_profile(given: Mapping[str, Any] | Profile | None) -> Profile:
             found.append(Factor(part.strip(), "", _curve(value, repr(part))))
     if len(found) > MAX_FACTORS:
         raise SettingError(f"A profile has at most {MAX_FACTORS} factors, not {len(found)}.")
-    places = [(factor.part, factor.coefficient) for factor in found]
-    for place in places:
-        if places.count(place) > 1:
-            raise SettingError(f"The profile names {quoted(place[0])} twice.")
+    seen: set[tuple[str, str]] = set()
+    for factor in found:
+        place = (factor.part, factor.coefficient)
+        if place in seen:
+            raise SettingError(f"The profile names {quoted(factor.part)} twice.")
+        seen.add(place)
     return tuple(sorted(found))
 
 
@@ -142,8 +144,7 @@ def factors(profile: Profile, parameters: Sequence[Parameter], coefficients: Ite
         here = dict.fromkeys(names, 1.0)
         for factor in profile:
             if factor.part == REST:
-                rivals = [other for other in profile if other.coefficient == factor.coefficient and other is not factor]
-                if any(_matches(other.part, cell) for other in rivals):
+                if not _is_rest(profile, factor, cell):
                     continue
             elif not _matches(factor.part, cell):
                 continue
@@ -153,6 +154,42 @@ def factors(profile: Profile, parameters: Sequence[Parameter], coefficients: Ite
                     here[name] *= value
         shaped[cell] = here
     return shaped
+
+
+def multiplied(
+    profile: Profile, by: Mapping[tuple[str, str], float], parameters: Sequence[Parameter], coefficients: Iterable[str]
+) -> Profile:
+    """The profile whose factors in some cells are multiplied; everywhere else the merge stays as it is.
+
+    Args:
+        profile: what there is.
+        by: what to multiply with, by (layer, matrix).
+        parameters, coefficients: of the model and of the method, as for `factors`.
+    """
+    names, depths = tuple(coefficients), _depths(parameters)
+    changed = {f"{layer}/{matrix}": (layer, matrix) for layer, matrix in by}
+    found = [factor for factor in profile if factor.part not in changed]
+    rests = [factor for factor in profile if factor.part == REST]
+    for part, cell in changed.items():
+        own = {factor.coefficient: factor.curve for factor in profile if factor.part == part}
+        apart = any(own)  # one factor on all coefficients, or one on each
+        for name in names if apart else ("",):
+            value = by[cell]
+            if name in own:
+                value *= _at(Factor(part, name, own[name]), depths[cell[0]])
+            else:  # from now on the cell has a part of its own, and what held for the rest no longer reaches it
+                reaching = [rest for rest in rests if rest.coefficient == name and _is_rest(profile, rest, cell)]
+                value *= math.prod(_at(rest, depths[cell[0]]) for rest in reaching)
+            found.append(Factor(part, name, (_number(value, f"The factor of {part}"),)))
+    if len(found) > MAX_FACTORS:
+        raise SettingError(f"A profile has at most {MAX_FACTORS} factors, not {len(found)}.")
+    return tuple(sorted(found))
+
+
+def _is_rest(profile: Profile, rest: Factor, cell: tuple[str, str]) -> bool:
+    """Whether no other part of the same coefficient reaches a cell."""
+    rivals = (other for other in profile if other.coefficient == rest.coefficient and other is not rest)
+    return not any(_matches(other.part, cell) for other in rivals)
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,7 +35,7 @@ YIELD_SECONDS = 0.4
 class Landscape:
     """Mean accuracy in [0, 1] over a grid: `value` (len(y), len(x)), NaN where not computed yet.
 
-    `current` is the setting's own place, `fixed` the numbers that the axes do not vary, `images` the number of
+    `current` is the setting's own place, `fixed` the numbers that are held while the axes vary, `images` the number of
     pictures behind each value.
     """
 
@@ -83,7 +83,9 @@ def grow(
     value = np.full((len(y), len(x)), np.nan)
     numbers = _numbers(setting, in_use or {})
     here = (numbers[x_name], numbers[y_name]) if x_name in numbers and y_name in numbers else None
-    fixed = {name: number for name, number in numbers.items() if name not in (x_name, y_name)}
+    # What is automatic may follow an axis (the coefficient of norms and biases follows lambda_2): it is not held.
+    given = {name for name, value in setting.hyperparameters if value != AUTO}
+    fixed = {name: number for name, number in numbers.items() if name in given and name not in (x_name, y_name)}
 
     def picture() -> Landscape:
         return Landscape(x_name, y_name, x, y, value.copy(), here, fixed, images)
@@ -118,7 +120,7 @@ def _numbers(setting: Setting, in_use: Mapping[str, float]) -> dict[str, float]:
     }
 
 
-def _level(count: int) -> list[int]:
+def levels(count: int) -> list[int]:
     """How fine a grid must get before it has the index: the ends 0, the middle 1, the quarters 2, ..."""
     levels = [0] * count
     spans = [(0, count - 1)]
@@ -136,7 +138,7 @@ def _level(count: int) -> list[int]:
 
 def _order(rows: int, columns: int, *, by_row: bool, by_column: bool) -> list[tuple[int, int]]:
     """All points, coarse before fine; whole rows (or columns) at a time where they share a first pass."""
-    row_level, column_level = _level(rows), _level(columns)
+    row_level, column_level = levels(rows), levels(columns)
 
     def key(point: tuple[int, int]) -> tuple[int, ...]:
         row, column = point

@@ -2,15 +2,67 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 
+from neuromerge.errors import SettingError, quoted
 from neuromerge.progress import Job
 from neuromerge.settings.setting import Setting
 
 Objective = Callable[[Setting, Job], Mapping[str, float]]
-"""Accuracy in [0, 1] of every merged task under a setting, on pictures that the final test never sees."""
+"""A score in [0, 1] of every merged task under a setting, on pictures that the final test never sees: accuracy, or
+without labels the certainty of predictions."""
+Goal = Callable[[Mapping[str, float]], float]
+"""One number of the scores of all tasks: what a search makes as large as it can."""
 
 
 def mean_score(scores: Mapping[str, float]) -> float:
     """The mean over tasks, each counting the same; NaN without tasks."""
     return sum(scores.values()) / len(scores) if scores else float("nan")
+
+
+def worst_score(scores: Mapping[str, float]) -> float:
+    """The score of the task that fares worst; NaN without tasks."""
+    return min(scores.values(), default=float("nan"))
+
+
+def weighted_score(weights: Mapping[str, float]) -> Goal:
+    """The mean over tasks, each counting as much as its weight (1 where it has none).
+
+    Raises SettingError for weights that are no numbers from 0 on, or all 0.
+    """
+    for task, weight in weights.items():
+        if not 0.0 <= weight < math.inf:
+            raise SettingError(f"The weight of {quoted(task)} must be a number from 0 on, not {quoted(weight)}.")
+
+    def score(scores: Mapping[str, float]) -> float:
+        unknown = set(weights) - set(scores)
+        if unknown:
+            raise SettingError(f"There is no score of {', '.join(sorted(unknown))}. Scored: {', '.join(scores)}.")
+        total = sum(weights.get(task, 1.0) for task in scores)
+        if not total:
+            raise SettingError("Every task has the weight 0: nothing is left to score.")
+        return sum(weights.get(task, 1.0) * value for task, value in scores.items()) / total
+
+    return score
+
+
+GOALS: Mapping[str, Goal] = {"mean": mean_score, "worst": worst_score}
+"""Goals by name."""
+
+
+def get_goal(name: str) -> Goal:
+    """The goal called `name`. Raises SettingError listing the known ones."""
+    if name not in GOALS:
+        raise SettingError(f"There is no goal {quoted(name)}. Known: {', '.join(GOALS)}.")
+    return GOALS[name]
+
+
+def selection_noise(pictures: int, trials: int, accuracy: float = 0.5) -> tuple[float, float]:
+    """(standard error of one mean accuracy, by how much the best of `trials` equal settings looks too good), shares.
+
+    For `pictures` pictures and accuracies about `accuracy`; the second from the expected maximum of independent normal
+    numbers. Trials share their pictures, so it is the most that selection alone can feign.
+    """
+    error = math.sqrt(accuracy * (1.0 - accuracy) / max(1, pictures))
+    return error, error * math.sqrt(2.0 * math.log(trials)) if trials > 1 else 0.0

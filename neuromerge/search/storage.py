@@ -32,6 +32,23 @@ def open_storage(storage: str | None) -> Any:
     )
 
 
+def delete_study(storage: str, name: str) -> None:
+    """Remove a study and all its trials from a storage.
+
+    Raises SettingError where there is none of that name, listing those there are, StorageError where the storage
+    cannot be used.
+    """
+    import optuna
+
+    with storage_errors(storage):
+        opened = open_storage(storage)
+        known = optuna.get_all_study_names(opened)
+        if name not in known:
+            listed = ", ".join(known) or "none"
+            raise SettingError(f"The storage has no study {quoted(name)} to delete. It has: {listed}.")
+        optuna.delete_study(study_name=name, storage=opened)
+
+
 @contextmanager
 def storage_errors(storage: str | None) -> Iterator[None]:
     """Turns what a database driver raises into a StorageError that never shows a password."""

@@ -11,7 +11,7 @@ import math
 import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -20,10 +20,11 @@ from neuromerge.merging import registry
 from neuromerge.merging.profile import as_mapping
 from neuromerge.progress import UNATTENDED, Job
 from neuromerge.search.axes import Axis, axes_of
-from neuromerge.search.objective import Objective, mean_score
+from neuromerge.search.objective import Goal, Objective, mean_score
+from neuromerge.search.shape import is_shape, split_shape
 from neuromerge.search.storage import open_storage, storage_errors
 from neuromerge.search.trials import Trial
-from neuromerge.settings.choices import change, check_seed
+from neuromerge.settings.choices import change, check_profile, check_seed
 from neuromerge.settings.setting import Setting, Value
 
 if TYPE_CHECKING:
@@ -63,7 +64,9 @@ class Search:
     Args:
         objective: scores a setting; see `Objective`. Called in the thread that iterates `run`.
         start: family, tasks, method, seed, and the values of hyperparameters that are not searched.
-        axes: what is searched (`axes_of`).
+        goal: what of the scores is made large: their mean unless given.
+        scored: name of what is maximised, where it is not the mean accuracy: a stored study holds one kind of score.
+        axes: what is searched: hyperparameters (`axes_of`), the profile (`shape_axes`), or both.
         trials: how many complete trials the study shall have in all, other processes' included.
         sampler: ``tpe`` or ``grid``. A grid has as many points as fit into `trials`.
         storage: database URL or path of an SQLite file; None keeps the study in memory.
@@ -79,6 +82,8 @@ class Search:
         objective: Objective,
         start: Setting,
         *,
+        goal: Goal = mean_score,
+        scored: str = "",
         axes: Sequence[Axis] | None = None,
         trials: int = 40,
         sampler: str = "tpe",
@@ -91,7 +96,7 @@ class Search:
             raise SettingError(f"The sampler must be one of {', '.join(SAMPLERS)}, not {quoted(sampler)}.")
         if isinstance(trials, bool) or not isinstance(trials, int) or not 1 <= trials <= MAX_TRIALS:
             raise SettingError(f"The number of trials must be from 1 to {MAX_TRIALS}, not {quoted(trials)}.")
-        self._objective = objective
+        self._objective, self._goal, self._scored = objective, goal, scored
         self._start = start
         self._family = family or start.family
         self._axes = tuple(axes) if axes is not None else axes_of(start.method)
@@ -177,7 +182,7 @@ class Search:
         ranges = sum(1 for axis in self._axes if not axis.choices)
         points = max(2, math.floor((trials / fixed) ** (1 / ranges) + 1e-9)) if ranges else 1
         coefficients = registry.get_method(self._start.method).coefficients
-        staged = [axis.name for axis in self._axes if axis.name not in coefficients]
+        staged = [axis.name for axis in self._axes if axis.name not in coefficients and not is_shape(axis.name)]
         return samplers.StagedGrid({axis.name: axis.grid(points) for axis in self._axes}, self._seed, staged)
 
     def _open_study(self) -> Any:
@@ -188,7 +193,8 @@ class Search:
             if known is None:
                 study.set_user_attr("search", described)
             elif known != described:
-                different = ", ".join(key for key in described if known.get(key) != described[key])
+                keys = dict.fromkeys((*described, *known))
+                different = ", ".join(key for key in keys if known.get(key) != described.get(key))
                 raise SettingError(
                     f"The study {self.study_name!r} in this storage searches something else (different: "
                     f"{different}). Choose another study name."
@@ -218,6 +224,7 @@ class Search:
     def _description(self) -> dict[str, Any]:
         """What trials of one study must share to be comparable. Ranges may differ: a search may be refined."""
         searched = {axis.name for axis in self._axes}
+        shaped = any(map(is_shape, searched))
         return {
             "family": self._start.family,
             "tasks": list(self._start.tasks),
@@ -225,7 +232,8 @@ class Search:
             "seed": self._start.seed if registry.get_method(self._start.method).stochastic else 0,
             "searched": sorted(searched),
             "fixed": {name: value for name, value in self._start.hyperparameters if name not in searched},
-            **({"profile": as_mapping(self._start.profile)} if self._start.profile else {}),
+            **({"profile": as_mapping(self._start.profile)} if self._start.profile and not shaped else {}),
+            **({"scored": self._scored} if self._scored else {}),
             **({"task_weights": list(self._start.task_weights)} if self._start.task_weights else {}),
         }
 
@@ -241,21 +249,27 @@ class Search:
         setting = self._setting({axis.name: _suggest(trial, axis) for axis in self._axes})
         scores = self._objective(setting, job)
         trial.set_user_attr("per_task", dict(scores))
-        return mean_score(scores)
+        return self._goal(scores)
 
     def _setting(self, searched: Mapping[str, Any]) -> Setting:
-        return change(self._start, self._family, **searched)
+        values, shaped = split_shape(searched)
+        setting = change(self._start, self._family, **values)
+        if not shaped:
+            return setting
+        return replace(setting, profile=check_profile(registry.get_method(setting.method), shaped))
 
     def _row(self, frozen: Any) -> Trial:
         started, ended = frozen.datetime_start, frozen.datetime_complete
+        searched = {name: _tidied(value) for name, value in frozen.params.items()}
         return Trial(
             number=frozen.number,
             origin=str(frozen.user_attrs.get("origin", self._sampler_name)),
-            hyperparameters={name: _tidied(value) for name, value in frozen.params.items()},
+            hyperparameters=searched,
             value=frozen.values[0] if frozen.values else None,
             seconds=(ended - started).total_seconds() if started and ended else 0.0,
             state={"FAIL": "failed", "COMPLETE": "complete", "PRUNED": "pruned"}.get(frozen.state.name, "running"),
             per_task=dict(frozen.user_attrs.get("per_task", {})),
+            setting=self._setting(searched),
         )
 
 

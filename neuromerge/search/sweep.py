@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 from neuromerge.errors import Cancelled
 from neuromerge.progress import UNATTENDED, Job
 from neuromerge.search.axes import axes_of
-from neuromerge.search.objective import Objective
+from neuromerge.search.objective import GOALS, Goal, Objective
+from neuromerge.search.shape import shape_axes
 from neuromerge.search.study import Search, SweepResult
 from neuromerge.search.trials import Trial
 from neuromerge.settings.choices import DEFAULT_METHOD, family_of, make_setting
@@ -27,6 +28,9 @@ def sweep(
     method: str = DEFAULT_METHOD,
     *,
     objective: Objective,
+    goal: Goal = GOALS["mean"],
+    scored: str = "",
+    shape: str = "",
     trials: int = 40,
     sampler: str = "tpe",
     storage: str | None = None,
@@ -44,6 +48,9 @@ def sweep(
         family, tasks: what to merge (None: every task of the family).
         method: name of the merge method.
         objective: scores a setting, such as `Workspace.validation_scores`.
+        goal: what of the scores is made large; `GOALS`, or `weighted_score` of tasks.
+        scored: name of that, where it is not the mean accuracy; see `Search`.
+        shape: what of the profile is searched too; see `SHAPES`.
         trials: complete trials that the study shall have in the end, earlier and other processes' included.
         sampler: ``tpe`` or ``grid``.
         storage, study_name: where the study is kept, so that it can be resumed and shared; see `Search`.
@@ -61,7 +68,9 @@ def sweep(
     searching = Search(
         objective,
         start,
-        axes=axes_of(method, search, ranges, fixed=hyperparameters or ()),
+        goal=goal,
+        scored=scored,
+        axes=(*axes_of(method, search, ranges, fixed=hyperparameters or ()), *shape_axes(shape)),
         trials=trials,
         sampler=sampler,
         storage=storage,

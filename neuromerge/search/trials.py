@@ -23,6 +23,7 @@ class Trial:
         seconds: how long the scoring took.
         state: ``complete``, ``running``, ``failed`` or ``pruned``.
         per_task: validation accuracy in [0, 1] of each merged task.
+        setting: the whole merge that was scored, profile and task weights included; None where it is not known.
     """
 
     number: int
@@ -32,12 +33,13 @@ class Trial:
     seconds: float
     state: str
     per_task: dict[str, float] = field(default_factory=dict)
+    setting: Setting | None = None
 
 
 def hand_trial(number: int, setting: Setting, scores: Mapping[str, float], seconds: float) -> Trial:
     """A setting visited by hand as a row beside the search's own: `scores` are accuracies of the merged tasks."""
     value = mean_score(scores) if scores else None
-    return Trial(number, "hand", dict(setting.hyperparameters), value, seconds, "complete", dict(scores))
+    return Trial(number, "hand", dict(setting.hyperparameters), value, seconds, "complete", dict(scores), setting)
 
 
 def trials_to_csv(trials: Sequence[Trial]) -> str:

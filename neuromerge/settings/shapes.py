@@ -7,7 +7,7 @@ merges are equal shapes.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from neuromerge.errors import SettingError
@@ -56,14 +56,24 @@ def with_factor(shape: Shape, part: str, coefficient: str, value: float, names: 
 
 def scaled(shape: Shape, part: str, by: float, names: Sequence[str]) -> dict[str, Any]:
     """The shape with the factors of a part multiplied, on each of the coefficients `names` and on those that wait."""
+    return _each(shape, part, lambda value: value * by, names)
 
-    def times(own: Any) -> Any:
-        return [value * by for value in own] if isinstance(own, list) else own * by
+
+def added(shape: Shape, part: str, amount: float, names: Sequence[str]) -> dict[str, Any]:
+    """The shape with `amount` added to the factors of a part, as `scaled` multiplies them."""
+    return _each(shape, part, lambda value: round(value + amount, 6), names)
+
+
+def _each(shape: Shape, part: str, edit: Callable[[float], float], names: Sequence[str]) -> dict[str, Any]:
+    """The shape with every factor of a part edited."""
+
+    def edited(own: Any) -> Any:
+        return [edit(value) for value in own] if isinstance(own, list) else edit(own)
 
     held = shape.get(part, 1.0)
     if isinstance(held, Mapping):
-        return _put(shape, part, {name: times(held.get(name, 1.0)) for name in dict.fromkeys((*names, *held))}, names)
-    return _put(shape, part, times(held))
+        return _put(shape, part, {name: edited(held.get(name, 1.0)) for name in dict.fromkeys((*names, *held))}, names)
+    return _put(shape, part, edited(held))
 
 
 def over_depth(shape: Shape, blocks: Sequence[str], curve: Sequence[float]) -> dict[str, Any]:

@@ -29,10 +29,11 @@ from neuromerge.evaluation.families import local_family
 from neuromerge.evaluation.own_family import OwnExpert, with_own
 from neuromerge.evaluation.samples import load_samples
 from neuromerge.evaluation.towers import VisionModel
+from neuromerge.exploration.results import Effect, EffectMap
 from neuromerge.exploration.workspace import Workspace
 from neuromerge.merging import registry
 from neuromerge.merging.measures import measures
-from neuromerge.merging.profile import make_profile
+from neuromerge.merging.profile import make_profile, multiplied
 from neuromerge.progress import Job
 from neuromerge.settings.choices import PRESETS, change, make_setting
 from neuromerge.settings.recipes import load_recipe, setting_of
@@ -633,3 +634,121 @@ def test_an_expert_that_a_visitor_brought_is_merged_exported_and_forgotten(tiny,
     workspace.forget("tiny-own")
     with pytest.raises(SettingError, match="no model family"):
         workspace.board(setting, "quick")
+
+
+STRENGTHS = {"neuromerging": {}, "task_arithmetic": {"scale": 0.4}, "average": {}}
+
+
+@pytest.mark.parametrize("profile", [None, {"rest": [0.5, 1.5], "fc1": 0.5}], ids=["even", "shaped"])
+@pytest.mark.parametrize("method", STRENGTHS)
+def test_every_point_of_the_strength_curve_is_the_librarys_merge_of_that_strength(tiny, workspace, method, profile):
+    setting = make_setting(tiny, None, method, STRENGTHS[method], profile=profile)
+    *_, curve = workspace.strength_curve(setting)
+    assert curve.complete
+    assert curve.strengths[[0, 6, 12]].tolist() == [0.0, 1.0, 2.0]
+    base = load_checkpoint(tiny.base)
+    half, whole = (library_merge(tiny, workspace.at_strength(setting, times)) for times in (0.5, 1.0))
+    for name, weight in base.state_dict().items():
+        if weight.is_floating_point():
+            change, halved = whole.state_dict[name] - weight, half.state_dict[name] - weight
+            torch.testing.assert_close(halved, 0.5 * change, rtol=1e-4, atol=1e-6)
+    for place in (0, 3, 6, 11):
+        merged = library_merge(tiny, workspace.at_strength(setting, float(curve.strengths[place])))
+        table = evaluate(merged, list(setting.tasks), split="quick", family=tiny, experts=False)
+        assert curve.accuracy[place] == pytest.approx(np.mean([row.accuracy for row in table.rows]), abs=1e-9)
+
+
+def test_a_strength_curve_that_was_measured_is_there_at_once(tiny, workspace, setting):
+    begun = next(workspace.strength_curve(setting))
+    assert not begun.complete
+    *_, last = workspace.strength_curve(setting)
+    np.testing.assert_array_equal(next(workspace.strength_curve(setting)).accuracy, last.accuracy)
+
+
+def test_the_marks_of_a_strength_curve_are_where_auto_and_retention_lead(tiny, workspace):
+    automatic = workspace.summary(make_setting(tiny)).coefficients["lambda_orthogonal"]
+    hand = make_setting(tiny, None, "neuromerging", {"lambda_orthogonal": automatic / 1.25})
+    marks = next(workspace.strength_curve(hand)).marks
+    assert marks["auto"] == pytest.approx(1.25)
+    if "retention" in marks:
+        kept = workspace.summary(workspace.at_strength(hand, marks["retention"])).retention
+        assert np.mean(list(kept.values())) == pytest.approx(1.0, rel=1e-4)
+    aside = make_setting(tiny, None, "neuromerging", {"lambda_parallel": 0.5})
+    assert "auto" not in next(workspace.strength_curve(aside)).marks
+
+
+def test_a_merge_of_nothing_has_no_strength(tiny, workspace):
+    nothing = make_setting(tiny, None, "task_arithmetic", {"scale": 0.0})
+    with pytest.raises(SettingError, match="Every coefficient is 0"):
+        next(workspace.strength_curve(nothing))
+
+
+@pytest.mark.parametrize(
+    ("method", "profile"),
+    [("neuromerging", None), ("task_arithmetic", {"rest": [0.5, 1.5], "fc1": 0.5}), ("average", None)],
+)
+def test_every_effect_is_that_of_a_whole_merge_with_that_profile(tiny, workspace, method, profile):
+    setting = make_setting(tiny, None, method, profile=profile)
+    weights = weights_of(workspace, setting)
+    *_, found = workspace.effects(setting)
+    assert found.complete
+    assert len(found.effects) == found.total
+    before = {row.task: row for row in accuracies(tiny, setting)}
+    for effect in found.effects:
+        parts = [(effect.layer, effect.matrix)] if effect.matrix else cells_of(workspace, setting, effect.layer)
+        shaped = multiplied(
+            setting.profile,
+            dict.fromkeys(parts, effect.times),
+            workspace.engine.of(tiny.name).stages.vectors(tasks_of(setting)).parameters,
+            registry.get_method(method).component_names,
+        )
+        after = accuracies(tiny, replace(setting, profile=shaped))
+        for row in after:
+            assert effect.by_task[row.task] == pytest.approx(row.accuracy - before[row.task].accuracy, abs=1e-12)
+        assert effect.difference == pytest.approx(np.mean(list(effect.by_task.values())), abs=1e-12)
+        turned = sum(row.correct - before[row.task].correct for row in after)
+        assert effect.gained - effect.lost == turned
+    for name, weight in weights_of(workspace, setting).items():
+        assert torch.equal(weight, weights[name]), "the borrowed model was not given back as it was"
+    assert next(workspace.effects(setting)).complete
+
+
+def accuracies(tiny, setting):
+    return evaluate(library_merge(tiny, setting), list(setting.tasks), "quick", tiny, experts=False).rows
+
+
+def cells_of(workspace, setting, layer):
+    parameters = workspace.engine.of(setting.family).stages.vectors(tasks_of(setting)).parameters
+    return [(p.layer, p.matrix) for p in parameters if p.layer == layer]
+
+
+def test_a_stopped_effect_map_keeps_what_is_measured_and_gives_the_model_back(tiny, workspace, setting):
+    weights = weights_of(workspace, setting)
+    job = Job()
+    growing = workspace.effects(setting, job=job)
+    for _ in range(4):
+        begun = next(growing)
+    job.stop()
+    with pytest.raises(Cancelled):
+        list(growing)
+    for name, weight in weights_of(workspace, setting).items():
+        assert torch.equal(weight, weights[name])
+    assert next(workspace.effects(setting)).effects == begun.effects
+
+
+def test_ranks_and_noise_of_effects():
+    def effect(layer, difference, gained, lost):
+        return Effect(layer, "q", 0.0, difference, 0.0, {}, gained, lost)
+
+    assert effect("a", 0.1, 5, 0).probability == pytest.approx(2 / 32)
+    assert not effect("a", 0.1, 6, 0).is_noise
+    assert effect("a", 0.0, 0, 0).probability == 1.0
+    assert effect("a", 0.0, 700, 690).probability == pytest.approx(0.81, abs=0.02)
+    rows = ("a", "b", "c", "d")
+    effects = tuple(effect(row, value, 0, 0) for row, value in zip(rows, (0.3, 0.1, 0.1, -0.2), strict=True))
+    conflict = np.array([[0.1], [0.2], [0.3], [0.4]])
+    found = EffectMap(rows, ("q",), "quick", 9, {}, conflict, effects, 4)
+    correlation, cells = found.agreement()
+    assert cells == 4
+    assert correlation == pytest.approx(-0.9486833)  # scipy.stats.spearmanr
+    assert replace(found, effects=effects[:3]).agreement() is None

@@ -17,10 +17,13 @@ from neuromerge.exploration.results import (
     Confusion,
     ContestedNeuron,
     Drift,
+    Effect,
+    EffectMap,
     Heatmap,
     LayerDetail,
     NeuronDetail,
     PairPlace,
+    StrengthCurve,
 )
 from neuromerge.merging.measures import get_measure
 from neuromerge.search.landscape import Landscape
@@ -252,6 +255,29 @@ def landscape() -> Landscape:
     value = 0.78 - 0.05 * (x[None] - 0.4) ** 2 - 0.03 * (y[:, None] - 1.8) ** 2
     value[-2:, -2:] = np.nan
     return Landscape("lambda_parallel", "lambda_orthogonal", x, y, value, (0.5, 1.25), {"trim_ratio": 0.8})
+
+
+def strength_curve(known: int = 13) -> StrengthCurve:
+    """A hill with its top at 0.83 times; only the first points of it are measured where `known` says so."""
+    strengths = np.linspace(0, 2, 13)
+    accuracy = 0.32 + 0.16 * np.exp(-4 * (strengths - 0.83) ** 2)
+    accuracy[known:] = np.nan
+    marks = {"auto": 1.0, "retention": 1.11}
+    return StrengthCurve(strengths, accuracy, 140, {"lambda_orthogonal": 1.0}, marks)
+
+
+def effects(known: int = 200) -> EffectMap:
+    """Layers and matrices left at the base; only the first are measured where `known` says so."""
+    rng = np.random.default_rng(4)
+    parts = [(layer, matrix) for matrix in ("", "q", "k", "v", "out", "fc1", "fc2") for layer in LAYERS[1:-1]]
+    measured = []
+    for layer, matrix in parts[:known]:
+        gained, lost = (int(count) for count in rng.integers(0, 15, 2))
+        by_task = {task: float(rng.normal(0, 0.02)) for task in TASKS}
+        measured.append(Effect(layer, matrix, 0.0, (gained - lost) / 140, 0.02, by_task, gained, lost))
+    conflict = rng.normal(0, 0.1, (len(LAYERS), len(MATRICES)))
+    before = dict.fromkeys(TASKS, 0.5)
+    return EffectMap(LAYERS, MATRICES, "quick", 140, before, conflict, tuple(measured), len(parts))
 
 
 def trials(count: int = 40) -> tuple[Trial, ...]:

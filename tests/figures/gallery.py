@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from neuromerge.figures import accuracy, confusion, interference, layer, neuron, tuning
+from neuromerge.figures import accuracy, confusion, effects, interference, layer, neuron, strength, tuning
 from neuromerge.figures.figure import Figure
 from neuromerge.merging.measures import measures
 from tests.figures import examples
@@ -82,6 +82,12 @@ FIGURES: dict[str, Callable[[], Figure]] = {
             "dead neuron": examples.dead_neuron,
         }.items()
     },
+    "strength": lambda: strength.strength_curve(examples.strength_curve(), examples.strength_curve(9), "NeuroMerging"),
+    "strength, begun": lambda: strength.strength_curve(examples.strength_curve(2)),
+    "strength, nothing yet": lambda: strength.strength_curve(examples.strength_curve(0)),
+    "effects": lambda: effects.effect_heatmap(examples.effects(), 0.0),
+    "effects of a task": lambda: effects.effect_heatmap(examples.effects(), 0.0, "digits", "Digits"),
+    "effects, begun": lambda: effects.effect_heatmap(examples.effects(5), 0.0),
     "landscape": lambda: tuning.landscape_contour(examples.landscape(), examples.trials(12)),
     "landscape, empty": _empty_landscape,
     "trials": lambda: tuning.parallel_coordinates(examples.trials()),

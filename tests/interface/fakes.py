@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import zlib
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,8 @@ from neuromerge.exploration.results import (
     Confusion,
     ContestedNeuron,
     Drift,
+    Effect,
+    EffectMap,
     Example,
     GalleryItem,
     GalleryPage,
@@ -35,6 +38,7 @@ from neuromerge.exploration.results import (
     OwnBoard,
     PairPlace,
     Prediction,
+    StrengthCurve,
 )
 from neuromerge.interface.loader import WorkspaceLoader
 from neuromerge.merging.linear import LAMBDAS, Part
@@ -125,6 +129,7 @@ class FakeWorkspace:
     def __init__(self) -> None:
         self.calls: list[tuple[str, Setting]] = []
         self.added: list[str] = []
+        self.strengths = 0  # points of strength curves
 
     def want(self, setting: Setting, who: str, is_there: Presence = always) -> Fetching | None:
         return None
@@ -185,6 +190,24 @@ class FakeWorkspace:
             previous=self._scores(previous, split) if previous else None,
         )
 
+    def strength_curve(self, setting: Setting, job: Job = UNATTENDED) -> Iterator[StrengthCurve]:
+        strengths = np.linspace(0, 2, 13)
+        accuracy = np.full(13, np.nan)
+        parallel, orthogonal, _ = _coefficients(setting)
+        used = {"lambda_parallel": parallel, "lambda_orthogonal": orthogonal}
+        marks = {"auto": 1.2, "retention": 0.7}
+        yield StrengthCurve(strengths, accuracy.copy(), 128, used, marks)
+        for place, times in enumerate(strengths.tolist()):
+            job.check()
+            self.strengths += 1
+            accuracy[place] = 0.4 + 0.3 * np.exp(-((times * orthogonal - 1.6) ** 2))
+            yield StrengthCurve(strengths, accuracy.copy(), 128, used, marks)
+
+    def at_strength(self, setting: Setting, times: float, job: Job = UNATTENDED) -> Setting:
+        values = dict(setting.hyperparameters)
+        values["lambda_orthogonal"] = round(times * _coefficients(setting)[1], 4)
+        return replace(setting, hyperparameters=tuple(sorted(values.items())))
+
     def heatmap(self, setting: Setting, key: str, job: Job = UNATTENDED) -> Heatmap:
         job.check()
         info = get_measure(key)
@@ -227,6 +250,26 @@ class FakeWorkspace:
         shares = _random("drift", setting.tasks).random((2, 6, count))
         far = np.cumsum(shares[0], axis=0) / 6 * abs(orthogonal - 1.1)
         return Drift(setting.tasks, ROWS[1:-1], np.minimum(far, 2.0), shares[1], (16,) * count)
+
+    def effects(self, setting: Setting, split: str = "quick", job: Job = UNATTENDED) -> Iterator[EffectMap]:
+        conflict = FakeWorkspace.heatmap(self, setting, "conflict")
+        parts = [(row, "") for row in ROWS]
+        parts += [(row, column) for row in ROWS for column in COLUMNS if _has(conflict, row, column)]
+        growing = EffectMap(
+            ROWS, COLUMNS, split, 8 * IMAGES[split], dict.fromkeys(setting.tasks, 0.5), conflict.orthogonal
+        )
+        growing = replace(growing, total=3 * len(parts))
+        yield growing
+        for times in (0.0, 0.5, 2.0):
+            for row, column in parts:
+                job.check()
+                random = _random(row, column, times)
+                by_task = dict(zip(setting.tasks, random.normal(0, 0.02, len(setting.tasks)).tolist(), strict=True))
+                gained, lost = (int(count) for count in random.integers(0, 14, 2))
+                mean = sum(by_task.values()) / len(by_task)
+                effect = Effect(row, column, times, mean, 0.01, by_task, gained, lost)
+                growing = replace(growing, effects=(*growing.effects, effect))
+            yield growing
 
     def layer(
         self, setting: Setting, layer: str, matrix: str, sort: str = "contested", job: Job = UNATTENDED
@@ -422,6 +465,9 @@ class FakeWorkspace:
             task: score.value for task, score in self._scores(setting, "validation").items() if task in setting.tasks
         }
 
+    def certainty(self, setting: Setting, job: Job = UNATTENDED) -> dict[str, float]:
+        return dict.fromkeys(setting.tasks, 0.5)
+
     def export_bytes(self, setting: Setting, layout: str | None) -> int:
         return 7
 
@@ -507,6 +553,11 @@ def loader(workspace: Explorer | None = None) -> WorkspaceLoader:
     """What gives the page a fake workspace."""
     made = FakeWorkspace() if workspace is None else workspace
     return WorkspaceLoader(lambda: made)
+
+
+def _has(heatmap: Heatmap, row: str, column: str) -> bool:
+    """Whether a layer has a matrix."""
+    return bool(np.isfinite(heatmap.orthogonal[ROWS.index(row), COLUMNS.index(column)]))
 
 
 def _accuracy(share: float, split: str) -> Accuracy:

@@ -129,3 +129,22 @@ def test_a_quick_look_says_how_many_wait_before_it(page: Page, ahead: int, told:
     changes = Flow(page).measure(moment(page, "merge"))
     assert told in shown(page, changes)
     assert ("before yours" in shown(page, changes)) == bool(ahead)
+
+
+def test_what_can_wait_is_filled_in_at_rest_alone_and_stops_with_the_job(page: Page) -> None:
+    workspace = page.loader.workspace()
+    assert isinstance(workspace, fakes.FakeWorkspace)
+    merge = page.tabs[0]
+    assert list(Flow(page).fill_in(moment(page, merge.key))) == []
+    page.pulse.answered("page")
+    assert page.pulse.settle("page", 0)
+    filled = list(Flow(page).fill_in(moment(page, merge.key)))
+    assert len(filled) > 2
+    assert all(set(changes) <= set(merge.filled) for changes in filled)
+    measured, job = workspace.strengths, Job()
+    growing = Flow(page).fill_in(moment(page, merge.key, job))
+    next(growing)
+    job.stop()
+    with pytest.raises(Cancelled):
+        list(growing)
+    assert workspace.strengths < 2 * measured

@@ -84,3 +84,12 @@ def test_a_move_is_overtaken_by_its_name_and_no_other_is() -> None:
     pulse.overtake("a", None)
     assert pulse.number("a") == 2
     assert not pulse.settle("a", 0)
+
+
+def test_settings_that_differ_in_their_profile_or_weights_are_rows_of_their_own(settings: list[Setting]) -> None:
+    shaped = make_setting(FAMILY, profile={"fc1": 0.5})
+    weighted = make_setting(FAMILY, task_weights={"digits": 0.5})
+    session = Session()
+    for setting in (settings[0], shaped, weighted, shaped):
+        session = session.score(setting, {"digits": 0.5}, 0.1)
+    assert [trial.setting for trial in session.trials] == [settings[0], shaped, weighted]

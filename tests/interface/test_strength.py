@@ -154,3 +154,11 @@ def test_factors_on_lambdas_wait_while_another_method_merges(visitor: Visitor) -
     page.locator("#preset-ties").click()
     expect(sliders(page)).to_have_count(1)
     marked(page, [])
+
+
+def test_a_quarter_is_added_and_taken_away(visitor: Visitor) -> None:
+    page = opened(visitor)
+    page.locator("#strength-more").click()
+    expect(sliders(page).first).to_have_value("1.25")
+    page.locator("#strength-less").click()
+    marked(page, [])

@@ -5,12 +5,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 import neuromerge
+from neuromerge.checkpoints import align, load_checkpoint
 from neuromerge.errors import SettingError
-from neuromerge.merging.profile import as_mapping, make_profile, make_task_weights
+from neuromerge.merging.profile import as_mapping, make_profile, make_task_weights, multiplied
+from neuromerge.merging.profile import factors as shaped_cells
+from neuromerge.merging.vectors import AlignedVectors
 
 METHODS = tuple(neuromerge.methods())
 BLOCKS = 4
@@ -236,3 +239,30 @@ def test_a_profile_is_a_value(given_):
 def test_weights_of_one_are_none():
     assert make_task_weights({"a": 1, "b": 1.0}, TASKS) == ()
     assert make_task_weights(None, TASKS) == make_task_weights({}, TASKS) == ()
+
+
+PARTS = ("rest", "fc1", "attention", "block 1", "block 2/fc1", "block 3/q", "stem", "head")
+AMOUNTS = st.one_of(
+    st.floats(-2, 2).map(lambda value: round(value, 2)),
+    st.lists(st.floats(-2, 2).map(lambda value: round(value, 2)), min_size=1, max_size=4),
+)
+COEFFICIENTS = ("lambda_parallel", "lambda_orthogonal", "lambda_pointwise")
+
+
+@given(data=st.data())
+def test_multiplied_cells_are_multiplied_and_no_other_cell_changes(model, data):
+    base, experts = model
+    parameters = AlignedVectors(align(load_checkpoint(base), [load_checkpoint(e) for e in experts.values()])).parameters
+    apart = st.dictionaries(st.sampled_from(COEFFICIENTS), AMOUNTS, min_size=1)
+    given_profile = data.draw(st.dictionaries(st.sampled_from(PARTS), st.one_of(AMOUNTS, apart), max_size=4))
+    for outside in ("stem", "head"):
+        assume(not isinstance(given_profile.get(outside), list | dict))
+    profile = make_profile(given_profile)
+    cells = sorted({(parameter.layer, parameter.matrix) for parameter in parameters})
+    by = {cell: data.draw(st.sampled_from([0.0, 0.5, 2.0])) for cell in data.draw(st.sets(st.sampled_from(cells)))}
+    before = shaped_cells(profile, parameters, COEFFICIENTS)
+    after = shaped_cells(multiplied(profile, by, parameters, COEFFICIENTS), parameters, COEFFICIENTS)
+    for cell in cells:
+        for name in COEFFICIENTS:
+            here = before.get(cell, {}).get(name, 1.0) * by.get(cell, 1.0)
+            assert after.get(cell, {}).get(name, 1.0) == pytest.approx(here, rel=1e-12, abs=1e-15)

@@ -11,11 +11,15 @@ import textwrap
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from neuromerge.errors import Cancelled, SettingError, StorageError
+from neuromerge.merging.profile import as_mapping
 from neuromerge.progress import UNATTENDED, Job
 from neuromerge.search.axes import Axis, axes_of
+from neuromerge.search.objective import get_goal, selection_noise, weighted_score
+from neuromerge.search.storage import delete_study
 from neuromerge.search.study import Search
 from neuromerge.search.sweep import sweep
 from neuromerge.search.trials import hand_trial, trials_to_csv
@@ -245,3 +249,76 @@ def test_csv(family):
     assert table[3]["origin"] == "hand"
     assert table[3]["lambda_orthogonal"] == str(start.value("lambda_orthogonal"))
     assert table[3]["accuracy_flags"] == ""
+
+
+def blocks(setting, job):
+    """Best where the profile rises from 0.5 to 1.5."""
+    curve = as_mapping(setting.profile)["rest"]
+    away = abs(curve[0] - 0.5) + abs(curve[-1] - 1.5)
+    return {"digits": 0.9 - 0.2 * away, "flags": 0.5 - 0.1 * away}
+
+
+def test_a_depth_curve_is_searched_and_its_best_setting_has_it(family):
+    result = sweep(family, ["digits", "flags"], objective=blocks, shape="depth:2", trials=40, seed=2)
+    assert {f"depth_{place}" for place in (1, 2)} < set(result.trials[0].hyperparameters)
+    ((part, coefficient, curve),) = [(f.part, f.coefficient, f.curve) for f in result.best.profile]
+    assert (part, coefficient, len(curve)) == ("rest", "", 2)
+    assert blocks(result.best, UNATTENDED)["digits"] > 0.8
+    for trial in result.trials:
+        assert trial.value == pytest.approx(sum(blocks(trial.setting, UNATTENDED).values()) / 2)
+
+
+def test_groups_of_matrices_are_searched(family):
+    def mlp(setting, job):
+        return {"digits": 1.0 - abs(as_mapping(setting.profile)["mlp"] - 2.0) / 2}
+
+    result = sweep(family, ["digits"], objective=mlp, shape="groups", trials=25, seed=1)
+    assert set(as_mapping(result.best.profile)) == {"attention", "mlp", "rest"}
+    assert result.best_value > 0.8
+
+
+def test_an_unknown_shape_is_refused(family):
+    with pytest.raises(SettingError, match="Known: depth:2"):
+        run(family, shape="depth:9", trials=1)
+
+
+def test_goals(family):
+    scores = {"digits": 0.9, "flags": 0.3}
+    assert get_goal("mean")(scores) == pytest.approx(0.6)
+    assert get_goal("worst")(scores) == 0.3
+    assert weighted_score({"digits": 3.0})(scores) == pytest.approx((2.7 + 0.3) / 4)
+    for weights, message in (
+        ({"digits": -1.0}, "from 0 on"),
+        ({"cats": 1.0}, "no score of cats"),
+        ({"digits": 0.0, "flags": 0.0}, "weight 0"),
+    ):
+        with pytest.raises(SettingError, match=message):
+            weighted_score(weights)(scores)
+    with pytest.raises(SettingError, match="Known: mean, worst"):
+        get_goal("median")
+    worst = run(family, goal=get_goal("worst"), scored="worst", trials=5)
+    for trial in worst.trials:
+        assert trial.value == pytest.approx(min(trial.per_task.values()))
+
+
+def test_a_stored_study_holds_one_kind_of_score(family, tmp_path):
+    run(family, trials=1, storage=str(tmp_path / "study.db"))
+    with pytest.raises(SettingError, match="scored"):
+        run(family, trials=1, storage=str(tmp_path / "study.db"), goal=get_goal("worst"), scored="worst")
+
+
+def test_selection_noise_is_that_of_normal_numbers():
+    error, feigned = selection_noise(1600, 30, 0.5)
+    assert error == pytest.approx(0.0125)
+    drawn = np.random.default_rng(0).normal(0, error, (4000, 30)).max(1).mean()
+    assert drawn < feigned < 1.4 * drawn
+    assert selection_noise(100, 1)[1] == 0.0
+
+
+def test_a_study_is_deleted_and_started_anew(family, tmp_path):
+    storage = str(tmp_path / "study.db")
+    run(family, trials=3, storage=storage, study_name="mine")
+    with pytest.raises(SettingError, match="It has: mine"):
+        delete_study(storage, "another")
+    delete_study(storage, "mine")
+    assert len(run(family, trials=1, storage=storage, study_name="mine").trials) == 1

@@ -10,7 +10,17 @@ from hypothesis import strategies as st
 
 from neuromerge.errors import SettingError
 from neuromerge.merging.profile import as_mapping, make_profile
-from neuromerge.settings.shapes import CURVES, checked, factor_of, over_depth, read_curve, scaled, split, with_factor
+from neuromerge.settings.shapes import (
+    CURVES,
+    added,
+    checked,
+    factor_of,
+    over_depth,
+    read_curve,
+    scaled,
+    split,
+    with_factor,
+)
 
 NAMES = ("lambda_parallel", "lambda_orthogonal", "lambda_pointwise")
 PARTS = ("fc1", "block 0", "block 1/q", "rest")
@@ -85,3 +95,12 @@ def test_a_method_uses_what_it_knows_and_the_rest_waits(shape: Any) -> None:
     usable, waiting = split(shape, ("scale",))
     assert {**usable, **waiting} == shape
     assert not any(isinstance(held, dict) for held in usable.values())
+
+
+@given(shape=shapes, part=st.sampled_from(PARTS), amount=st.sampled_from([-0.25, 0.25]))
+def test_what_is_added_is_added_to_every_coefficient_of_the_part_alone(shape: Any, part: str, amount: float) -> None:
+    after = added(shape, part, amount, NAMES)
+    for name in NAMES:
+        assert factor_of(after, part, name) == pytest.approx(factor_of(shape, part, name) + amount, abs=1e-5)
+    for other in set(PARTS) - {part}:
+        assert after.get(other) == shape.get(other)

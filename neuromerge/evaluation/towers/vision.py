@@ -46,6 +46,11 @@ _STEM = ("patch.weight", "class_embedding", "position_embedding", "norm_pre.weig
 _HEAD = ("norm_post.weight", "norm_post.bias", "projection")
 
 
+States = tuple[Tensor, ...]
+"""What enters a block, in the parts in which pictures go through the network: (n, L, width), after the last (n, width).
+"""
+
+
 class VisionModel:
     """A CLIP vision transformer with its projection, in float32 on the CPU.
 
@@ -179,12 +184,36 @@ class VisionModel:
         return F.normalize(result, dim=-1) if normalised else result
 
     @torch.no_grad()
+    def enter(self, pixels: Tensor) -> States:
+        """What enters the first block, for `through` and `embed_from`: pictures as `encode` takes them."""
+        return tuple(self._in_chunks(lambda part: self._embedded(self._pixels(part)), pixels))
+
+    @torch.no_grad()
+    def through(self, states: States, block: int) -> States:
+        """What leaves a block, given what enters it; after the last one only the token that is read is left."""
+        last = block == len(self._blocks) - 1
+        return tuple(_each(lambda x: self._block(x.clone(), block, last=last), states))
+
+    @torch.no_grad()
+    def embed_from(self, states: States, block: int) -> Tensor:
+        """Embeddings (N, dimensions), L2-normalised, given what enters a block (their number: what enters the head).
+
+        Equal to `encode` bit by bit: blocks below need not be computed again where only weights above have changed.
+        """
+        return F.normalize(torch.cat(_each(lambda x: self._embed(x.clone(), block), states)), dim=-1)
+
+    @property
+    def depth(self) -> int:
+        """Number of blocks."""
+        return len(self._blocks)
+
+    @torch.no_grad()
     def encode_blocks(self, pixels: Tensor, *, normalised: bool = True) -> tuple[Tensor, Tensor]:
         """What `encode` returns, and the class token after every block (N, blocks, width), from the same pass."""
 
         def look(part: Tensor) -> tuple[Tensor, Tensor]:
             tokens = torch.empty((len(part), len(self._blocks), self.width))
-            return self._embed(self._pixels(part), tokens), tokens
+            return self._embed(self._embedded(self._pixels(part)), 0, tokens), tokens
 
         chunks = self._in_chunks(look, pixels)
         if not chunks:
@@ -229,24 +258,26 @@ class VisionModel:
         return torch.cat(parts)
 
     def _embed_pixels(self, pixels: Tensor) -> Tensor:
-        return self._embed(self._pixels(pixels))
+        return self._embed(self._embedded(self._pixels(pixels)), 0)
 
     @torch.no_grad()
-    def _embed(self, pixels: Tensor, tokens: Tensor | None = None) -> Tensor:
-        """Embeddings (N, dimensions); the class token after every block goes into `tokens` (N, blocks, width)."""
-        x = self._embedded(pixels)
-        for number, weights in enumerate(self._blocks[:-1]):
-            x = block_forward(x, weights, self.heads, self._activation, self.settings.eps)
+    def _embed(self, x: Tensor, start: int, tokens: Tensor | None = None) -> Tensor:
+        """Embeddings of what enters block `start`; of the read token alone where that is the head.
+
+        The class token after every block goes into `tokens` (N, blocks, width).
+        """
+        for block in range(start, len(self._blocks)):
+            last = block == len(self._blocks) - 1
+            x = self._block(x, block, last=last)
             if tokens is not None:
-                tokens[:, number] = x[:, 0]
-        if self._blocks:
-            first = torch.zeros(len(x), dtype=torch.long)
-            x = block_forward(x, self._blocks[-1], self.heads, self._activation, self.settings.eps, only=first)
-            if tokens is not None:
-                tokens[:, -1] = x
-        else:
+                tokens[:, block] = x if last else x[:, 0]
+        if x.dim() == 3:
             x = x[:, 0]
         return F.linear(self._norm(x, self._head, "norm_post"), self._head["projection"])
+
+    def _block(self, x: Tensor, block: int, *, last: bool) -> Tensor:
+        only = torch.zeros(len(x), dtype=torch.long) if last else None
+        return block_forward(x, self._blocks[block], self.heads, self._activation, self.settings.eps, only=only)
 
     @torch.no_grad()
     def _inputs(self, block: int | None, matrix: str, pixels: Tensor) -> Tensor:
@@ -297,6 +328,14 @@ class VisionModel:
     def _new(self, name: str) -> Tensor:
         self.weights[name] = torch.zeros(self._shapes[name])
         return self.weights[name]
+
+
+def _each(work: Callable[[Tensor], Tensor], parts: Sequence[Tensor]) -> list[Tensor]:
+    """`work` on every part, on all cores where there are several parts."""
+    threads = cores()
+    if threads < 2 or len(parts) < 2:
+        return [work(part) for part in parts]
+    return list(pool(threads).map(work, parts))
 
 
 def vision_settings(checkpoint: Checkpoint, *, base: Checkpoint | None = None) -> tuple[TowerSettings, Preprocessing]:

@@ -96,7 +96,8 @@ def _traces(landscape: Landscape, visited: list[Trial], top: Best | None) -> lis
         data.append(_visited(landscape, visited, cell))
     if top is not None:
         star = {"symbol": "star", "size": 14, "color": _LIGHT, "line": {"color": _DARK, "width": 1.6}}
-        data.append(_point("best", (top.x, top.y), star, f"best of the grid: {100 * top.value:.1f} %"))
+        # It lies on a point of the grid, which is what the pointer shall find: its value, and a click that takes it.
+        data.append(_point("best", (top.x, top.y), star, ""))
     if landscape.current is not None:
         dot = {"symbol": "circle", "size": 12, "color": token("merge"), "line": {"color": _LIGHT, "width": 1.6}}
         data.append(_point("this merge", landscape.current, dot, "this merge"))
@@ -149,7 +150,7 @@ def _visited(landscape: Landscape, visited: list[Trial], cell: str) -> Trace:
 
 
 def _point(name: str, at: tuple[float, float], marker: dict[str, Any], text: str) -> Trace:
-    """One marked point, legible on any colour."""
+    """One marked point, legible on any colour; without a `text` the pointer finds what lies under it."""
     return {
         "type": "scatter",
         "mode": "markers",
@@ -157,8 +158,12 @@ def _point(name: str, at: tuple[float, float], marker: dict[str, Any], text: str
         "x": [number(at[0])],
         "y": [number(at[1])],
         "marker": marker,
-        "hovertemplate": f"<b>{text}</b><br>%{{x:.3~g}}, %{{y:.3~g}}<extra></extra>",
         "cliponaxis": False,
+        **(
+            {"hovertemplate": f"<b>{text}</b><br>%{{x:.3~g}}, %{{y:.3~g}}<extra></extra>"}
+            if text
+            else {"hoverinfo": "skip"}
+        ),
     }
 
 

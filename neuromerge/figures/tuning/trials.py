@@ -154,6 +154,7 @@ def _traces(found: Lines) -> list[Trace]:
                 "name": f"trial {trial.number}" + (" (by hand)" if trial.origin == "hand" else ""),
                 "x": list(range(len(row))),
                 "y": [scale.place(item) for scale, item in zip(found.scales, row, strict=True)],
+                "connectgaps": True,  # a trial that lacks a coefficient goes on to the next one, and to its score
                 "line": {"color": token(colour), "width": 3 if best else 1.4},
                 "opacity": 1 if best else round(0.12 + 0.55 * rank**3, 3),
                 "marker": {"size": 7},

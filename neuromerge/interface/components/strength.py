@@ -26,7 +26,7 @@ from neuromerge.interface.page import Page
 from neuromerge.interface.state import CellName
 from neuromerge.merging import registry
 from neuromerge.merging.linear import LAMBDAS, Part
-from neuromerge.settings.shapes import CURVES, factor_of, over_depth, read_curve, scaled, split, with_factor
+from neuromerge.settings.shapes import CURVES, added, factor_of, over_depth, read_curve, scaled, split, with_factor
 
 AIMS = {
     "cell": "This cell",
@@ -42,6 +42,8 @@ TITLES: Mapping[Part, str] = {
     "pointwise": "Norms and biases",
 }
 WHOLE = "Strength of the merge here"
+STEP = 0.25
+"""What the buttons add to a factor."""
 
 CURVE_TITLES = {"even": "Even", "rising": "Rising (LiNeS)", "falling": "Falling", "middle": "Middle"}
 CURVE_HINTS = {
@@ -84,6 +86,8 @@ class StrengthPanel:
                 self.leave = _button("Leave at base (0)", "strength-leave")
                 self.halve = _button("Halve", "strength-halve")
                 self.double = _button("Double", "strength-double")
+                self.less = _button(f"− {STEP:g}", "strength-less")
+                self.more = _button(f"+ {STEP:g}", "strength-more")
                 self.whole = _button("Back to 1", "strength-whole")
             with gr.Row(elem_classes="nm-actions nm-buttons"):
                 gr.HTML("<span class='nm-label'>Over the depth</span>")
@@ -123,6 +127,8 @@ class StrengthPanel:
             (self.leave.click, partial(self._leave, aimed)),
             (self.halve.click, partial(self._scale, aimed, 0.5)),
             (self.double.click, partial(self._scale, aimed, 2.0)),
+            (self.less.click, partial(self._add, aimed, -STEP)),
+            (self.more.click, partial(self._add, aimed, STEP)),
             (self.whole.click, partial(self._whole, aimed)),
             (self.reset.click, lambda moment: {}),
             (self.calm.click, self._calm),
@@ -183,6 +189,13 @@ class StrengthPanel:
         names = registry.get_method(moment.setting.method).component_names
         for part in self._parts(aimed, moment):
             shape = scaled(shape, part, by, names)
+        return shape
+
+    def _add(self, aimed: Aimed, amount: float, moment: Moment) -> Mapping[str, Any]:
+        shape: Mapping[str, Any] = self.shape(moment)
+        names = registry.get_method(moment.setting.method).component_names
+        for part in self._parts(aimed, moment):
+            shape = added(shape, part, amount, names)
         return shape
 
     def _curve(self, aimed: Aimed, curve: Sequence[float], moment: Moment) -> Mapping[str, Any]:

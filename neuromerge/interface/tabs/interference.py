@@ -15,6 +15,7 @@ from neuromerge.figures.figure import message
 from neuromerge.figures.interference import arrows_html, as_table, headline, interference_heatmaps
 from neuromerge.interface.components.between_tasks import SCOPES, TasksView
 from neuromerge.interface.components.drift import DriftView
+from neuromerge.interface.components.effects import EffectsView
 from neuromerge.interface.components.sentence import sentence_html, sentence_links
 from neuromerge.interface.components.strength import AIMS, StrengthPanel
 from neuromerge.interface.components.tables import neuron_table
@@ -106,6 +107,8 @@ class InterferenceTab(Tab[InterferenceState]):
         self.columns = {"map": on_map, "tasks": on_tasks, "drift": on_drift}
         self.strength = StrengthPanel(self.page)
         self.strength.build()
+        self.effects = EffectsView(self.page, self.strength)
+        self.effects.build()
 
         gr.HTML(
             f"<div class='nm-head nm-section'><h2>Inside one layer</h2>{way_back('interference', 'the map')}</div>",
@@ -238,6 +241,7 @@ class InterferenceTab(Tab[InterferenceState]):
         for heading in (self.heatmap.heading, self.versus.figure.heading):
             events.listen(heading, self.click_heading, clicked, extra=self.strength.read, lasting=True)
         self.strength.wire(events, self.aimed)
+        self.effects.wire(events, self.open_part, clicked)
         events.listen(self.sort.input, self.draw, self.outputs)
         neuron = self.page.tab(NeuronTab)
         open_neuron = [self.page.signals.tab_to_open, *neuron.inputs]
@@ -292,6 +296,17 @@ class InterferenceTab(Tab[InterferenceState]):
         choices = [heatmap.columns.index(name) for name in present(heatmap, row)]
         column = cell[1] if cell and cell[1] in choices else choices[0]
         return self._show(moment, heatmap, row, column, "layer")
+
+    def open_part(self, moment: Moment, layer: str, matrix: str) -> Changes:
+        """Act on a cell, or on a whole layer where no matrix is named; the cell where it begins opens."""
+        heatmap = moment.workspace.heatmap(self.shown(moment).measure)
+        row = heatmap.rows.index(layer)
+        column = heatmap.columns.index(matrix or present(heatmap, row)[0])
+        return self._show(moment, heatmap, row, column, "cell" if matrix else "layer")
+
+    def forget(self, page_id: str | None) -> None:
+        """Stop what is measured for a page that was closed."""
+        self.effects.forget(page_id)
 
     def aimed(self, moment: Moment) -> tuple[str, CellName | None, Heatmap]:
         """What the panel of strengths acts on."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import gradio as gr
@@ -10,6 +11,7 @@ from neuromerge.exploration.results import AccuracyBoard
 from neuromerge.figures.accuracy import accuracy_bars
 from neuromerge.interface.components.first_look import first_look
 from neuromerge.interface.components.readout import readout
+from neuromerge.interface.components.strength_curve import StrengthCurveView
 from neuromerge.interface.components.tables import accuracy_table
 from neuromerge.interface.events import Events
 from neuromerge.interface.moment import Changes, Moment
@@ -36,14 +38,20 @@ class MergeTab(Tab[MergeState]):
     def build(self) -> None:
         """Make the figure, its table twin and the button for the test split."""
         gr.HTML("<h2 class='nm-unseen'>What is merged, and its accuracy per task</h2>")
-        self.look = gr.HTML("", elem_id="first-look")
-        self.bars = PlotlyView(label="Accuracy per task", height=420, elem_id="accuracy-bars")
+        with gr.Row(elem_classes="nm-beside"):
+            with gr.Column(scale=5, min_width=420):
+                self.look = gr.HTML("", elem_id="first-look")
+                self.bars = PlotlyView(label="Accuracy per task", height=420, elem_id="accuracy-bars")
+            with gr.Column(scale=3, min_width=300):
+                self.strength = StrengthCurveView(self.page)
+                self.strength.build()
         with gr.Row(elem_classes="nm-actions"):
             self.test = gr.Button("Run the final test", size="sm", elem_id="final-test", min_width=0, scale=0)
             self.hint = gr.HTML(split_hint("validation", 0), elem_id="split-hint")
         with gr.Accordion("The same numbers as a table", open=False, elem_id="accuracy-table-box"):
             self.table = gr.HTML("", elem_id="accuracy-table")
-        self.outputs = [self.look, self.bars, self.table, self.hint]
+        self.filled = self.strength.outputs
+        self.outputs = [self.look, self.bars, self.table, self.hint, *self.filled]
 
     def draw_scores(self, moment: Moment, board: AccuracyBoard) -> Changes:
         """What base, expert and merge say of two pictures; bars and table."""
@@ -54,10 +62,16 @@ class MergeTab(Tab[MergeState]):
             self.bars: accuracy_bars(board, titles),
             self.table: accuracy_table(board, titles, retention),
             self.hint: split_hint(board.split, self.shown(moment).looks),
+            **self.strength.draw(moment),
         }
 
+    def fill_in(self, moment: Moment) -> Iterator[Changes]:
+        """The strength curve, point after point."""
+        yield from self.strength.fill_in(moment)
+
     def wire(self, events: Events) -> None:
-        """Run the final test on its button, and only there."""
+        """Run the final test on its button, and only there; take a strength that was clicked."""
+        self.strength.wire(events)
         events.listen(
             self.test.click,
             self.final_test,

@@ -27,8 +27,12 @@ from neuromerge.interface.tab import Tab
 from neuromerge.merging import registry
 from neuromerge.merging.registry import MergeMethod
 from neuromerge.progress import Job
+from neuromerge.search.axes import axes_of
 from neuromerge.search.compare import ComparedRow, Comparison
 from neuromerge.search.landscape import Landscape
+from neuromerge.search.objective import get_goal, selection_noise
+from neuromerge.search.shape import SHAPES, shape_axes
+from neuromerge.search.storage import delete_study
 from neuromerge.search.study import Search
 from neuromerge.search.trials import Trial, trials_to_csv
 from neuromerge.settings.choices import change, make_setting, short
@@ -43,6 +47,11 @@ NO_MAP = "Press Map: every point is a full merge, measured on validation images.
 NO_SEARCH = "Start a search, or move the controls: every setting you visit becomes a row."
 NO_IMPORTANCE = "Four finished trials of a search show which coefficient matters most."
 SEARCH_SECONDS = 1800
+GOAL_TITLES = {
+    "mean": "Mean accuracy",
+    "worst": "Accuracy of the worst task",
+    "certainty": "Certainty of predictions (no labels needed)",
+}
 SHOWN_ROWS = 200
 
 
@@ -110,7 +119,7 @@ class TuneTab(Tab[TuneState]):
         gr.HTML(
             "<div class='nm-head nm-section'><h2>Search</h2><p>λ₁ (parallel), λ₂ (orthogonal) "
             "and the trim ratio together (for other methods: "
-            "all their parameters).</p></div>"
+            "all their parameters), and where in the network the merge is strong.</p></div>"
         )
         with gr.Row(elem_classes="nm-actions nm-pickers"):
             self.sampler = gr.Dropdown(
@@ -123,6 +132,20 @@ class TuneTab(Tab[TuneState]):
             self.trials = gr.Slider(
                 5, self.page.limits.max_trials, value=30, step=1, label="Trials", elem_id="trials", min_width=200
             )
+            self.shape = gr.Dropdown(
+                [(title, key) for key, title in SHAPES.items()],
+                value="",
+                label="Search",
+                elem_id="search-shape",
+                min_width=220,
+            )
+            self.goal = gr.Dropdown(
+                [(title, key) for key, title in GOAL_TITLES.items()],
+                value="mean",
+                label="Make large",
+                elem_id="search-goal",
+                min_width=220,
+            )
             self.storage = gr.Textbox(
                 "",
                 label="Study storage",
@@ -131,12 +154,28 @@ class TuneTab(Tab[TuneState]):
                 elem_id="storage",
                 min_width=220,
             )
+            self.study = gr.Textbox(
+                "",
+                label="Study",
+                info="Its name in the storage: the same one goes on, another one starts anew.",
+                visible=not deployment().public,
+                elem_id="study",
+                min_width=220,
+            )
         with gr.Row(elem_classes="nm-actions"):
             self.start = gr.Button(
                 "Start the search", variant="primary", elem_id="start-search", min_width=140, scale=0
             )
             self.stop = gr.Button("Stop", elem_id="stop-search", min_width=80, scale=0)
+            self.delete = gr.Button(
+                "Delete the study",
+                visible=not deployment().public,
+                elem_id="delete-study",
+                min_width=130,
+                scale=0,
+            )
             self.progress = gr.HTML(progress_bar(0, 0), elem_id="search-progress")
+        self.noise = gr.HTML("", elem_id="search-noise")
         with gr.Row(elem_classes="nm-figures"):
             self.parallel = PlotlyView(
                 message(NO_SEARCH), label="Every trial across its coefficients", height=320, elem_id="trial-lines"
@@ -180,8 +219,11 @@ class TuneTab(Tab[TuneState]):
         long = partial(events.listen, lane="search", lasting=True, deadline_seconds=SEARCH_SECONDS)
         mapped = [self.landscape, self.mapped]
         long(self.map.click, self.draw_map, mapped, extra=[self.pair], show_progress="minimal")
-        searched = [self.progress, self.parallel, self.importance, *self.outputs]
-        long(self.start.click, self.search, searched, extra=[self.sampler, self.trials, self.storage])
+        searched = [self.progress, self.noise, self.parallel, self.importance, *self.outputs]
+        asked = [self.sampler, self.trials, self.storage, self.shape, self.goal, self.study]
+        long(self.start.click, self.search, searched, extra=asked)
+        deleted = [self.progress, *self.outputs]
+        events.listen(self.delete.click, self.delete_study, deleted, extra=[self.storage, self.study])
         held = [] if self.held is None else [self.held]
         long(self.compare.click, self.compare_methods, [self.compared, *held], extra=[self.split])
         stops = [self.stop.click, self.stop_map.click, self.stop_compare.click]
@@ -216,12 +258,18 @@ class TuneTab(Tab[TuneState]):
             raise LimitError(f"At most {limits.max_trials} trials are possible here.")
         if storage and deployment().public:
             raise LimitError("A study storage can be named only when the app runs on your own machine.")
+        goal = moment.value(self.goal)
+        workspace = moment.workspace
         search = Search(
-            moment.workspace.validation_scores,
+            workspace.certainty if goal == "certainty" else workspace.validation_scores,
             moment.setting,
+            goal=get_goal("mean" if goal == "certainty" else goal),
+            scored="" if goal == "mean" else str(goal),
+            axes=(*axes_of(moment.setting.method), *shape_axes(moment.value(self.shape) or "")),
             trials=int(trials),
             sampler=moment.value(self.sampler),
             storage=storage.strip() or None if isinstance(storage, str) else None,
+            study_name=str(moment.value(self.study) or "").strip() or None,
             seed=moment.setting.seed,
             family=self._family(moment),
         )
@@ -232,7 +280,34 @@ class TuneTab(Tab[TuneState]):
                 yield self._progress(moment, search, running=True)
         except Cancelled:
             pass
-        yield self._progress(moment, search, running=False)
+        changes = self._progress(moment, search, running=False)
+        yield {**changes, self.noise: self._noise(moment, search, str(goal))}
+
+    def delete_study(self, moment: Moment) -> Changes:
+        """Remove the study of that name from its storage, and what it found from the page."""
+        storage, name = (str(moment.value(box) or "").strip() for box in (self.storage, self.study))
+        if deployment().public:
+            raise LimitError("A study storage can be named only when the app runs on your own machine.")
+        if not storage or not name:
+            raise SettingError("Name the storage and the study that shall be deleted.")
+        self.forget(moment.page_id)
+        delete_study(storage, name)
+        return {
+            **self.hold(replace(self.shown(moment), found=())),
+            self.progress: progress_bar(0, 0),
+            self.table: trial_rows(moment.session.trials),
+        }
+
+    def _noise(self, moment: Moment, search: Search, goal: str) -> str:
+        """The winner's score, its accuracy, and how much better than it is the best of so many trials may look."""
+        best, finished = search.best(), search.finished
+        if best is None or best.setting is None or best.value is None:
+            return ""
+        scores = moment.workspace.validation_scores(best.setting, Job())
+        board = replace(moment, job=Job()).board("validation")  # known by now, also where the search was stopped
+        pictures = sum(score.n for task, score in board.merge.items() if task in board.merged)
+        mean = sum(scores.values()) / len(scores)
+        return noise_html(GOAL_TITLES[goal], best, mean, pictures, finished)
 
     def _progress(self, moment: Moment, search: Search, *, running: bool) -> Changes:
         found = search.rows()
@@ -300,12 +375,12 @@ class TuneTab(Tab[TuneState]):
         row, rows = moment.detail("row"), self._rows(moment)
         if not isinstance(row, int) or isinstance(row, bool) or not 0 <= row < len(rows):
             raise SettingError("That row is no longer in the table. Try again.")
-        return self._apply(moment, rows[row].hyperparameters)
+        return self._apply_trial(moment, rows[row])
 
     def apply_line(self, moment: Moment) -> Changes:
         """Put the coefficients of a clicked line into the controls."""
         rows = self._rows(moment)
-        return self._apply(moment, rows[read_pick(moment.event, {"trial": (len(rows),)}).index].hyperparameters)
+        return self._apply_trial(moment, rows[read_pick(moment.event, {"trial": (len(rows),)}).index])
 
     def apply_point(self, moment: Moment) -> Changes:
         """Put a clicked point of the map into the controls."""
@@ -315,6 +390,12 @@ class TuneTab(Tab[TuneState]):
         pick = read_pick(moment.event, {"landscape": mapped.value.shape})
         place = {mapped.x_name: float(mapped.x[pick.column]), mapped.y_name: float(mapped.y[pick.row])}
         return self._apply(moment, place)
+
+    def _apply_trial(self, moment: Moment, trial: Trial) -> Changes:
+        """The merge that was scored, whatever the controls say by now."""
+        if trial.setting is None:
+            return self._apply(moment, trial.hyperparameters)
+        return self.page.set_controls(trial.setting)
 
     def _apply(self, moment: Moment, hyperparameters: Mapping[str, Any]) -> Changes:
         return self.page.set_controls(change(moment.setting, self._family(moment), **hyperparameters))
@@ -326,6 +407,18 @@ class TuneTab(Tab[TuneState]):
 def has_numbers(method: MergeMethod, *names: str) -> bool:
     """Whether a method has hyperparameters of these names that are numbers."""
     return set(names) <= {spec.name for spec in method.hyperparameters if spec.kind in ("float", "int")}
+
+
+def noise_html(goal: str, best: Trial, accuracy: float, pictures: int, trials: int) -> str:
+    """How to read the winner of a search."""
+    error, feigned = selection_noise(pictures, trials, accuracy)
+    won = f"trial {best.number}, {goal.lower()} {100 * (best.value or 0.0):.1f} %"
+    return (
+        f"<p class='nm-hint' role='status'>Best: {won}, mean accuracy {100 * accuracy:.1f} % on all {pictures:,} "
+        f"validation pictures. One such score is unsure by {100 * error:.1f} points (standard error); the best of "
+        f"{trials} equally good settings would look up to {100 * feigned:.1f} points better than it is. The test "
+        "pictures tell: look once.</p>"
+    )
 
 
 def _importance(importances: dict[str, float]) -> Any:
@@ -369,6 +462,6 @@ def trial_rows(trials: Sequence[Trial]) -> str:
         f"<div class='nm-scroll' tabindex='0'><table class='nm-table nm-trials'>"
         f"<caption>{len(complete)} setting{'s' if len(complete) != 1 else ''}, best first. "
         f"{save}</caption><thead><tr>"
-        f"<th scope='col'>Setting</th><th scope='col'>Mean validation accuracy</th>{head}<th scope='col'>Time</th>"
+        f"<th scope='col'>Setting</th><th scope='col'>Score on validation</th>{head}<th scope='col'>Time</th>"
         f"<th scope='col'><span class='nm-alt'>Apply</span></th></tr></thead><tbody>{body}</tbody></table></div>"
     )
