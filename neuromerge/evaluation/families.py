@@ -121,7 +121,8 @@ class Family:
 
     `base` and `experts` (by task) are sources for `load_checkpoint`; `entries` holds the same with file and
     notes (the base under ``"base"``). `online` says that the weights come from the Hub. `published` are figures
-    from the literature to show beside a run, `acceptance` what base and experts reach alone, by task. `folder` is the
+    from the literature to show beside a run, `acceptance` what base and experts reach alone, by task. `suites` are
+    numbers of tasks: the first so many experts are one that the literature merges together. `folder` is the
     family's own folder where it has one (bundled and local families). `brought` are the experts that a visitor brought.
     """
 
@@ -138,6 +139,7 @@ class Family:
     published: tuple[PublishedFigures, ...] = ()
     folder: Path | None = None
     acceptance: dict[str, Accepted] = field(default_factory=dict)
+    suites: tuple[int, ...] = ()
     brought: tuple[str, ...] = ()
 
     def source(self, task: str | None = None) -> str:
@@ -380,6 +382,7 @@ def _read_family(path: Path, tasks_file: Path | None, stamp: int) -> Family:
         published=tuple(_published_from(figures, chosen, path) for figures in data.get("published", ())),
         folder=tasks_file.parent if tasks_file is not None else None,
         acceptance=_acceptance_from(data.get("acceptance", {}), experts, path),
+        suites=_suites_from(data.get("suites", ()), len(experts), path),
     )
 
 
@@ -475,6 +478,12 @@ def _published_from(data: Any, tasks: tuple[str, ...], path: Path) -> PublishedF
         return PublishedFigures(str(data["source"]), str(data["setting"]), listed, means)
     except (AttributeError, KeyError, TypeError, ValueError):
         raise AssetError(f"{path}: every entry of published needs source, setting and mean.") from None
+
+
+def _suites_from(data: Any, experts: int, path: Path) -> tuple[int, ...]:
+    if not isinstance(data, list | tuple) or not all(type(size) is int and 0 < size <= experts for size in data):
+        raise AssetError(f"{path}: suites must be numbers of tasks, at most {experts}: as many as there are experts.")
+    return tuple(data)
 
 
 def _acceptance_from(data: Any, tasks: Collection[str], path: Path) -> dict[str, Accepted]:

@@ -33,7 +33,7 @@ class AccuracyBoard:
     `split` is ``quick`` (fixed class-balanced subset of validation), ``validation`` or ``test``.
     `merged` are the tasks that take part in the merge; the others show what the merge does to tasks it never saw.
     `previous` is this session's merge before the last change (None at first).
-    `unmeasured` are tasks that cannot be evaluated here, and why.
+    `unmeasured` are tasks that cannot be evaluated here, and why. `remarks` are sentences about published figures.
     """
 
     split: str
@@ -46,6 +46,7 @@ class AccuracyBoard:
     pinned_label: str = ""
     previous: dict[str, Accuracy] | None = None
     unmeasured: dict[str, str] = field(default_factory=dict)
+    remarks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from neuromerge.engine.accuracy import Accuracy
 from neuromerge.engine.contents import BASE, Contents
 from neuromerge.engine.models import Models
 from neuromerge.errors import AssetError, CheckpointError, SettingError, SourceUnavailableError, quoted
+from neuromerge.exploration import published
 from neuromerge.exploration.results import AccuracyBoard
 from neuromerge.progress import Job
 from neuromerge.settings.choices import describe
@@ -58,6 +59,7 @@ def board(
         pinned=None if pinned is None else models.scores(Contents(setting=pinned), tasks, split, job),
         pinned_label=pinned_label or ("" if pinned is None else describe(pinned)),
         previous=before,
+        remarks=published.remarks(family, setting, base, expert),
         unmeasured={
             **models.without_pictures([task for task in shown if task not in tasks], split),
             **{task: UNKNOWN_TASK for task in setting.tasks if task not in family.tasks},

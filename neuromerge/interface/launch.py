@@ -14,7 +14,7 @@ from neuromerge.deployment import Limits, deployment, keep_files_in
 from neuromerge.evaluation.families import families as known_families
 from neuromerge.interface import observing, static_files
 from neuromerge.interface.app import build, warm_up
-from neuromerge.interface.components.controls import method_rules
+from neuromerge.interface.components.controls import method_rules, suite_rules
 from neuromerge.interface.components.fetching import FETCHING_RULES
 from neuromerge.interface.components.readout import STALE_RULES
 from neuromerge.interface.gate import Gate
@@ -29,7 +29,9 @@ from neuromerge.interface.theme import style_sheet, theme
 def server_options(limits: Limits) -> dict[str, Any]:
     """Arguments of `gr.Blocks.launch`: nothing leaves the machine, nothing is shared that need not be."""
     largest = replace(deployment(), limits=limits).largest_upload
-    rules = "".join([method_rules(), STALE_RULES, FETCHING_RULES, hiding_rules(STATES)])
+    rules = "".join(
+        [method_rules(), suite_rules(known_families()), STALE_RULES, FETCHING_RULES, hiding_rules(STATES)]
+    )
     return {
         "theme": theme(),
         "css": style_sheet(),

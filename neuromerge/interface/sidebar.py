@@ -10,6 +10,7 @@ import gradio as gr
 
 from neuromerge.errors import SettingError
 from neuromerge.interface.components.controls import (
+    SHOW_FAMILY,
     SHOW_METHOD,
     comparison_choices,
     pin_key,
@@ -59,6 +60,7 @@ class Sidebar:
         events.gather(controls.weights.moved)
         events.gather(signals.controls_set.change)
         events.in_browser(controls.method.change, [controls.method], [], SHOW_METHOD)
+        events.in_browser(controls.family.change, [controls.family], [], SHOW_FAMILY)
 
         for key, button in controls.presets.items():
             listen(button.click, functools.partial(self.use_preset, key), page.settable)
@@ -72,6 +74,8 @@ class Sidebar:
         ticked = [controls.tasks, signals.controls_set]
         listen(controls.all_tasks.click, self.every_task, ticked, extra=[controls.family])
         listen(controls.no_tasks.click, self.no_task, ticked)
+        for (name, count), button in controls.suites.items():
+            listen(button.click, functools.partial(self.suite, name, count), ticked)
         listen(controls.pin.click, self.pin, [signals.session, controls.compare, signals.controls_set])
         copied = listen(controls.link.click, self.copy_link, [signals.address])
         events.in_browser(copied.then, [signals.address], [], COPY_LINK)
@@ -115,6 +119,11 @@ class Sidebar:
         controls = self.page.controls
         entry = controls.family_called(moment.value(controls.family))
         return self.page.announced({controls.tasks: list(entry.experts)})
+
+    def suite(self, family: str, count: int, moment: Moment) -> Changes:
+        """Tick the experts of a suite of the literature."""
+        experts = list(self.page.controls.family_called(family).experts)
+        return self.page.announced({self.page.controls.tasks: experts[:count]})
 
     def no_task(self, moment: Moment) -> Changes:
         """Untick every expert."""

@@ -9,6 +9,7 @@ browser may send anything.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypedDict
@@ -36,6 +37,7 @@ NO_COMPARISON = "none"
 PIN_PREFIX = "pin:"
 DIGITS = 5
 """Significant digits of a number beside a slider."""
+_DATA_SET = re.compile(r"\(([^()]+)\)$")
 LONGEST_LABEL = 15
 """Characters of a task's title that fit beside its tick and under its bars."""
 
@@ -78,6 +80,7 @@ class Controls:
     tasks: gr.CheckboxGroup
     all_tasks: gr.Button
     no_tasks: gr.Button
+    suites: dict[tuple[str, int], gr.Button]
     method: gr.Dropdown
     hyperparameters: list[HyperparameterControl]
     sigma: gr.HTML
@@ -300,6 +303,20 @@ def group_id(method: str) -> str:
     return f"method-{method.replace('_', '-')}"
 
 
+def suite_class(family: str) -> str:
+    """The class of the buttons that choose a family's suites."""
+    return "nm-suite-" + re.sub(r"[^A-Za-z0-9]", "-", family)
+
+
+def suite_rules(families: Mapping[str, Family]) -> str:
+    """CSS that hides the suites of every family but the one that the page's body names (see `SHOW_FAMILY`)."""
+    return "".join(
+        f"body:not([data-family='{suite_class(name)}']) .{suite_class(name)} {{ display: none !important; }}"
+        for name, entry in families.items()
+        if entry.suites
+    )
+
+
 def method_rules() -> str:
     """CSS that hides the controls of every method but the one that the page's body names (see `SHOW_METHOD`).
 
@@ -326,6 +343,7 @@ SHOW_RESOLVED = """
 
 # In the browser, in step with the menu of methods.
 SHOW_METHOD = "(method) => { document.body.dataset.method = method; }"
+SHOW_FAMILY = "(family) => { document.body.dataset.family = 'nm-suite-' + family.replace(/[^A-Za-z0-9]/g, '-'); }"
 
 
 def task_choices(family: Family) -> list[tuple[str, str]]:
@@ -334,9 +352,12 @@ def task_choices(family: Family) -> list[tuple[str, str]]:
 
 
 def short_title(family: Family, task: str) -> str:
-    """What a label has room for: the task's title, or its name where the title is long."""
+    """What a label has room for: the task's title; the name of its data set in it, or its own, where that is long."""
     title = family.tasks[task].title if task in family.tasks else task
-    return title if len(title) <= LONGEST_LABEL else task.replace("_", " ").capitalize()
+    if len(title) <= LONGEST_LABEL:
+        return title
+    data_set = _DATA_SET.search(title)
+    return data_set[1] if data_set else task.replace("_", " ").capitalize()
 
 
 def weight_rows(family: Family, setting: Setting | None = None) -> list[dict[str, Any]]:
@@ -414,6 +435,18 @@ def build_controls(families: Mapping[str, Family]) -> Controls:
             gr.HTML("<span class='nm-label' id='experts-label'>Experts</span>")
             all_tasks = gr.Button("All", size="sm", elem_id="all-tasks", min_width=0, elem_classes="nm-link")
             no_tasks = gr.Button("None", size="sm", elem_id="no-tasks", min_width=0, elem_classes="nm-link")
+        with gr.Row(elem_classes="nm-suites"):
+            suites = {
+                (name, count): gr.Button(
+                    f"{count} tasks",
+                    size="sm",
+                    min_width=0,
+                    elem_id=f"suite-{name}-{count}",
+                    elem_classes=["nm-link", suite_class(name)],
+                )
+                for name, entry in families.items()
+                for count in entry.suites
+            }
         tasks = gr.CheckboxGroup(
             task_choices(first),
             value=list(opening.tasks),
@@ -488,6 +521,7 @@ def build_controls(families: Mapping[str, Family]) -> Controls:
         tasks=tasks,
         all_tasks=all_tasks,
         no_tasks=no_tasks,
+        suites=suites,
         method=method,
         hyperparameters=hyperparameters,
         sigma=sigma,

@@ -124,6 +124,7 @@ def _notes(summary: MergeSummary, board: AccuracyBoard) -> str:
     if board.unmeasured:
         why = next(iter(board.unmeasured.values()))
         notes.append(f"Not measured: {', '.join(board.unmeasured)}. {why}")
+    notes += board.remarks
     if not notes:
         return ""
     return "<ul class='nm-notes'>" + "".join(f"<li>{html.escape(note)}</li>" for note in notes) + "</ul>"

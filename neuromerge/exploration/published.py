@@ -1,0 +1,52 @@
+"""What others printed, beside what is measured here: is the checkpoint theirs, and how far did they come?"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from neuromerge.engine.accuracy import Accuracy
+from neuromerge.evaluation.accuracy import differs_from_published
+from neuromerge.evaluation.families import Family
+from neuromerge.merging import registry
+from neuromerge.settings.setting import Setting
+
+
+def remarks(
+    family: Family, setting: Setting, base: Mapping[str, Accuracy], expert: Mapping[str, Accuracy]
+) -> tuple[str, ...]:
+    """Sentences about published figures: of this suite and method, and of models that are not what was published."""
+    return (*published_means(family, setting), *differences(family, setting, base, expert))
+
+
+def published_means(family: Family, setting: Setting) -> tuple[str, ...]:
+    """The mean accuracies that sources printed for the setting's method on exactly its tasks; none for other tasks."""
+    found = [
+        f"{figures.mean[setting.method]:.1f} % ({figures.source}; {figures.setting})"
+        for figures in family.published
+        if set(figures.tasks) == set(setting.tasks) and setting.method in figures.mean
+    ]
+    if not found:
+        return ()
+    title = registry.get_method(setting.method).title
+    return (
+        f"Published for {title} on these {len(setting.tasks)} tasks, over whole test sets: {', '.join(found)}. Each "
+        "source has its own checkpoints and pictures.",
+    )
+
+
+def differences(
+    family: Family, setting: Setting, base: Mapping[str, Accuracy], expert: Mapping[str, Accuracy]
+) -> tuple[str, ...]:
+    """Models whose published accuracy the interval of the sample excludes, with both numbers."""
+    told: list[str] = []
+    for task, accepted in family.acceptance.items():
+        if task not in setting.tasks:
+            continue
+        for who, score, published in (
+            ("the base", base.get(task), accepted.base),
+            ("the expert", expert.get(task), accepted.expert),
+        ):
+            if score is not None and score.n and (found := differs_from_published(published, score.correct, score.n)):
+                title = family.tasks[task].title if task in family.tasks else task
+                told.append(f"{title}: {who} {found}.")
+    return tuple(told)
