@@ -10,6 +10,8 @@ from neuromerge.evaluation.families import Family
 from neuromerge.merging import registry
 from neuromerge.settings.setting import Setting
 
+_NAMED = 3  # models that are named one by one; more are counted
+
 
 def remarks(
     family: Family, setting: Setting, base: Mapping[str, Accuracy], expert: Mapping[str, Accuracy]
@@ -49,4 +51,9 @@ def differences(
             if score is not None and score.n and (found := differs_from_published(published, score.correct, score.n)):
                 title = family.tasks[task].title if task in family.tasks else task
                 told.append(f"{title}: {who} {found}.")
-    return tuple(told)
+    if len(told) <= _NAMED:
+        return tuple(told)
+    return (
+        *told[:_NAMED],
+        f"So do {len(told) - _NAMED} more of these models. Where most do, pictures or models are not the published ones.",
+    )

@@ -34,6 +34,10 @@ def test_a_model_that_is_not_what_was_published_is_named_with_both_numbers():
     assert differences(FAMILY, setting, {}, {"mnist": right}) == ()
     (said,) = differences(FAMILY, setting, {"dtd": Accuracy.of(180, 200)}, {})
     assert "Textures (DTD): the base differs from the published 44.2" in said
+    everything = make_setting(FAMILY, FAMILY.default_tasks)
+    told = differences(FAMILY, everything, {}, dict.fromkeys(FAMILY.default_tasks, Accuracy.of(10, 200)))
+    assert len(told) == 4
+    assert told[-1].startswith("So do 5 more")
 
 
 @pytest.mark.parametrize("name", ["clip-vit-base-patch32", "clip-vit-base-patch16", "clip-vit-large-patch14"])

@@ -58,7 +58,7 @@ def _title(fetching: Fetching, family: str) -> str:
         return f"The download of {family} is stopped"
     if fetching.has_weights:
         return f"{family} is here; its test pictures are being fetched"
-    if fetching.is_over:
+    if all(item.state in ("done", "failed") for item in fetching.weights):
         return f"{family} could not be fetched whole"
     return f"{family} is being fetched from the Hugging Face Hub"
 
@@ -68,20 +68,29 @@ def _weights(fetching: Fetching) -> str:
     if total is None:
         line, share = "Asking how large it is …", 0.0
     else:
-        models = f"base and {len(fetching.weights) - 1} expert{'s' if len(fetching.weights) != 2 else ''}"
-        said = [f"{size(here)} of {size(total)} for {models}"]
-        if fetching.rate and not fetching.is_over:
+        said = [f"{size(here)} of {size(total)} for {_models(fetching)}" if total else "Nothing more can be had."]
+        if fetching.rate and total and not fetching.stopped:
             said.append(f"{size(fetching.rate)} a second")
-        if (left := fetching.seconds_left) is not None and not fetching.is_over:
-            said.append(time_left(left))
+            said.append(time_left(fetching.seconds_left or 0.0))
         line, share = " · ".join(said), here / total if total else 1.0
     rows = "".join(_row(item) for item in fetching.weights)
-    kept = " What came so far is kept." if fetching.stopped else " You may use another family meanwhile, or leave."
+    coming = any(item.state not in ("done", "failed") for item in fetching.weights) and not fetching.stopped
+    kept = " You may use another family meanwhile, or leave." if coming else " What came so far is kept."
     return (
         f"{_bar(share, line)}<p class='nm-fetching-line'>{html.escape(line)}</p>"
         f"<details><summary>File by file</summary><ul>{rows}</ul></details>"
         f"<p class='nm-note'>Interference is shown as soon as the models are here, scores task by task.{kept}</p>"
     )
+
+
+def _models(fetching: Fetching) -> str:
+    """What is being fetched, in words; what was here before is not counted."""
+    fresh = [item for item in fetching.weights if item.total]
+    experts = sum(bool(item.part.task) for item in fresh)
+    named = ["base"] if len(fresh) > experts else []
+    if experts:
+        named.append(f"{experts} expert{'s' if experts != 1 else ''}")
+    return " and ".join(named)
 
 
 def _row(item: Item) -> str:
