@@ -55,5 +55,5 @@ def differences(
         return tuple(told)
     return (
         *told[:_NAMED],
-        f"So do {len(told) - _NAMED} more of these models. Where most do, pictures or models are not the published ones.",
+        f"So do {len(told) - _NAMED} more of these models. Where most do, pictures or models are not those published.",
     )
