@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from neuromerge.cli.options import json_option
+from neuromerge.cli.options import as_names, json_option
 from neuromerge.cli.printing import print_json
-from neuromerge.errors import CheckpointError
+from neuromerge.errors import CheckpointError, NeuroMergeError, SettingError, SourceUnavailableError
 from neuromerge.json_files import read_json
 
 SUMMARY = "list the known model families, their accuracy and their licences"
@@ -18,6 +20,9 @@ EPILOG = ""
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Declare the options of the command."""
     parser.add_argument("--fetch", metavar="FAMILY", help="fetch a family's weights and test pictures from the Hub")
+    parser.add_argument(
+        "--tasks", metavar="T1,T2", type=as_names, help="tasks to fetch (those that the family opens with; all: all)"
+    )
     json_option(parser)
 
 
@@ -26,7 +31,9 @@ def run(options: argparse.Namespace) -> int:
     from neuromerge.evaluation.families import families, get_family
 
     if options.fetch:
-        return _fetch(options.fetch)
+        return _fetch(options.fetch, options.tasks)
+    if options.tasks:
+        raise SettingError("--tasks names what --fetch fetches: give both.")
     described: list[dict[str, Any]] = []
     for family in families().values():
         described.append(
@@ -74,18 +81,35 @@ def _recorded_accuracy(folder: Path | None) -> dict[str, dict[str, float]]:
         return {}
 
 
-def _fetch(name: str) -> int:
-    """Fetch the weights and the test pictures of a family."""
+def _fetch(name: str, tasks: Sequence[str] | None) -> int:
+    """Fetch the base, and experts and test pictures of some tasks; one that cannot be had does not stop the rest."""
     from neuromerge.checkpoints import load_checkpoint
     from neuromerge.evaluation import load_samples
     from neuromerge.evaluation.families import get_family
+    from neuromerge.settings.choices import order_tasks
 
     family = get_family(name)
-    for source in (family.base, *family.experts.values()):
+    wanted = order_tasks(family, None if tasks == ["all"] else tasks or family.default_tasks or None)
+    failed: list[str] = []
+
+    def fetched(what: str, fetch: Callable[[], str]) -> None:
+        try:
+            print(f"{what}  {fetch()}")
+        except NeuroMergeError as error:
+            failed.append(f"{what}: {error}")
+
+    def weights(source: str) -> str:
         checkpoint = load_checkpoint(source)
-        print(
-            f"{source}  {checkpoint.nbytes / 1e6:.0f} MB" + (f"  {checkpoint.revision}" if checkpoint.revision else "")
-        )
-    for task in family.tasks:
-        print(f"{task}  {len(load_samples(family, task, 'test'))} test pictures")
+        return f"{checkpoint.nbytes / 1e6:.0f} MB" + (f"  {checkpoint.revision}" if checkpoint.revision else "")
+
+    def pictures(task: str) -> str:
+        return f"{len(load_samples(family, task, 'test'))} test pictures"
+
+    for source in (family.base, *(family.source(task) for task in wanted)):
+        fetched(source, partial(weights, source))
+    for task in wanted:
+        if task in family.tasks:
+            fetched(task, partial(pictures, task))
+    if failed:
+        raise SourceUnavailableError("\n".join(failed))
     return 0

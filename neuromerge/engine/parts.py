@@ -27,12 +27,14 @@ class Part:
         title: what people call the task, or the family where this is its base.
         source: where the weights are; "" for pictures.
         samples: where the pictures are; None for weights.
+        family: the family's name.
     """
 
     task: str
     title: str
     source: str = ""
     samples: SampleSource | None = None
+    family: str = ""
 
     @property
     def is_weights(self) -> bool:
@@ -61,7 +63,7 @@ class Part:
     def fetch(self, listing: Listing | None, job: Job = UNATTENDED) -> None:
         """Fetch the part into the cache. Raises SourceUnavailableError or StorageError."""
         if self.samples is not None:
-            pictures.load_or_fetch(self.samples, f"neuromerge models --fetch-pictures {self.task}", job)
+            pictures.load_or_fetch(self.samples, f"neuromerge models --fetch {self.family} --tasks {self.task}", job)
         else:
             files.fetch(listing or files.listing(*parse_hub(self.source), hub_weights, COMPANIONS, job), job)
 
@@ -77,7 +79,7 @@ def from_json(data: dict[str, Any]) -> tuple[Part, Listing | None]:
     samples = None if part["samples"] is None else SampleSource(**part["samples"])
     files_listed = None if listed is None else tuple((str(name), int(size)) for name, size in listed["files"])
     return (
-        Part(part["task"], part["title"], part["source"], samples),
+        Part(part["task"], part["title"], part["source"], samples, part["family"]),
         None
         if listed is None
         else Listing(listed["repository"], listed["revision"], listed["commit"], files_listed or ()),
@@ -95,13 +97,15 @@ def weights_of(family: Family, task: str | None) -> Part | None:
     """The weights of an expert, of the base for None; None where they are not on the Hub."""
     source = family.source(task)
     title = family.title if task is None else title_of(family, task)
-    return Part(task or "", title, source) if source.startswith(HUB) else None
+    return Part(task or "", title, source, family=family.name) if source.startswith(HUB) else None
 
 
 def pictures_of(family: Family, task: str) -> Part | None:
     """The test pictures of a task; None where they are not on the Hub, or there are none."""
     spec = family.tasks.get(task)
-    return None if spec is None or spec.samples.kind != "hub" else Part(task, spec.title, samples=spec.samples)
+    if spec is None or spec.samples.kind != "hub":
+        return None
+    return Part(task, spec.title, samples=spec.samples, family=family.name)
 
 
 def title_of(family: Family, task: str) -> str:

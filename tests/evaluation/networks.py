@@ -72,7 +72,9 @@ def save_open_clip(folder: Path, *, quick_gelu: bool = False, seed: int = 0) -> 
     return model
 
 
-def save_transformers(folder: Path, *, seed: int = 0, eos: int | None = None, activation: str = "quick_gelu"):
+def save_transformers(
+    folder: Path, *, seed: int = 0, eos: int | None = None, activation: str = "quick_gelu"
+) -> torch.nn.Module:
     """A tiny transformers CLIPModel in `folder`, with its configuration and a tokenizer of its own."""
     from transformers import CLIPConfig, CLIPModel
 

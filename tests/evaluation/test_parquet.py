@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
-from PIL import Image
 
 from neuromerge.errors import SourceUnavailableError
 from neuromerge.evaluation import hub as pictures
@@ -19,22 +15,10 @@ from neuromerge.evaluation.families import SampleSource
 from neuromerge.evaluation.parquet import NoSuchSplit, files_of_split, shares, spread
 from neuromerge.progress import Job
 from tests.evaluation.hub_stand_in import HubStandIn, served
+from tests.evaluation.parquet_files import encoded, table_of
 
 CLASSES = 10
 SOURCE = SampleSource("hub", "org/set", config="digits")
-
-
-def encoded(number: int) -> bytes:
-    buffer = io.BytesIO()
-    Image.new("L", (8, 8), number % 256).save(buffer, "PNG")
-    return buffer.getvalue()
-
-
-def table_of(labels: np.ndarray, column: str = "label", rows_in_group: int = 100) -> bytes:
-    images = [{"bytes": encoded(number), "path": None} for number in range(len(labels))]
-    buffer = io.BytesIO()
-    pq.write_table(pa.table({"image": images, column: labels}), buffer, row_group_size=rows_in_group)
-    return buffer.getvalue()
 
 
 @pytest.fixture
