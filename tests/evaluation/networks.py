@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import save_file
@@ -103,7 +104,7 @@ def save_transformers(
     }
     torch.manual_seed(seed)
     model = scatter(CLIPModel(CLIPConfig(vision_config=vision, text_config=text, projection_dim=12)), seed)
-    model.save_pretrained(folder)
+    model.save_pretrained(folder)  # type: ignore[operator]
     preprocessor = {"size": {"shortest_edge": 24}, "crop_size": 24, "image_mean": [0.5, 0.4, 0.3], "resample": 3}
     (folder / "preprocessor_config.json").write_text(json.dumps(preprocessor))
     return model
