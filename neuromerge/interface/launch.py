@@ -29,9 +29,7 @@ from neuromerge.interface.theme import style_sheet, theme
 def server_options(limits: Limits) -> dict[str, Any]:
     """Arguments of `gr.Blocks.launch`: nothing leaves the machine, nothing is shared that need not be."""
     largest = replace(deployment(), limits=limits).largest_upload
-    rules = "".join(
-        [method_rules(), suite_rules(known_families()), STALE_RULES, FETCHING_RULES, hiding_rules(STATES)]
-    )
+    rules = "".join([method_rules(), suite_rules(known_families()), STALE_RULES, FETCHING_RULES, hiding_rules(STATES)])
     return {
         "theme": theme(),
         "css": style_sheet(),
