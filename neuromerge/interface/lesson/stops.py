@@ -189,8 +189,8 @@ picture, and the merge falls **below the base** that it started from. Here $\lam
         r"""
 The same happens in every neuron of every layer. Each cell of the map sums up one matrix: a row is a layer, a column
 is a matrix in it (q, k, v, out: the attention; fc1, fc2: the two layers after it). One panel shows the
-parallel part, the other the orthogonal part. The layer with the highest cancellation is the **most contested**: there the tasks want the least
-compatible things.
+parallel part, the other the orthogonal part. The layer with the highest cancellation is the **most contested**: there
+the tasks want the least compatible things.
 """,
         "Click a cell of the most contested layer. Under “Strength here” act on the whole layer, and move it to 0.5: "
         "the tasks disturb each other less there. Does the score at the top gain or lose?",
