@@ -29,9 +29,9 @@ READING = r"""
 **The plane** is that of the neuron's own weights $w_0$ and one direction at a right angle to them. Thin arrows are what
 the experts want, the thick one is what the merge does. **The answers:** each point is one real input $x$ of
 this neuron, from the base model and held fixed (biases left out); point at it to see the picture. Across: the neuron's
-answer before the merge, $w_0 \cdot x$. Up: its answer after. Without a change all points lie on the dotted diagonal, whose slope is 1. A
-change *along* $w_0$ makes the slope 1 + something: **sensitivity**. A change *across* moves points off the line:
-**adaptation**.
+answer before the merge, $w_0 \cdot x$. Up: its answer after. Without a change all points lie on the dotted diagonal,
+whose slope is 1. A change *along* $w_0$ makes the slope 1 + something: **sensitivity**. A change *across* moves points
+off the line: **adaptation**.
 """
 
 
