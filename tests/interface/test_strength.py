@@ -89,9 +89,11 @@ def test_typed_numbers_halving_doubling_and_resetting(visitor: Visitor) -> None:
 
 def test_the_name_of_a_layer_or_a_matrix_chooses_all_of_it(visitor: Visitor) -> None:
     page = opened(visitor)
+    page.locator("#interference").scroll_into_view_if_needed()
     box = page.evaluate("NeuroMergeView.placeOf(document.querySelector('#interference .nm-stage'), 'parallel', 4, 0)")
     page.mouse.click(box["x"] - box["width"] / 2 - 20, box["y"])
     expect(page.locator("#strength-title")).to_contain_text("all of block 3")
+    page.locator("#interference").scroll_into_view_if_needed()
     top = page.evaluate("NeuroMergeView.placeOf(document.querySelector('#interference .nm-stage'), 'orthogonal', 0, 5)")
     page.mouse.click(top["x"], top["y"] - top["height"] / 2 - 10)
     expect(page.locator("#strength-title")).to_contain_text("fc2 in every layer")
