@@ -35,8 +35,8 @@ COMMON_PHRASES: Phrases = [
 NOTHING = "nothing differs here"
 
 PANELS = ("drift", "common")
-TITLES = {"drift": "<b>drift</b>", "common": "<b>common share of it</b>"}
-SAYS = {"drift": "1 − cosine to the expert's features", "common": "the same on all pictures"}
+TITLES = {"drift": "<b>drift</b>", "common": "<b>common share</b>"}
+SAYS = {"drift": "1 − cosine to the expert", "common": "same on all pictures"}
 
 
 def drift_heatmaps(drift: Drift, titles: Mapping[str, str] | None = None) -> Figure:
