@@ -163,10 +163,10 @@ def _layout(values: np.ndarray, found: EffectMap, shown: list[str], times: float
     row = min(34, max(22, 310 // max(rows, 1)))
     axis: dict[str, Any] = {"showgrid": False, "zeroline": False, "fixedrange": True}
     what = f"accuracy of {plain(title, 24)}" if title else "mean accuracy"
-    head = f"<b>Change of {what} in points</b>, part {CHANGED.get(times, f'times {times:g}')}"
+    head = f"<b>Change of {what} in points</b><br>part {CHANGED.get(times, f'times {times:g}')}"
     return {
-        "height": 120 + row * rows,
-        "margin": {"l": 60, "r": 12, "t": 66, "b": 56},
+        "height": 136 + row * rows,
+        "margin": {"l": 60, "r": 12, "t": 82, "b": 56},
         "xaxis": {
             **axis,
             "tickvals": list(range(width)),
@@ -200,7 +200,7 @@ def _layout(values: np.ndarray, found: EffectMap, shown: list[str], times: float
             },
         },
         "annotations": [
-            note(head, 0, 1, xanchor="left", yanchor="bottom", yshift=40, font={"size": 13, "color": token("ink")}),
+            note(head, 0, 1, xanchor="left", yanchor="bottom", yshift=40, xshift=-52, align="left", font={"size": 13}),
             note("╱╱ within noise", 1, 0, xanchor="right", yanchor="top", yshift=-36, font={"size": SMALL}),
         ],
         "uirevision": f"effects {rows} {width}",

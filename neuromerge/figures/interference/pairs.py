@@ -255,9 +255,7 @@ def kept_shares(between: BetweenTasks, titles: Mapping[str, str] | None = None, 
         }
         for name, offset in zip(PANELS, (-BAR - 0.02, 0.02), strict=True)
     ]
-    legend = "   ".join(
-        [*(f"{coloured('■', name)} {name}" for name in PANELS), f"{coloured('◆', 'merge')} both together"]
-    )
+    legend = "  ".join([*(f"{coloured('■', name)} {name}" for name in PANELS), f"{coloured('◆', 'merge')} both"])
     count = len(names)
     mean = [value for value in kept["both"] if value is not None]
     return Figure(
@@ -301,6 +299,7 @@ def kept_shares(between: BetweenTasks, titles: Mapping[str, str] | None = None, 
                     "xanchor": "left",
                     "yanchor": "bottom",
                     "yshift": 8,
+                    "xshift": -84,  # over the names, where there is room on a phone
                     "showarrow": False,
                     "font": {"size": SMALL + 1},
                 }

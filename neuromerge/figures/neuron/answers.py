@@ -314,7 +314,7 @@ def _layouts(found: Answers) -> tuple[Layout, Layout]:
         "yaxis2": {"domain": [0, 0.24]},
         "annotations": [
             note(folded, 0, 1, yshift=6, xshift=-46, **above),
-            note(caption, 0.67, 0.18, **below),
+            note("the change<br>alone,<br>enlarged", 0.65, 0.2, **below),
             *([note("<br>".join(rows), 0, 0, yshift=-14, xshift=-46, **below)] if rows else []),
         ],
     }
