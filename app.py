@@ -1,8 +1,10 @@
-"""Start NeuroMerge's app: `python app.py`."""
+"""Start NeuroMerge's app: `python app.py`, with the options of `neuromerge app`."""
 
 from __future__ import annotations
 
-from neuromerge.interface.launch import launch
+import sys
+
+from neuromerge.cli import main
 
 if __name__ == "__main__":
-    launch()
+    sys.exit(main(["app", *sys.argv[1:]]))

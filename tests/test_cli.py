@@ -528,3 +528,11 @@ def test_effect_says_what_is_wrong(options: list[str], message: str, capsys: pyt
         code = left.code
     assert code == 2
     assert message in capsys.readouterr().err
+
+
+def test_the_apps_own_file_takes_the_commands_options_and_refuses_others() -> None:
+    root = Path(__file__).resolve().parents[1]
+    ended = subprocess.run([sys.executable, "app.py", "--prot", "1"], cwd=root, capture_output=True, text=True)
+    assert ended.returncode == 2
+    assert ended.stderr.count("\n") == 1
+    assert "--prot" in ended.stderr
