@@ -56,7 +56,8 @@ def test_a_fresh_page_shows_a_merge_and_then_the_whole_validation_split(visitor:
     visitor.drawn("accuracy-bars")
     expect(score(page)).to_contain_text("%")
     expect(page.locator(".nm-score-split")).to_have_attribute("data-split", "validation")
-    expect(page.locator("#sigma")).to_contain_text("1/(1 − σ)")
+    expect(page.locator("#sigma")).to_contain_text("σ = 0.000")
+    expect(page.locator("#sigma")).not_to_contain_text("1/(1 − σ)")  # which the vote that opens knows nothing of
 
 
 FIGURES = {
@@ -266,6 +267,7 @@ def test_a_click_on_a_cell_opens_that_layer_and_the_menus_do_too(visitor: Visito
     page.locator("#interference").scroll_into_view_if_needed()
     click_cell(page, "interference", "orthogonal", 3, 4)
     expect(page.locator("#layer-caption")).to_contain_text("block 2 · fc1")
+    page.locator("#layer-neurons").scroll_into_view_if_needed()
     visitor.drawn("layer-neurons")
     expect(page.locator("#layer input")).to_have_value("block 2")
     page.locator("#matrix input").click()

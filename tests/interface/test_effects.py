@@ -15,6 +15,7 @@ expect = pytest.importorskip("playwright.sync_api").expect
 
 def measured(visitor: Visitor) -> Any:
     page = visitor.open(tab="Interference")
+    page.get_by_role("button", name="Measured: what each part does").click()
     page.locator("#measure-effects").click()
     expect(page.locator("#effects-progress")).to_contain_text("198 of 198 changes")
     page.locator("#effects").scroll_into_view_if_needed()

@@ -52,46 +52,50 @@ class EffectsView:
 
     def build(self) -> None:
         """Make the components in the current layout context."""
-        gr.HTML(
-            "<div class='nm-head nm-section'><h2>What does each part do? Measured</h2><p>The same pictures under this "
-            "merge with one part changed. Where accuracy rises when a part is left at the base, the merge hurts "
-            "there.</p></div>",
-            elem_id="effects-head",
-        )
-        with gr.Row(elem_classes="nm-actions nm-pickers"):
-            self.times = gr.Radio(
-                [(CHANGED[times].capitalize(), times) for times in CHANGES],
-                value=CHANGES[0],
-                label="Each part is",
-                elem_id="effect-change",
-                elem_classes="nm-pills",
-                min_width=280,
+        with gr.Accordion("Measured: what each part does to accuracy", open=False, elem_id="effects-box"):
+            gr.HTML(
+                "<p>The same pictures under this merge with one part changed. Where accuracy rises when a part is left "
+                "at the base, the merge hurts there.</p>",
+                elem_id="effects-head",
             )
-            self.task = gr.Dropdown(
-                [("All tasks", ALL_TASKS)], value=ALL_TASKS, label="Accuracy of", elem_id="effect-task", min_width=140
+            with gr.Row(elem_classes="nm-actions nm-pickers"):
+                self.times = gr.Radio(
+                    [(CHANGED[times].capitalize(), times) for times in CHANGES],
+                    value=CHANGES[0],
+                    label="Each part is",
+                    elem_id="effect-change",
+                    elem_classes="nm-pills",
+                    min_width=280,
+                )
+                self.task = gr.Dropdown(
+                    [("All tasks", ALL_TASKS)],
+                    value=ALL_TASKS,
+                    label="Accuracy of",
+                    elem_id="effect-task",
+                    min_width=140,
+                )
+                self.split = gr.Radio(
+                    [("A quick look", "quick"), ("All, ten times as long", "validation")],
+                    value="quick",
+                    label="Validation pictures",
+                    elem_id="effect-split",
+                    elem_classes="nm-pills",
+                    min_width=260,
+                )
+            with gr.Row(elem_classes="nm-actions"):
+                self.start = gr.Button("Measure", variant="primary", elem_id="measure-effects", min_width=110, scale=0)
+                self.stop = gr.Button("Stop", elem_id="stop-effects", min_width=80, scale=0)
+                self.lower = gr.Button("Lower what hurts", elem_id="lower-effects", min_width=150, scale=0)
+                self.progress = gr.HTML(progress_html(None), elem_id="effects-progress")
+            self.figure = PlotlyView(
+                message(NOTHING), label="Effect of each part on accuracy", height=300, elem_id="effects"
             )
-            self.split = gr.Radio(
-                [("A quick look", "quick"), ("All, ten times as long", "validation")],
-                value="quick",
-                label="Validation pictures",
-                elem_id="effect-split",
-                elem_classes="nm-pills",
-                min_width=260,
+            self.words = gr.HTML("", elem_id="effects-words")
+            gr.HTML(
+                "<p class='nm-hint'><b>Lower what hurts</b>: cells where leaving at the base raises accuracy by more "
+                "than chance explains are left there; those where only halving does are halved; all others stay. Where no "
+                "single cell stands out, the same goes for whole layers.</p>"
             )
-        with gr.Row(elem_classes="nm-actions"):
-            self.start = gr.Button("Measure", variant="primary", elem_id="measure-effects", min_width=110, scale=0)
-            self.stop = gr.Button("Stop", elem_id="stop-effects", min_width=80, scale=0)
-            self.lower = gr.Button("Lower what hurts", elem_id="lower-effects", min_width=150, scale=0)
-            self.progress = gr.HTML(progress_html(None), elem_id="effects-progress")
-        self.figure = PlotlyView(
-            message(NOTHING), label="Effect of each part on accuracy", height=300, elem_id="effects"
-        )
-        self.words = gr.HTML("", elem_id="effects-words")
-        gr.HTML(
-            "<p class='nm-hint'><b>Lower what hurts</b>: cells where leaving at the base raises accuracy by more than "
-            "chance explains are left there; those where only halving does are halved; all others stay. Where no "
-            "single cell stands out, the same goes for whole layers.</p>"
-        )
         self.held = gr.State(None, time_to_live=self.page.limits.session_seconds)
 
     # ------------------------------------------------------------------------------------------- events
