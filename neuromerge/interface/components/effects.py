@@ -93,8 +93,8 @@ class EffectsView:
             self.words = gr.HTML("", elem_id="effects-words")
             gr.HTML(
                 "<p class='nm-hint'><b>Lower what hurts</b>: cells where leaving at the base raises accuracy by more "
-                "than chance explains are left there; those where only halving does are halved; all others stay. Where no "
-                "single cell stands out, the same goes for whole layers.</p>"
+                "than chance explains are left there; those where only halving does are halved; all others stay. Where "
+                "no single cell stands out, the same goes for whole layers.</p>"
             )
         self.held = gr.State(None, time_to_live=self.page.limits.session_seconds)
 
