@@ -30,7 +30,12 @@ from tests.interface import fakes
 from tests.interface.conftest import served, serving
 
 SMALL = Limits(
-    max_upload_bytes=300_000, max_archive_bytes=400_000, max_body_bytes=500_000, events_per_page=6, queue_size=24
+    max_upload_bytes=300_000,
+    max_archive_bytes=400_000,
+    max_checkpoint_bytes=400_000,
+    max_body_bytes=500_000,
+    events_per_page=6,
+    queue_size=24,
 )
 
 
