@@ -23,7 +23,6 @@ from neuromerge.cli.printing import number, print_json, progress_bar, require_wr
 from neuromerge.errors import SettingError
 from neuromerge.progress import Job
 from neuromerge.search.objective import Goal, get_goal, weighted_score
-from neuromerge.search.shape import SHAPES
 
 if TYPE_CHECKING:
     from neuromerge.search.study import SweepResult
@@ -77,9 +76,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--shape",
-        choices=tuple(SHAPES),
         default="",
-        help="search the profile too: a depth curve, or groups of matrices",
+        metavar="SHAPE",
+        help="search the profile too: a depth curve of 2 to 6 points (depth:2 to depth:6), or groups of matrices "
+        "(groups)",
     )
     parser.add_argument("--goal", choices=("mean", "worst", "certainty"), default="mean", help=GOAL_HELP)
     parser.add_argument(

@@ -288,7 +288,7 @@ def test_health_tells_what_waits_and_names_nobody(small: str) -> None:
     found = httpx.get(f"{small}health").json()
     assert found["status"] == "ok"
     assert found["pages"] >= 1
-    assert set(found["waiting"]) <= {"light", "heavy", "settle", "search", "idle"}
+    assert set(found["waiting"]) <= {"light", "heavy", "settle", "search", "fill", "idle"}
     assert client.page not in json.dumps(found)
     client.close()
 

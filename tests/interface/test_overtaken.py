@@ -104,6 +104,13 @@ def test_whatever_handlers_ask_is_asked_for_their_job() -> None:
     bound.landscape("x", "y")
     bound.export("open_clip", Path())
     bound.validation_scores(setting, job)
+    bound.certainty(setting, job)
+    bound.between_tasks("stem", "patch")
+    bound.drift()
+    bound.strength_curve()
+    bound.at_strength(0.5)
+    bound.effects("quick")
+    bound.comparison("quick")
     questions = {
         name
         for name, question in inspect.getmembers(Explorer, inspect.isfunction)

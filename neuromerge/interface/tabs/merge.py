@@ -39,7 +39,7 @@ class MergeTab(Tab[MergeState]):
         """Make the figure, its table twin and the button for the test split."""
         gr.HTML("<h2 class='nm-unseen'>What is merged, and its accuracy per task</h2>")
         with gr.Row(elem_classes="nm-beside"):
-            with gr.Column(scale=5, min_width=420):
+            with gr.Column(scale=5, min_width=760):
                 self.look = gr.HTML("", elem_id="first-look")
                 self.bars = PlotlyView(label="Accuracy per task", height=420, elem_id="accuracy-bars")
             with gr.Column(scale=3, min_width=300):
