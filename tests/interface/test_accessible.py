@@ -150,6 +150,7 @@ def in_view(page: Any, identity: str) -> None:
 @pytest.mark.browser
 def test_the_classes_follow_the_task_until_the_visitor_writes_some(visitor: Visitor) -> None:
     page = visitor.open(tab="Zero-shot")
+    visitor.drawn("confusion")
     classes, task = page.locator("#own-classes textarea"), page.locator("#gallery-task input")
     first = classes.input_value()
 

@@ -124,6 +124,7 @@ def test_the_tour_sets_the_page_and_gives_it_back(visitor: Visitor) -> None:
 @pytest.mark.browser
 def test_a_tuned_setting_is_not_replaced_without_asking(visitor: Visitor) -> None:
     page = visitor.open()
+    visitor.drawn("accuracy-bars")
     box = page.locator(f"#{ORTHOGONAL} input[type=number]")
     box.fill("2.5")
     box.press("Enter")
