@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 from neuromerge.cli.options import (
     as_factor,
     as_names,
-    as_pair,
     as_path,
     as_seed,
     family_options,
     json_option,
     profile_from,
     quiet_option,
+    set_option,
 )
 from neuromerge.cli.printing import print_json, progress_bar, require_writable, write_text
 from neuromerge.errors import SettingError, quoted
@@ -44,15 +44,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("recipe", nargs="?", type=as_path, metavar="RECIPE", help="the merge as a recipe")
     family_options(parser)
     parser.add_argument("--method", default="neuromerging", metavar="NAME", help="merge method (neuromerging)")
-    parser.add_argument(
-        "--set",
-        metavar="P=VALUE",
-        nargs="+",
-        type=as_pair,
-        action="extend",
-        default=[],
-        help="parameters of the method",
-    )
+    set_option(parser, "parameters of the method")
     parser.add_argument(
         "--profile",
         metavar="PART=F",

@@ -112,6 +112,11 @@ def profile_from(given: Sequence[tuple[str, str, float | list[float]]]) -> dict[
     return profile
 
 
+def set_option(parser: argparse.ArgumentParser, what: str) -> None:
+    """`--set P=VALUE [P=VALUE ...]`, as often as one likes; `what` is its help."""
+    parser.add_argument("--set", metavar="P=VALUE", nargs="+", type=as_pair, action="extend", default=[], help=what)
+
+
 def as_weight(text: str) -> tuple[str, float]:
     """`TASK=W` as a task and its weight."""
     task, _, value = text.rpartition("=")

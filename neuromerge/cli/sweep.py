@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 from neuromerge.cli.options import (
     Names,
     as_names,
-    as_pair,
     as_path,
     as_range,
     as_seed,
@@ -18,6 +17,7 @@ from neuromerge.cli.options import (
     family_options,
     json_option,
     quiet_option,
+    set_option,
 )
 from neuromerge.cli.printing import number, print_json, progress_bar, require_writable, write_text
 from neuromerge.errors import SettingError
@@ -65,15 +65,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         default=[],
         help="search a parameter within this",
     )
-    parser.add_argument(
-        "--set",
-        metavar="P=VALUE",
-        nargs="+",
-        type=as_pair,
-        action="extend",
-        default=[],
-        help="fix a parameter at this value instead of searching it",
-    )
+    set_option(parser, "fix a parameter at this value instead of searching it")
     parser.add_argument(
         "--shape",
         default="",

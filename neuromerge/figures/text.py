@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 import textwrap
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from neuromerge.figures.theme import TOKEN
@@ -34,6 +34,19 @@ def coloured(text: str, colour: str, *, size: int | None = None) -> str:
 def task_names(tasks: Iterable[str], titles: Mapping[str, str] | None = None, limit: int = 16) -> list[str]:
     """The tasks as figures name them: their title where there is one, else their key."""
     return [plain((titles or {}).get(task, task), limit) for task in tasks]
+
+
+def named_axis(names: Sequence[str], *, down: bool = False, angle: float = 0) -> dict[str, Any]:
+    """An axis with a place for each name: 0, 1, ... from the left, or from above where it goes `down`."""
+    ends = [-0.5, len(names) - 0.5]
+    return {
+        "tickvals": list(range(len(names))),
+        "ticktext": list(names),
+        "range": ends[::-1] if down else ends,
+        "tickangle": angle,
+        "showgrid": False,
+        "zeroline": False,
+    }
 
 
 def note(text: str, x: float, y: float, **more: Any) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from neuromerge.figures.figure import Figure
 from neuromerge.figures.hover import cell_hover
 from neuromerge.figures.interference.sentence import CellLink, Sentence
 from neuromerge.figures.numbers import minus, number, numbers, robust_range, short
-from neuromerge.figures.text import plain, task_names
+from neuromerge.figures.text import named_axis, plain, task_names
 from neuromerge.figures.theme import ink_on, token
 from neuromerge.figures.wire import Layout, Phrases, Trace
 
@@ -112,22 +112,9 @@ def _text(value: float, scale: tuple[float, float]) -> str:
 
 def _layouts(drift: Drift, names: list[str], scales: Mapping[str, tuple[float, float]]) -> tuple[Layout, Layout]:
     """The panels side by side, and the changes that stack them."""
-    count, rows = len(names), len(drift.blocks)
-    across = {
-        "tickvals": list(range(count)),
-        "ticktext": names,
-        "range": [-0.5, count - 0.5],
-        "tickangle": -45,
-        "showgrid": False,
-        "zeroline": False,
-    }
-    down = {
-        **across,
-        "tickvals": list(range(rows)),
-        "ticktext": [plain(block, 16) for block in drift.blocks],
-        "range": [rows - 0.5, -0.5],
-        "tickangle": 0,
-    }
+    rows = len(drift.blocks)
+    across = named_axis(names, angle=-45)
+    down = named_axis([plain(block, 16) for block in drift.blocks], down=True)
     captions = [
         {
             "text": f"{TITLES[name]}  <span style='font-size:12px'>{SAYS[name]}</span>",

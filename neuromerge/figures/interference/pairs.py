@@ -14,7 +14,7 @@ from neuromerge.figures.figure import Figure
 from neuromerge.figures.hover import cell_hover
 from neuromerge.figures.interference.heatmaps import colour_ticks
 from neuromerge.figures.numbers import minus, numbers, percents, robust_bound, round_frame, short
-from neuromerge.figures.text import coloured, task_names
+from neuromerge.figures.text import coloured, named_axis, task_names
 from neuromerge.figures.theme import SMALL, ink_on, token
 from neuromerge.figures.wire import Layout, Trace
 from neuromerge.merging.measures import get_measure
@@ -138,22 +138,9 @@ def _captions(panel: Pairs) -> list[dict[str, Any]]:
 
 def _layouts(panels: list[Pairs], names: list[str]) -> tuple[Layout, Layout]:
     """The panels side by side, and the changes that stack them."""
-    count, rows = len(names), [names[row] for row in panels[0].rows]
-    across = {
-        "tickvals": list(range(count)),
-        "ticktext": names,
-        "range": [-0.5, count - 0.5],
-        "tickangle": -45,
-        "showgrid": False,
-        "zeroline": False,
-    }
-    down = {
-        **across,
-        "tickvals": list(range(len(rows))),
-        "ticktext": rows,
-        "range": [len(rows) - 0.5, -0.5],
-        "tickangle": 0,
-    }
+    rows = [names[row] for row in panels[0].rows]
+    across = named_axis(names, angle=-45)
+    down = named_axis(rows, down=True)
     bars = [_bar(panel, middle) for panel, middle in zip(panels, (0.24, 0.76), strict=True)]
     layout: Layout = {
         "height": 156 + ROW * len(rows),
@@ -271,13 +258,7 @@ def kept_shares(between: BetweenTasks, titles: Mapping[str, str] | None = None, 
                 "showgrid": True,
                 "zeroline": True,
             },
-            "yaxis": {
-                "tickvals": list(range(count)),
-                "ticktext": names,
-                "range": [count - 0.5, -0.5],
-                "showgrid": False,
-                "zeroline": False,
-            },
+            "yaxis": named_axis(names, down=True),
             "shapes": [
                 {
                     "type": "line",

@@ -13,7 +13,7 @@ from neuromerge.exploration.results import LayerDetail
 from neuromerge.figures.figure import Figure
 from neuromerge.figures.hover import cell_hover
 from neuromerge.figures.numbers import minus, nice_ceiling, numbers, signed
-from neuromerge.figures.text import coloured, task_names
+from neuromerge.figures.text import coloured, named_axis, task_names
 from neuromerge.figures.theme import ink_on, token
 from neuromerge.figures.wire import Layout, Phrases, Trace
 
@@ -120,15 +120,8 @@ def _layouts(tasks: list[str], panels: tuple[Pairs, ...]) -> tuple[Layout, Layou
     """The panels side by side, and the changes that stack them."""
     size = max(len(tasks) - 1, 1)
     end = bound(panels)
-    across = {
-        "tickvals": list(range(size)),
-        "ticktext": tasks[:-1] or [""],
-        "range": [-0.5, size - 0.5],
-        "tickangle": -45,
-        "showgrid": False,
-        "zeroline": False,
-    }
-    down = {**across, "ticktext": tasks[1:] or [""], "range": [size - 0.5, -0.5], "tickangle": 0}
+    across = named_axis(tasks[:-1] or [""], angle=-45)
+    down = named_axis(tasks[1:] or [""], down=True)
     ticks = [minus(f"{-end:g} against"), "0", f"{end:g} with"]
     layout = {
         "height": 150 + 26 * size,
