@@ -167,6 +167,24 @@ def test_the_classes_follow_the_task_until_the_visitor_writes_some(visitor: Visi
 
 
 @pytest.mark.browser
+def test_what_is_written_while_another_task_s_classes_come_stays(visitor: Visitor) -> None:
+    page = visitor.open(tab="Zero-shot")
+    visitor.drawn("confusion")
+    held: list[Any] = []
+    page.route("**/gradio_api/queue/join*", lambda route: held.append(route))  # answers come when we let them
+    page.locator("#gallery-task input").click()
+    page.get_by_role("option").nth(1).click()
+    page.wait_for_timeout(500)
+    page.locator("#own-classes textarea").fill("cat\ndog")
+    assert held
+    for route in held:
+        route.continue_()
+    page.unroute("**/gradio_api/queue/join*")
+    page.wait_for_timeout(2500)
+    assert page.locator("#own-classes textarea").input_value() == "cat\ndog"
+
+
+@pytest.mark.browser
 @pytest.mark.parametrize("width", [767, 768, 769])
 def test_the_controls_never_cover_the_page(visit: Callable[..., Visitor], width: int) -> None:
     page = visit(viewport={"width": width, "height": 900}).open()

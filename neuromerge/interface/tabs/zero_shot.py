@@ -26,6 +26,7 @@ from neuromerge.interface.limits import check_class_names, check_template
 from neuromerge.interface.moment import Changes, Moment
 from neuromerge.interface.pictures import archive_limits, own_source, read_picture
 from neuromerge.interface.plotly_view import PlotlyView
+from neuromerge.interface.signals import stamp
 from neuromerge.interface.state import TabState, linked, one_of
 from neuromerge.interface.tab import Tab
 from neuromerge.settings.choices import describe
@@ -40,6 +41,13 @@ NOTHING_YET = (
     "<p class='nm-empty'>Add a picture and press Classify. "
     "The base, every expert and this merge answer side by side.</p>"
 )
+TAKE_SUGGESTED = """
+(suggested, ...held) => {
+  const untouched = suggested && held.every((text, place) => text === suggested.instead_of[place]);
+  return untouched ? suggested.values : held.map(() => ({ __type__: 'update' }));
+}
+"""
+"""The classes and the prompt of another task, where the visitor has not written some while the server answered."""
 
 
 @dataclass(frozen=True)
@@ -128,6 +136,7 @@ class ZeroShotTab(Tab[ZeroShotState]):
                 with gr.Row(elem_classes="nm-actions"):
                     self.classify = gr.Button("Classify", variant="primary", elem_id="classify", min_width=120, scale=0)
                     self.fill = gr.Button("Use the classes of this task", size="sm", elem_id="fill-classes", scale=0)
+        self.suggested = gr.JSON(visible=False)
         self.answer = gr.HTML(NOTHING_YET, elem_id="own-answer")
         self._build_own_classes()
         self.holders = {"task": self.task, "filter": self.filter}
@@ -227,7 +236,8 @@ class ZeroShotTab(Tab[ZeroShotState]):
         events.in_browser(self.grid.pick, [], [], bring("own-picture"))
         form = [self.classes, self.template]
         events.listen(self.fill.click, self.fill_classes, form)
-        events.listen(self.task.change, self.follow_task, form, extra=form, lasting=True)
+        events.listen(self.task.change, self.follow_task, [self.suggested], extra=form, lasting=True)
+        events.in_browser(self.suggested.change, [self.suggested, *form], form, TAKE_SUGGESTED)
         events.listen(self.picture.upload, self.check_picture, [], extra=[self.picture])
         own = [self.picture, self.classes, self.template]
         events.listen(
@@ -298,7 +308,17 @@ class ZeroShotTab(Tab[ZeroShotState]):
         written = str(moment.value(self.classes) or "").strip()
         families = self.page.controls.families.values()
         known = {self._class_list(task) for family in families for task in family.tasks.values()}
-        return self.fill_classes(moment) if not written or written in known else {}
+        if written and written not in known:
+            return {}
+        form = [self.classes, self.template]
+        suggested = self.fill_classes(moment)
+        return {
+            self.suggested: {
+                "instead_of": [moment.value(part) for part in form],
+                "values": [suggested[part] for part in form],
+                "stamp": stamp(),
+            }
+        }
 
     def _class_list(self, task: TaskSpec) -> str:
         """The task's classes, one a line, as many as the form takes."""
