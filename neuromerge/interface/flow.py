@@ -28,8 +28,8 @@ from neuromerge.interface.components.controls import (
     sigma_text,
     unusual_text,
 )
-from neuromerge.interface.components.fetching import NO_MERGE_YET, NO_SCORES_YET
-from neuromerge.interface.components.readout import empty_readout, readout
+from neuromerge.interface.components.fetching import MARK_FETCHING, NO_MERGE_YET, NO_SCORES_YET
+from neuromerge.interface.components.readout import MARK_READOUT, empty_readout, readout
 from neuromerge.interface.events import Events
 from neuromerge.interface.guard import answered, silent, warn
 from neuromerge.interface.memory import give_back
@@ -93,6 +93,8 @@ class Flow:
         a merge cannot be made stands where its score would be, once; the pictures just stay.
         """
         page, signals, automatic = self.page, self.page.signals, self.page.controls.automatic
+        events.in_browser(page.readout.change, [page.readout], [], MARK_READOUT)
+        events.in_browser(page.fetch.panel.change, [page.fetch.panel], [], MARK_FETCHING)
         events.in_browser(signals.sidebar.change, [signals.overtaken], [signals.overtaken], TELL_OVERTAKEN)
         followed = [*self.pictures, *self.scores, *page.fetch.outputs]
         moved, arrived = (

@@ -7,11 +7,17 @@ import html
 from neuromerge.engine.downloads import Fetching, Item
 
 FETCHING_RULES = """
-body:has(#fetching [data-missing="weights"]) #readout,
-body:has(#readout [data-missing="weights"]) #tabs,
-body:has(#readout [data-missing="scores"]) :is(#tab-merge, #tab-zero_shot) > * { display: none !important; }
+body[data-fetching="weights"] #readout,
+body[data-readout="no-weights"] #tabs,
+body[data-readout="no-scores"] :is(#tab-merge, #tab-zero_shot) > * { display: none !important; }
 """
 """CSS: while the weights of a merge come, nothing of another one is on the page; while all pictures come, no scores."""
+
+MARK_FETCHING = """
+(panel) => {
+  document.body.dataset.fetching = /data-missing=.weights/.test(panel) ? 'weights' : '';
+}
+"""
 
 NO_MERGE_YET = "<section data-missing='weights'></section>"
 """In the place of scores, until the weights are here."""

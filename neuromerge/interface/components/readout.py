@@ -12,11 +12,23 @@ from neuromerge.settings.choices import describe
 from neuromerge.settings.setting import Setting
 
 STALE_RULES = """
-body:has(#readout .nm-readout-empty) #tabs :is(.nm-view, .nm-table, .nm-cards, .nm-caption, .nm-codes) {
+body[data-readout="empty"] #tabs :is(.nm-view, .nm-table, .nm-cards, .nm-caption, .nm-codes) {
   opacity: 0.4; filter: grayscale(1);
 }
 """
 """CSS: where there is no merge to show, what is left of another one is grey."""
+
+MARK_READOUT = """
+(strip) => {
+  const missing = /data-missing=.(weights|scores)/.exec(strip)?.[1];
+  document.body.dataset.readout = missing ? `no-${missing}` : strip?.includes('nm-readout-empty') ? 'empty' : '';
+}
+"""
+"""What the strip says, as a mark on the page's body for `STALE_RULES` and `FETCHING_RULES`.
+
+Rules with `body:has(...)` would need no mark, but then the browser looks through the styles of the whole page again at
+every line that a figure draws: a tenth of a second for each moved slider.
+"""
 
 SPLIT_NAMES = {"quick": "Quick look", "validation": "Validation", "test": "Final test"}
 SPLIT_HINTS = {
