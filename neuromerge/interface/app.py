@@ -61,6 +61,7 @@ def build(
     ) as demo:
         page, tour = lay_out(loader, families, limits, tabs, unreadable)
         page.presence = demo.presence
+        page.recall, page.taken = demo.recall, demo.taken
         page.queued = lambda lane: demo.waiting().lanes.get(lane, 0)
         events = Events(page)
         Sidebar(page).wire(events)
@@ -85,14 +86,15 @@ def lay_out(
 
     `unreadable` are families that cannot be offered, with the reasons.
     """
+    signals = build_signals(tabs[0].key, limits.session_seconds)
     with gr.Sidebar(width=328, elem_id="controls"):
         controls = build_controls(families)
+    signals.sidebar.value = [component.value for component in controls.gathered]
     with gr.Row(elem_id="head"):
         header()
         tour_button = gr.Button("Guided tour", size="sm", min_width=0, scale=0, elem_id="tour-open")
     if unreadable:
         gr.HTML(unreadable_notice(unreadable))
-    signals = build_signals(tabs[0].key, [component.value for component in controls.gathered], limits.session_seconds)
     page = Page(
         loader=loader,
         limits=limits,

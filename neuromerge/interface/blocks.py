@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import Any
@@ -38,25 +40,52 @@ def address_of(scope: Mapping[str, Any]) -> str:
     return str((scope.get("client") or ("",))[0])
 
 
+@contextmanager
+def _refused() -> Iterator[None]:
+    """A component's complaint about a crafted value becomes an error that is no traceback in the log."""
+    try:
+        yield
+    except gr.Error as error:
+        error.print_exception = False
+        raise
+    except Exception as error:  # noqa: BLE001
+        logger.warning("an event's values do not fit its components: %s", type(error).__name__)
+        raise gr.Error(
+            "The values of this event do not fit the page. Reload the page.", print_exception=False
+        ) from None
+
+
 class PageBlocks(gr.Blocks):
     """Gradio's blocks with an account of their visitors. The queue's own tables are read here and nowhere else."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
+        # Gradio sums up all recent events after each one, for a dashboard that is off: 20 ms of a processor each time.
+        os.environ.setdefault("GRADIO_ANALYTICS_CACHE_FREQUENCY", str(10**9))
         super().__init__(*args, **kwargs)
         self.presence = Presence()
 
     async def preprocess_data(self, block_fn: Any, inputs: list[Any], *args: Any, **kwargs: Any) -> Any:
         """As Gradio's, but crafted values raise an error that is no traceback in the log."""
-        try:
+        with _refused():
             return await super().preprocess_data(block_fn, inputs, *args, **kwargs)
-        except gr.Error as error:
-            error.print_exception = False
-            raise
-        except Exception as error:  # noqa: BLE001 - a component's complaint about a crafted value
-            logger.warning("an event's values do not fit its components: %s", type(error).__name__)
-            raise gr.Error(
-                "The values of this event do not fit the page. Reload the page.", print_exception=False
-            ) from None
+
+    def recall(self, page: str | None, states: Sequence[Any]) -> dict[Any, Any]:
+        """What the server holds for a page, by component; an event need not name these among its inputs for that.
+
+        The browser tells every input of an event of each step on the event's way, and is slow at it.
+        """
+        held = self.state_holder.session_data.get(page) if page else None
+        return {state: state.value if held is None else held[state._id] for state in states}
+
+    def taken(self, page: str | None, component: Any, value: Any) -> Any:
+        """`value`, which the browser sent for `component`, as the page's own copy takes it: choices may have changed.
+
+        Raises gr.Error for what the component does not take.
+        """
+        held = self.state_holder.session_data.get(page) if page else None
+        own = held[component._id] if held is not None and component._id in held else component
+        with _refused():
+            return own.preprocess(value)
 
     def keep_listeners(self) -> None:
         """Before a new page comes: those that listen are remembered before those that only ask."""
@@ -75,8 +104,10 @@ class PageBlocks(gr.Blocks):
 
     def waiting(self) -> Waiting:
         """What waits and runs now."""
-        events = list(self._queue.event_ids_to_events.values())
-        lanes = {str(name): len(lane.queue) for name, lane in self._queue.event_queue_per_concurrency_id.items()}
+        queued = self._queue.event_queue_per_concurrency_id
+        lanes = {str(name): len(lane.queue) for name, lane in queued.items()}
+        events = [event for lane in queued.values() for event in lane.queue]
+        events += [event for job in self._queue.active_jobs for event in job or ()]
         return Waiting(
             by_page=Counter(event.session_hash for event in events),
             by_address=Counter(address_of(event.request.scope) for event in events),

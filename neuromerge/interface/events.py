@@ -72,7 +72,7 @@ class Events:
             told: where an error for people is shown.
             options: for Gradio, such as `show_progress`.
         """
-        inputs = [*self.page.inputs, *extra]
+        inputs = [*self.page.inputs, *(component for component in extra if component not in self.page.inputs)]
         outputs = list(outputs)
         shown = options.get("show_progress", "hidden") != "hidden"
 
@@ -134,6 +134,10 @@ class Events:
     def gather(self, trigger: Any) -> Any:
         """On `trigger`, before what is attached to it later: collect what the sidebar's controls hold."""
         return self.in_browser(trigger, self.page.controls.gathered, [self.page.signals.sidebar], GATHER)
+
+    def gather_choices(self, trigger: Any) -> Any:
+        """The same for the menus of the tabs."""
+        return self.in_browser(trigger, self.page.menus, [self.page.signals.choices], GATHER)
 
     def in_browser(self, trigger: Any, inputs: Sequence[Any], outputs: Sequence[Any], script: str) -> Any:
         """Run JavaScript on `trigger`, without asking the server."""

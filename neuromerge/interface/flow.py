@@ -120,8 +120,10 @@ class Flow:
         events.listen(
             signals.redraw_due.change, self.draw, costly, lane="heavy", told=silent, trigger_mode="always_last"
         )
+        events.gather_choices([event for menu in page.menus for event in (menu.input, menu.change)])
         for tab in page.tabs:
             events.gather(page.panels[tab.key].select)  # what opened it may just have set the controls, too
+            events.gather_choices(page.panels[tab.key].select)
             chosen = events.listen(
                 page.panels[tab.key].select,
                 partial(self.open_tab, tab),
@@ -137,7 +139,7 @@ class Flow:
             page.controls.compare,
             signals.tab_to_open,
             signals.tab,
-            *(component for tab in page.tabs for component in tab.inputs),
+            *(component for tab in page.tabs for component in tab.restored),
             *self.scores,
             *page.fetch.outputs,
         ]

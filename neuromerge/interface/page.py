@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import gradio as gr
 
 from neuromerge.deployment import Limits
+from neuromerge.errors import SettingError
 from neuromerge.interface.components.controls import FIRST_COMPARISON, Controls
 from neuromerge.interface.fetching import FetchPanel
 from neuromerge.interface.loader import WorkspaceLoader
@@ -42,13 +43,28 @@ class Page:
     presence: Presence = field(default_factory=Presence)
     queued: Callable[[str], int] = lambda lane: 0
     """How many events wait in a lane, over all visitors."""
+    recall: Callable[[str | None, Sequence[Any]], Mapping[Any, Any]] = lambda page_id, states: {
+        state: state.value for state in states
+    }
+    """What the server holds in some components for a page."""
+    taken: Callable[[str | None, Any, Any], Any] = lambda page_id, component, value: component.preprocess(value)
+    """What a page sent for a component, checked by it."""
 
     # ------------------------------------------------------------------------------------------- its parts
     @property
     def inputs(self) -> list[Any]:
         """What every event says of the page."""
-        signals = self.signals
-        return [signals.tab, signals.session, signals.sidebar, *(part for tab in self.tabs for part in tab.inputs)]
+        return [self.signals.sidebar, self.signals.choices]
+
+    @property
+    def menus(self) -> list[Any]:
+        """The visible components that hold what the tabs show; their values travel as `Signals.choices`."""
+        return [component for tab in self.tabs for component in tab.holders.values()]
+
+    @property
+    def held(self) -> list[Any]:
+        """What the server itself holds of a page."""
+        return [self.signals.tab, self.signals.session, *(tab.held for tab in self.tabs if tab.held is not None)]
 
     @property
     def families(self) -> KnownFamilies:
@@ -72,6 +88,7 @@ class Page:
     def moment(self, values: Mapping[Any, Any], page_id: str | None, event: gr.EventData, job: Job) -> Moment:
         """The moment that the `values` of an event's inputs describe."""
         signals = self.signals
+        values = {**self.recall(page_id, self.held), **self._chosen_in_tabs(page_id, values[signals.choices]), **values}
         held = values[signals.session]
         session = held if isinstance(held, Session) else Session()
         return Moment(
@@ -85,6 +102,14 @@ class Page:
             choose=lambda: self._chosen(values[signals.sidebar], session),
             explorer=self.loader.workspace,
         )
+
+    def _chosen_in_tabs(self, page_id: str | None, sent: Any) -> dict[Any, Any]:
+        """What the tabs' menus hold, by component."""
+        if sent is None:
+            return {component: component.value for component in self.menus}
+        if not isinstance(sent, list) or len(sent) != len(self.menus):
+            raise SettingError("What the page sent is not the state of its menus. Reload the page and try again.")
+        return {menu: self.taken(page_id, menu, value) for menu, value in zip(self.menus, sent, strict=True)}
 
     def _chosen(self, sidebar: Any, session: Session) -> Chosen:
         held = self.controls.read(sidebar)

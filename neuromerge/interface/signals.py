@@ -36,9 +36,10 @@ What happens when a control is moved, and when an event (a preset, undo, a step 
     server: address = "v=1&f=..."      ──> in the browser: into the address bar and the clipboard
     server: followed = "v=1&f=..."     ──> in the browser: into the address bar, where that holds a permalink already
 
-Why the sidebar's values travel as one list: the browser tells every input of an event, and every component that shows
-its progress, of each step on the event's way, and is slow at it. With forty inputs a moved slider took longer to leave
-the browser than to be answered.
+Why the sidebar's values travel as one list, and the tabs' menus as another (``choices``): the browser tells every input
+of an event, and every component that shows its progress, of each step on the event's way, and is slow at it: it looks
+for each among all components of the page. With forty inputs a moved slider took longer to leave the browser than to be
+answered. What the server holds itself is no input at all (`PageBlocks.recall`).
 """
 
 from __future__ import annotations
@@ -67,6 +68,7 @@ class Signals:
         tab: key of the open tab; held by the server.
         session: what the server remembers of the page.
         sidebar: values of the sidebar's controls, as the browser collected them (see `Controls.read`).
+        choices: values of the menus of the tabs, as the browser collected them; None until one of them has changed.
         controls_set: a stamp that is new when an event has set the controls.
         arrived: how many parts of a download are here, the last time that the page asked.
         redraw_due: a stamp that is new when an open tab that is costly to draw shall be drawn.
@@ -81,6 +83,7 @@ class Signals:
     tab: gr.State
     session: gr.State
     sidebar: gr.JSON
+    choices: gr.JSON
     controls_set: gr.State
     arrived: gr.Number
     redraw_due: gr.State
@@ -92,18 +95,18 @@ class Signals:
     followed: gr.Textbox
 
 
-def build_signals(tab: str, sidebar: list[object], seconds: int) -> Signals:
-    """The hidden components, where the caller's layout context is.
+def build_signals(tab: str, seconds: int) -> Signals:
+    """The hidden components, where the caller's layout context is: at its top, where the browser finds them soonest.
 
     Args:
         tab: key of the tab that is open at first.
-        sidebar: the values that the controls have at first.
         seconds: how long the server remembers a page that is idle.
     """
     return Signals(
         tab=gr.State(tab, time_to_live=seconds),
         session=gr.State(Session(), time_to_live=seconds),
-        sidebar=gr.JSON(sidebar, visible=False),
+        sidebar=gr.JSON(visible=False),
+        choices=gr.JSON(visible=False),
         controls_set=gr.State(0, time_to_live=seconds),
         arrived=gr.Number(0, visible=False),
         redraw_due=gr.State(0, time_to_live=seconds),

@@ -34,6 +34,8 @@ class Tab(ABC, Generic[S]):
         holders: for fields of the state that a visible component holds: that component. The rest is held by the server.
         outputs: components that `draw` and `draw_scores` may change. (The server's part of the state is added.)
         filled: those that `fill_in` may change.
+        folded: containers that are shown or hidden with the state, by `restore` and by events that change it: not at
+            every drawing, since the browser then goes through all that is in them.
     """
 
     key: ClassVar[str]
@@ -47,6 +49,7 @@ class Tab(ABC, Generic[S]):
         self.holders: dict[str, Any] = {}
         self.outputs: list[Any] = []
         self.filled: list[Any] = []
+        self.folded: list[Any] = []
         self.held: gr.State | None = None
 
     # ------------------------------------------------------------------------------------- what a tab is made of
@@ -87,6 +90,15 @@ class Tab(ABC, Generic[S]):
         """The components that hold the tab's state."""
         return [*([] if self.held is None else [self.held]), *self.holders.values()]
 
+    @property
+    def restored(self) -> list[Any]:
+        """The components that `restore` may change."""
+        return [*self.inputs, *self.folded]
+
+    def fold(self, state: S) -> Changes:
+        """Which of `folded` a state shows."""
+        return {}
+
     def read(self, values: Any) -> TabState:
         """The state that the components hold, whose `values` are given by component."""
         held = values[self.held] if self.held is not None else None
@@ -108,4 +120,4 @@ class Tab(ABC, Generic[S]):
         for name, component in self.holders.items():
             if getattr(state, name) != getattr(fresh, name):
                 changes[component] = gr.update(value=getattr(state, name))
-        return changes
+        return {**changes, **self.fold(cast(S, state))}

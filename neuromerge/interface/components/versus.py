@@ -37,7 +37,7 @@ class VersusView:
             self.figure = PlotlyView(label="The map of another merge", height=400, elem_id="versus-map")
             with gr.Accordion("The same numbers as a table", open=False, elem_id="versus-table-box"):
                 self.table = gr.HTML("", elem_id="versus-table")
-        self.outputs = [self.column, self.title, self.sentence, self.figure, self.table]
+        self.outputs = [self.title, self.sentence, self.figure, self.table]
 
     def other(self, moment: Moment, choice: str, key: str) -> Heatmap | None:
         """The map of what the merge is compared with; None where it is not shown or nothing is compared."""
@@ -49,10 +49,9 @@ class VersusView:
     ) -> Changes:
         """What stands under the map."""
         if choice == "none":
-            return {self.column: gr.update(visible=False)}
-        shown: Changes = {self.column: gr.update(visible=True)}
+            return {}
         if other is None:
-            return shown | {
+            return {
                 self.title: "",
                 self.sentence: "",
                 self.figure: message(NOTHING_CHOSEN),
@@ -65,7 +64,7 @@ class VersusView:
             title = f"This merge minus {label}"
         else:
             beside, title = heatmap, label
-        return shown | {
+        return {
             self.title: f"<h3>{html.escape(title)}</h3>",
             self.sentence: sentence_html(headline(other, tasks)),
             self.figure: interference_heatmaps(other, tasks=tasks, selected=selected, beside=beside),

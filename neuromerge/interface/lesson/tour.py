@@ -86,7 +86,7 @@ class Tour:
         """Listen to the panel. `opened` is the event that has opened the page: a link may ask for a step after it."""
         page = self.page
         shown = {stop.tab for stop in STOPS if stop.shows}
-        tabs = [part for tab in page.tabs if tab.key in shown for part in (*tab.outputs, *tab.holders.values())]
+        tabs = [part for tab in page.tabs if tab.key in shown for part in (*tab.outputs, *tab.restored)]
         own = [self.held, self.where, self.steps, self.text, self.drawing, self.attempt, self.back, self.following]
         outputs = list(dict.fromkeys([*own, page.signals.tab_to_open, page.signals.tab, *page.settable, *tabs]))
         extra = [self.held, self.steps, self.asked]

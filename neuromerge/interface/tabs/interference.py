@@ -153,8 +153,16 @@ class InterferenceTab(Tab[InterferenceState]):
             self.contested_table,
         ]
         self.map = [self.arrows, self.sentence, self.heatmap, self.table, *self.versus.outputs]
-        self.shown_above = [*self.columns.values(), *self.map, *self.between.outputs, *self.drift.outputs]
+        self.shown_above = [*self.map, *self.between.outputs, *self.drift.outputs]
+        self.folded = [*self.columns.values(), self.versus.column]
         self.outputs = [*self.shown_above, *self.opened]
+
+    def fold(self, state: InterferenceState) -> Changes:
+        """The view that is chosen, and what stands under the map."""
+        return {
+            **{column: gr.update(visible=key == state.view) for key, column in self.columns.items()},
+            self.versus.column: gr.update(visible=state.versus != "none"),
+        }
 
     # ------------------------------------------------------------------------------------------- drawing
     def draw(self, moment: Moment) -> Changes:
@@ -165,13 +173,12 @@ class InterferenceTab(Tab[InterferenceState]):
     def _draw_view(self, moment: Moment, heatmap: Heatmap) -> Changes:
         """What is shown above the open layer, and nothing of what is not."""
         state = self.shown(moment)
-        columns = {column: gr.update(visible=key == state.view) for key, column in self.columns.items()}
         if state.view == "tasks":
             cell = state.cell if place_of(heatmap, state.cell) else None
-            return {**columns, **self.between.draw(moment, state.scope, state.only, cell, heatmap)}
+            return self.between.draw(moment, state.scope, state.only, cell, heatmap)
         if state.view == "drift":
-            return {**columns, **self.drift.draw(moment)}
-        return {**columns, **self._draw_map(moment, heatmap)}
+            return self.drift.draw(moment)
+        return self._draw_map(moment, heatmap)
 
     def _draw_map(self, moment: Moment, heatmap: Heatmap) -> Changes:
         tasks = len(moment.setting.tasks)
@@ -221,7 +228,7 @@ class InterferenceTab(Tab[InterferenceState]):
         """A new measure, a clicked cell, a chosen layer, another order, a clicked neuron."""
         events.listen(self.measure.input, self.change_measure, [self.explanation, *self.map])
         changed = [self.view.input, self.versus.choice.input, self.between.scope.input, self.between.only.input]
-        events.listen(changed, self.change_view, self.shown_above)
+        events.listen(changed, self.change_view, [*self.folded, *self.shown_above])
         # A cell that was asked for opens, even where the setting changes meanwhile.
         clicked = [self.held, *self.shown_above, *self.opened, self.strength.aim, *self.strength.shown]
         maps = (self.heatmap.cell, self.versus.figure.cell)
@@ -257,7 +264,8 @@ class InterferenceTab(Tab[InterferenceState]):
 
     def change_view(self, moment: Moment) -> Changes:
         """Another view, or another part of it."""
-        return self._draw_view(moment, moment.workspace.heatmap(self.shown(moment).measure))
+        heatmap = moment.workspace.heatmap(self.shown(moment).measure)
+        return {**self.fold(self.shown(moment)), **self._draw_view(moment, heatmap)}
 
     def click(self, moment: Moment) -> Changes:
         """Open the clicked cell."""
