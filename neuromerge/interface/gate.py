@@ -5,6 +5,7 @@ What is refused here costs no parsing, no thread and no place in the queue. Refu
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import time
@@ -33,6 +34,10 @@ EVENT_BYTES = 2**20
 """An event of the page: choices, numbers and short texts. Pictures are uploaded, not sent in events."""
 MULTIPART_BYTES = 2**16
 """What stands around the file in a request that uploads one."""
+
+
+LAST_WORD = b'data: {"msg":"close_stream"'
+"""How the last message of a stream of answers begins."""
 
 
 class Refused(Exception):
@@ -91,7 +96,7 @@ class Gate:
         if what.startswith(UNUSED):
             raise Refused(404, "There is no such page.")
         if scope["method"] not in ("POST", "PUT", "PATCH"):
-            await self.app(scope, receive, send)
+            await self.app(scope, *(_ending(receive, send) if what.startswith("queue/data") else (receive, send)))
             return
         headers = dict(scope["headers"])
         uploads = what.startswith("upload") and b"multipart/" in headers.get(b"content-type", b"")
@@ -175,6 +180,28 @@ def route_of(path: str) -> str:
     return "/" + "/".join(
         part.partition("=")[0][:40] if part.isascii() and part.isprintable() else "?" for part in shown
     )
+
+
+def _ending(receive: Receive, send: Send) -> tuple[Receive, Send]:
+    """A stream of answers that is left to end by itself once it has said that it ends.
+
+    The browser hangs up at that word, and may have opened the next stream of the page by then. Gradio takes a hang-up
+    for a visitor who has gone, and drops what the next stream waits for: the page would lose its connection.
+    """
+    ending = False
+
+    async def sending(message: MutableMapping[str, Any]) -> None:
+        nonlocal ending
+        ending = ending or message.get("body", b"").startswith(LAST_WORD)
+        await send(message)
+
+    async def receiving() -> MutableMapping[str, Any]:
+        message = await receive()
+        if ending and message["type"] == "http.disconnect":
+            await asyncio.Event().wait()  # until the answer, which has nothing more to say, is over
+        return message
+
+    return receiving, sending
 
 
 def _counting(receive: Receive, most: int) -> Receive:

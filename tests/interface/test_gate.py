@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import httpx
 import pytest
+from gradio.server_messages import CloseStreamMessage
 from hypothesis import given
 from hypothesis import strategies as st
+from starlette.responses import StreamingResponse
 
 from neuromerge.benchmarks.clients import Client
 from neuromerge.benchmarks.load import ORTHOGONAL
@@ -21,7 +24,7 @@ from neuromerge.errors import Cancelled
 from neuromerge.interface.app import build
 from neuromerge.interface.blocks import address_of
 from neuromerge.interface.bodies import MAX_DEPTH, MAX_ITEMS, fault
-from neuromerge.interface.gate import route_of
+from neuromerge.interface.gate import Gate, route_of
 from neuromerge.interface.loader import WorkspaceLoader
 from neuromerge.interface.observing import FewLines
 from neuromerge.interface.presence import Presence
@@ -324,3 +327,49 @@ def test_a_log_takes_few_lines_and_says_how_many_it_left_out() -> None:
     now[0] = 1.0
     assert few.filter(record[20])
     assert record[20].getMessage() == "line 20 left_out=15"
+
+
+# ------------------------------------------------------------------------------------------------- streams
+def hang_up_at(word: bytes, *messages: bytes) -> bool:
+    """Whether a stream of `messages` comes to its own end where the browser hangs up as soon as it hears `word`."""
+    left, ended = asyncio.Event(), False
+
+    async def answers() -> AsyncIterator[bytes]:
+        nonlocal ended
+        for message in messages:
+            yield message
+            await asyncio.sleep(0.05)  # a busy machine: the hang-up is there before the next step
+        ended = True
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await StreamingResponse(answers())(scope, receive, send)
+
+    async def receive() -> dict[str, Any]:
+        await left.wait()
+        return {"type": "http.disconnect"}
+
+    async def send(message: Any) -> None:
+        if word in message.get("body", b""):
+            left.set()
+
+    scope = {
+        "type": "http",
+        "asgi": {"spec_version": "2.3"},
+        "method": "GET",
+        "path": "/gradio_api/queue/data",
+        "query_string": b"session_hash=one",
+        "headers": [],
+    }
+    asyncio.run(Gate(app, Limits())(scope, receive, send))
+    return ended
+
+
+def test_a_stream_that_has_said_its_last_word_is_not_cut_short() -> None:
+    """Else Gradio drops what the page's next stream waits for, and the page loses its connection."""
+    last = f"data: {CloseStreamMessage().model_dump_json()}\n\n".encode()
+    assert hang_up_at(b"close_stream", b"data: {}\n\n", last)
+
+
+def test_a_stream_whose_visitor_has_gone_stops() -> None:
+    told = b'data: {"msg":"log","log":"close_stream"}\n\n'
+    assert not hang_up_at(b"close_stream", told, b"data: {}\n\n")
