@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import cache
 from typing import TypeVar
 
@@ -13,6 +14,24 @@ import torch
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+_lent = threading.local()
+
+
+def between_steps() -> None:
+    """Called by long work between two steps, in the thread that began it: whoever lent the thread may pause it here."""
+    let_through: Callable[[], None] | None = getattr(_lent, "let_through", None)
+    if let_through is not None:
+        let_through()
+
+
+@contextmanager
+def letting_through(call: Callable[[], None]) -> Iterator[None]:
+    """Inside the block, long work of this thread calls `call` between its steps."""
+    _lent.let_through = call
+    try:
+        yield
+    finally:
+        _lent.let_through = None
 
 
 def cores() -> int:

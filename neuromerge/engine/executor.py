@@ -1,52 +1,66 @@
 """Heavy work takes turns, so that many visitors share few cores without slowing each other down twice.
 
-Two merges at once on two cores take as long as one after the other, and thrash the caches on top; each
-Python thread that computes also starts a team of threads of its own. So all heavy work runs in a few worker
-threads (one on small machines), in pieces of a fraction of a second: somebody's long evaluation lets another's
-slider through between two batches. Whoever holds a slider comes first, then whoever came first; every fourth turn
-goes to what has waited longest, so that nothing waits for ever.
+Two merges at once on two cores take as long as one after the other, and thrash the caches on top. So heavy work takes
+turns (one at a time on small machines), and no turn is longer than a fraction of a second: where a piece of work is
+longer it lets others through between two of its steps (`threads.between_steps`), and goes on when its next turn comes.
+Whoever holds a slider comes first; of several the one that has had the fewest turns, then whoever came first; every
+fourth turn goes to what was begun longest ago, so that nothing waits for ever.
 """
 
 from __future__ import annotations
 
 import os
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as FutureTimeout
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from itertools import count
 from typing import Any, TypeVar
 
 from neuromerge.deployment import deployment
 from neuromerge.progress import UNATTENDED, Job, Urgency
+from neuromerge.threads import letting_through
 
+TURN_SECONDS = 0.25
+"""After so long, work lets others through at its next step."""
 _POLL_SECONDS = 0.05
-_PATIENT_TURN = 4  # of so many turns, one goes to what has waited longest
+_PATIENT_TURN = 4  # of so many turns, one goes to what was begun longest ago
+_MOST_BEGUN = 64  # pieces of work that run or have let others through
 
 V = TypeVar("V")
 
 
-@dataclass(frozen=True)
-class _Turn:
-    """Work that waits for a thread."""
+@dataclass(eq=False)
+class _Work:
+    """Work that waits for a turn, or has one; `turns` are those it has had."""
 
     urgency: Urgency
     number: int
-    work: Callable[[], Any]
+    do: Callable[[], Any]
     future: Future[Any]
+    turns: int = 0
+    since: float = 0.0
+    may_go_on: threading.Event = field(default_factory=threading.Event)
 
 
 class Executor:
-    """`workers` threads that run pieces of heavy work, the urgent ones first."""
+    """`workers` pieces of heavy work at a time, the urgent ones first.
 
-    def __init__(self, workers: int = 1) -> None:
+    Args:
+        workers: turns at the same time.
+        turn_seconds: how long a turn lasts before others are let through.
+    """
+
+    def __init__(self, workers: int = 1, turn_seconds: float = TURN_SECONDS) -> None:
         self._local = threading.local()
         self._lock = threading.Lock()
-        self._waiting: list[_Turn] = []
+        self._waiting: list[_Work] = []
         self._numbers, self._taken = count(), 0
-        self._pool = ThreadPoolExecutor(max(1, workers), "neuromerge-work", initializer=self._mark)
+        self._free, self._begun, self._turn_seconds = max(1, workers), 0, turn_seconds
+        self._pool = ThreadPoolExecutor(_MOST_BEGUN, "neuromerge-work", initializer=self._mark)
 
     def run(self, work: Callable[[], V], job: Job = UNATTENDED) -> V:
         """The result of `work()`, computed in a worker thread; raises what it raises.
@@ -60,8 +74,8 @@ class Executor:
             return work()
         future: Future[V] = Future()
         with self._lock:
-            self._waiting.append(_Turn(job.urgency, next(self._numbers), work, future))
-        self._pool.submit(self._take_turn)
+            self._waiting.append(_Work(job.urgency, next(self._numbers), work, future))
+            self._give_turns()
         while True:
             try:
                 return future.result(timeout=_POLL_SECONDS)
@@ -76,23 +90,58 @@ class Executor:
 
     @property
     def waiting(self) -> int:
-        """Pieces of work that no thread has taken yet."""
+        """Pieces of work that wait for a turn."""
         with self._lock:
             return len(self._waiting)
 
-    def _take_turn(self) -> None:
-        """Run one of those that wait; there is one for every call, and perhaps it was given up meanwhile."""
-        with self._lock:
+    def _give_turns(self) -> None:
+        """Give the free turns to those that wait. Called with the lock held."""
+        while self._free:
+            # A thread is there for each that has begun: no turn may go to one that could not.
+            ready = self._waiting if self._begun < _MOST_BEGUN else [w for w in self._waiting if w.turns]
+            if not ready:
+                return
             self._taken += 1
             patient = self._taken % _PATIENT_TURN == 0
-            turn = min(self._waiting, key=lambda t: (0 if patient else t.urgency, t.number))
-            self._waiting.remove(turn)
-        if not turn.future.set_running_or_notify_cancel():
-            return
+            work = min(ready, key=lambda w: (0, 0, w.number) if patient else (w.urgency, w.turns, w.number))
+            self._waiting.remove(work)
+            self._free -= 1
+            work.turns += 1
+            if work.turns == 1:
+                self._begun += 1
+                self._pool.submit(self._work, work)
+            else:
+                work.may_go_on.set()
+
+    def _work(self, work: _Work) -> None:
+        """In a worker thread: work that has been given its first turn; perhaps it was given up meanwhile."""
         try:
-            turn.future.set_result(turn.work())
+            if work.future.set_running_or_notify_cancel():
+                work.since = time.monotonic()
+                with letting_through(lambda: self._let_through(work)):
+                    work.future.set_result(work.do())
         except BaseException as error:  # noqa: BLE001 - whatever it is belongs to who waits for the work
-            turn.future.set_exception(error)
+            work.future.set_exception(error)
+        finally:
+            with self._lock:
+                self._free += 1
+                self._begun -= 1
+                self._give_turns()
+
+    def _let_through(self, work: _Work) -> None:
+        """In the thread of `work`, between two steps: where its turn was long enough and others wait, it waits too."""
+        if time.monotonic() - work.since < self._turn_seconds:
+            return
+        with self._lock:
+            if self._waiting:
+                work.may_go_on.clear()
+                self._waiting.append(work)
+                self._free += 1
+                self._give_turns()
+            else:
+                work.may_go_on.set()
+        work.may_go_on.wait()
+        work.since = time.monotonic()
 
     def _mark(self) -> None:
         self._local.working = True
@@ -100,5 +149,5 @@ class Executor:
 
 @cache
 def shared_executor() -> Executor:
-    """The executor of this process: NEUROMERGE_WORKERS threads (default: one for every four cores, at least one)."""
+    """The executor of this process: NEUROMERGE_WORKERS turns at a time (default: one for every four cores)."""
     return Executor(deployment().workers or max(1, (os.cpu_count() or 1) // 4))

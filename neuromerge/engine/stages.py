@@ -54,6 +54,7 @@ from neuromerge.merging.vectors import AlignedVectors, WatchedVectors, read_chun
 from neuromerge.merging.votes import PUBLISHED
 from neuromerge.progress import UNATTENDED, Job
 from neuromerge.settings.setting import Setting
+from neuromerge.threads import between_steps
 
 if TYPE_CHECKING:
     from neuromerge.evaluation.families import Family
@@ -356,6 +357,7 @@ def _add_up(
             job.check()
             base = vectors.base(parameter)
             combine(base, components[parameter.name], used.at(parameter), weights[parameter.name])
+            between_steps()
 
 
 def _merge_again(

@@ -18,7 +18,7 @@ import torch
 
 from neuromerge.checkpoints.roles import Parameter
 from neuromerge.merging.devices import CPU, stride
-from neuromerge.threads import cores
+from neuromerge.threads import between_steps, cores
 from neuromerge.threads import pool as workers
 
 Result = TypeVar("Result")
@@ -88,7 +88,8 @@ def map_chunks(
             thread does the work, with all of torch's threads.
         device: where the work is done.
 
-    What they raise is raised here; chunks that have not begun are then dropped.
+    What they raise is raised here; chunks that have not begun are then dropped. Between parameters others are let
+    through (`threads.between_steps`).
     """
     threads = threads or stride(device).threads or cores()
     spans = ((p, list(split(p))) for p in parameters)
@@ -99,6 +100,7 @@ def map_chunks(
     if threads < 2:
         for span in spans:
             yield from whole([span])
+            between_steps()
         return
     pool = workers(threads)
     # The chunks to begin run ahead of the parameters to finish: no core waits at a parameter's end.
@@ -132,8 +134,10 @@ def map_chunks(
             else:
                 waiting.append(([], lambda results: results[0]))
                 yield from begin(whole, bundle)
+            between_steps()
         while waiting:
             yield from joined()
+            between_steps()
     finally:
         for future in begun:
             future.cancel()

@@ -32,7 +32,7 @@ from neuromerge.merging.kernels.table import Counted, StoredVectors, served
 from neuromerge.merging.quantiles import bracket, order_statistics
 from neuromerge.merging.vectors import TaskVectors
 from neuromerge.progress import UNATTENDED, Job
-from neuromerge.threads import in_threads
+from neuromerge.threads import between_steps, in_threads
 
 _WHOLE_ENTRIES = 1 << 21  # entries over all tasks up to which a parameter is read whole for its sample
 
@@ -369,6 +369,7 @@ def _magnitude_chunks(vectors: TaskVectors) -> Iterator[list[np.ndarray]]:
     for parameter in vectors.parameters:
         for start, stop in row_chunks(parameter, len(vectors.task_names), vectors.device):
             yield list(_magnitudes(vectors, parameter, start, stop).numpy())
+            between_steps()
 
 
 def _draw_sample(vectors: TaskVectors, entries: int, sampling: Sampling) -> list[np.ndarray]:
@@ -401,6 +402,7 @@ def sampled(vectors: TaskVectors, entries: int, sampling: Sampling = COMPILED) -
         places = np.stack([inside // width, np.minimum(inside % width, width - run)], axis=1)
         found = draw(parameter, places, run)
         drawn.append(found.reshape(len(found), -1))
+        between_steps()
     return np.concatenate(drawn, axis=1)
 
 

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import pytest
 
 from neuromerge.engine.executor import Executor
+from neuromerge.engine.regions import Tasks
 from neuromerge.errors import Cancelled
+from neuromerge.merging import registry
+from neuromerge.merging.passes import components
 from neuromerge.progress import Job, Urgency
+from neuromerge.threads import between_steps, letting_through
 
 
 class Line:
@@ -96,3 +101,66 @@ def test_work_that_nobody_wants_never_begins() -> None:
 def test_work_inside_work_gets_its_turn_at_once() -> None:
     executor = Executor(1)
     assert executor.run(lambda: executor.run(lambda: 5)) == 5
+
+
+def test_long_work_lets_others_through_between_its_steps() -> None:
+    """No piece of work keeps the others waiting for longer than one of its steps."""
+    executor, ran, lined_up = Executor(1, turn_seconds=0.0), [], threading.Event()
+
+    def long() -> str:
+        ran.append("begun")
+        lined_up.wait(10)
+        for step in range(3):
+            between_steps()
+            ran.append(f"step {step}")
+        return "whole"
+
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(executor.run, long)
+        while not ran:
+            pass
+        second = pool.submit(executor.run, lambda: ran.append("other"))
+        while not executor.waiting:
+            pass
+        lined_up.set()
+        assert first.result(10) == "whole"
+        second.result(10)
+    assert ran == ["begun", "other", "step 0", "step 1", "step 2"]
+
+
+def test_paused_work_that_fails_keeps_nobody_waiting() -> None:
+    executor = Executor(1, turn_seconds=0.0)
+
+    def failing() -> None:
+        for _ in range(20):
+            between_steps()
+        raise ZeroDivisionError
+
+    with ThreadPoolExecutor(8) as pool:
+        failures = [pool.submit(executor.run, failing) for _ in range(8)]
+        for failure in failures:
+            with pytest.raises(ZeroDivisionError):
+                failure.result(10)
+    assert executor.waiting == 0
+    assert executor.run(lambda: 3) == 3
+
+
+def test_no_step_is_called_where_nobody_lent_the_thread() -> None:
+    ran: list[str] = []
+    with letting_through(lambda: ran.append("step")):
+        between_steps()
+    between_steps()
+    assert ran == ["step"]
+
+
+@pytest.mark.parametrize("name", sorted(registry.methods()))
+def test_passes_over_weights_are_cut_into_steps(tiny, workspace, name) -> None:
+    """Passes of every method let others through while they run, once a parameter at least."""
+    vectors = workspace.engine.of(tiny.name).stages.vectors(Tasks(tuple(tiny.experts)))
+    method, steps = registry.get_method(name), []
+    values = {spec.name: spec.default for spec in method.hyperparameters}
+    run = method.begin(vectors, values, 0)
+    with letting_through(partial(steps.append, name)):
+        found = list(components(vectors, method, run))
+    assert len(found) == len(vectors.parameters)
+    assert len(steps) >= 2

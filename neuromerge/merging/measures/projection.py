@@ -17,6 +17,7 @@ from neuromerge.merging.staged import FirstPass, PointwiseStatistics, Statistics
 from neuromerge.merging.trim import Thresholds, apply_trim
 from neuromerge.merging.vectors import TaskVectors
 from neuromerge.progress import UNATTENDED, Job
+from neuromerge.threads import between_steps
 
 _Shared = tuple[np.ndarray, float]
 """(T,) inner products of the change with each task's part, and the squared norm of the change there."""
@@ -37,6 +38,7 @@ def with_merged(
     sums: dict[tuple[str, str, Part], _Shared] = {}
     for name, statistics in first.statistics.items():
         job.check()
+        between_steps()
         parameter = statistics.parameter
         for part, (dots, square) in _shared(vectors, first.thresholds, statistics, components[name]).items():
             key = (parameter.layer, parameter.matrix, part)
