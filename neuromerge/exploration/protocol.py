@@ -24,6 +24,7 @@ from neuromerge.exploration.results import (
     Prediction,
     StrengthCurve,
 )
+from neuromerge.merging.profile import Profile
 from neuromerge.progress import UNATTENDED, Job
 from neuromerge.search.compare import Comparison
 from neuromerge.search.landscape import Landscape
@@ -91,6 +92,9 @@ class Explorer(Protocol):
 
     def heatmap(self, setting: Setting, key: str, job: Job = UNATTENDED) -> Heatmap:
         """One measure over layers and matrices."""
+
+    def spelled_out(self, setting: Setting, job: Job = UNATTENDED) -> Profile:
+        """The setting's profile without ``rest``: its factors where they reach."""
 
     def between_tasks(self, setting: Setting, layer: str = "", matrix: str = "", job: Job = UNATTENDED) -> BetweenTasks:
         """Who pulls against whom, and who pays."""

@@ -20,6 +20,7 @@ from neuromerge.engine.downloads import Downloads, Fetching, Presence, always
 from neuromerge.engine.engine import Engine
 from neuromerge.engine.executor import Executor
 from neuromerge.engine.parts import parts_of
+from neuromerge.engine.stages import tasks_of
 from neuromerge.errors import SettingError
 from neuromerge.exploration import (
     between,
@@ -54,6 +55,8 @@ from neuromerge.exploration.results import (
     StrengthCurve,
 )
 from neuromerge.exploration.summary import summary
+from neuromerge.merging import registry
+from neuromerge.merging.profile import Profile, spelled_out
 from neuromerge.progress import UNATTENDED, Job
 from neuromerge.search.compare import Comparison, growing
 from neuromerge.search.landscape import POINTS, Landscape
@@ -202,6 +205,13 @@ class Workspace:
     def heatmap(self, setting: Setting, key: str, job: Job = UNATTENDED) -> Heatmap:
         """One measure over layers and matrices, in both subspaces. Reads no weights once the first pass is there."""
         return heatmaps.heatmap(self.engine.of(setting.family).stages, setting, key, job)
+
+    def spelled_out(self, setting: Setting, job: Job = UNATTENDED) -> Profile:
+        """The profile that makes the same merge and has no ``rest``: see `neuromerge.merging.profile.spelled_out`."""
+        if not setting.profile:
+            return ()
+        parameters = self.engine.of(setting.family).stages.vectors(tasks_of(setting)).parameters
+        return spelled_out(setting.profile, parameters, registry.get_method(setting.method).component_names)
 
     def between_tasks(self, setting: Setting, layer: str = "", matrix: str = "", job: Job = UNATTENDED) -> BetweenTasks:
         """Conflict of every two tasks and retention of each, over the whole model, a layer, or one cell.

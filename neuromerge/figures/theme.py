@@ -132,9 +132,21 @@ def _scale(stops: tuple[str, ...], middle: int | None = None) -> Scale:
 
 
 SCALES: dict[Mode, dict[str, Scale]] = {
-    "light": {"sequential": _scale(_CIVIDIS), "diverging": _scale(_PUOR, 5)},
-    "dark": {"sequential": _scale(_CIVIDIS), "diverging": _scale(_PUOR_DARK, 5)},
+    "light": {
+        "sequential": _scale(_CIVIDIS),
+        "diverging": _scale(_PUOR, 5),
+        "opposing": _scale(_PUOR[::-1], len(_PUOR) - 6),
+    },
+    "dark": {
+        "sequential": _scale(_CIVIDIS),
+        "diverging": _scale(_PUOR_DARK, 5),
+        "opposing": _scale(_PUOR_DARK[::-1], len(_PUOR_DARK) - 6),
+    },
 }
+"""By mode and name. One colour, one meaning: orange is against each other or worse, purple is together or better.
+
+``diverging`` is for values whose negative side is against, ``opposing`` for those whose positive side is.
+"""
 
 TASK_COLOURS = 8
 _DASHES = ("solid", "dash", "dot")

@@ -28,6 +28,7 @@ from neuromerge.exploration.results import (
 )
 from neuromerge.interface.session import Session
 from neuromerge.interface.state import CellName, TabState
+from neuromerge.merging.profile import Profile
 from neuromerge.progress import Job
 from neuromerge.search.compare import Comparison
 from neuromerge.search.landscape import Landscape
@@ -79,6 +80,10 @@ class BoundWorkspace:
     def heatmap(self, key: str, *, of: Setting | None = None) -> Heatmap:
         """One measure over layers and matrices; `of` another setting of the family, such as the pinned one."""
         return self._explorer.heatmap(of or self._setting, key, job=self._job)
+
+    def spelled_out(self, profile: Profile) -> Profile:
+        """Another profile of the setting without ``rest``: its factors where they reach."""
+        return self._explorer.spelled_out(replace(self._setting, profile=profile), job=self._job)
 
     def between_tasks(self, layer: str, matrix: str) -> BetweenTasks:
         """Who pulls against whom, and who pays: in a cell, a layer, or (empty names) everywhere."""

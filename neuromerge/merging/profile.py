@@ -186,6 +186,46 @@ def multiplied(
     return tuple(sorted(found))
 
 
+def spelled_out(profile: Profile, parameters: Sequence[Parameter], coefficients: Iterable[str]) -> Profile:
+    """The profile that says the same without ``rest``: its factors stand at the layers and cells that it reaches.
+
+    Args:
+        profile: what there is.
+        parameters, coefficients: of the model and of the method, as for `factors`.
+
+    A part that is named keeps ``rest`` away. Where no ``rest`` is left, naming another part changes that part alone.
+    """
+    names, depths = tuple(coefficients), _depths(parameters)
+    layers: dict[str, list[tuple[str, str]]] = {}
+    for cell in dict.fromkeys((parameter.layer, parameter.matrix) for parameter in parameters):
+        layers.setdefault(cell[0], []).append(cell)
+    found: dict[str, dict[str, tuple[float, ...]]] = {}
+    for factor in profile:
+        if factor.part != REST:
+            found.setdefault(factor.part, {})[factor.coefficient] = factor.curve
+    for rest in (factor for factor in profile if factor.part == REST):
+        for layer, cells in layers.items():
+            value = _at(rest, depths[layer])
+            reached = [cell for cell in cells if _is_rest(profile, rest, cell)]
+            for part in [layer] if reached == cells else ["/".join(cell) for cell in reached]:
+                if value != 1.0:
+                    found[part] = _times(found.get(part, {}), rest.coefficient, value, names)
+    return make_profile({part: held.get("", held) for part, held in found.items()})
+
+
+def _times(
+    held: Mapping[str, tuple[float, ...]], coefficient: str, value: float, names: Sequence[str]
+) -> dict[str, tuple[float, ...]]:
+    """The curves of a part by coefficient, one of them multiplied: one on all coefficients, or one on each."""
+    curves = dict(held)
+    if curves and ("" in curves) != (coefficient == ""):
+        whole = curves.pop("", (1.0,))
+        curves = {**dict.fromkeys(names, whole), **curves}
+    for name in (coefficient,) if coefficient or "" in curves or not curves else tuple(curves):
+        curves[name] = tuple(number * value for number in curves.get(name, (1.0,)))
+    return curves
+
+
 def _is_rest(profile: Profile, rest: Factor, cell: tuple[str, str]) -> bool:
     """Whether no other part of the same coefficient reaches a cell."""
     rivals = (other for other in profile if other.coefficient == rest.coefficient and other is not rest)

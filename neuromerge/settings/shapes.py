@@ -3,6 +3,10 @@
 A shape is a profile as a mapping (`neuromerge.merging.profile.as_mapping`): a part of the model to its factor, or to a
 factor for each coefficient. What is not named has the factor 1, and an edit back to 1 leaves nothing behind: equal
 merges are equal shapes.
+
+``"rest"`` stands for what no other part names, so that naming a part would change what ``"rest"`` reaches. Whoever
+edits a shape spells it out first (`neuromerge.merging.profile.spelled_out`, which needs the model) and puts what waits
+for another method back (`joined`): then what is not named has the factor 1, whatever part it is.
 """
 
 from __future__ import annotations
@@ -110,6 +114,16 @@ def split(shape: Shape, names: Sequence[str]) -> tuple[dict[str, Any], dict[str,
             if own:
                 side[part] = own
     return usable, waiting
+
+
+def joined(usable: Shape, waiting: Shape, names: Sequence[str]) -> dict[str, Any]:
+    """The shape that `split` takes apart, after an edit of what a method with the coefficients `names` can use."""
+    whole = {**waiting, **usable}
+    for part in usable.keys() & waiting.keys():
+        held = usable[part]
+        apart = held if isinstance(held, Mapping) else dict.fromkeys(names, held)
+        whole[part] = {**waiting[part], **apart}
+    return whole
 
 
 def _put(shape: Shape, part: str, held: Any, names: Sequence[str] = ()) -> dict[str, Any]:

@@ -7,7 +7,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from neuromerge.figures.interference import kept_shares, pairs_headline, task_pairs
+from neuromerge.figures.figure import Figure
+from neuromerge.figures.interference import interference_heatmaps, kept_shares, pairs_headline, task_pairs
+from neuromerge.figures.layer import task_cosines
+from neuromerge.figures.theme import SCALES, TOKEN, Mode
 from tests.figures import examples
 
 BETWEEN = examples.between_tasks()
@@ -77,3 +80,18 @@ def test_inside_one_cell_there_is_nowhere_to_go() -> None:
 def test_one_task_has_nobody_to_disagree_with() -> None:
     sentence = pairs_headline(examples.between_tasks(examples.TASKS[:1]), HEATMAP)
     assert sentence.text.startswith("Only one task changes anything here")
+
+
+@pytest.mark.parametrize("mode", ["light", "dark"])
+def test_against_each_other_has_one_colour_in_every_figure(mode: Mode) -> None:
+    def end(figure: Figure, share: int) -> str:
+        scale = SCALES[mode][figure.layout["coloraxis"]["colorscale"].removeprefix(TOKEN)]
+        return scale[-1 if share else 0][1]
+
+    against = {
+        end(interference_heatmaps(examples.heatmap("conflict")), 1),
+        end(interference_heatmaps(examples.heatmap("cosine")), 0),
+        end(task_pairs(examples.between_tasks(), {}), 1),
+        end(task_cosines(examples.layer_detail()), 0),
+    }
+    assert len(against) == 1

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from neuromerge.checkpoints.inspection import Inspection, inspect_checkpoint
+from neuromerge.checkpoints.roles import Parameter
 from neuromerge.engine.contents import Contents
 from neuromerge.engine.downloads import Fetching, Presence, always
 from neuromerge.errors import SettingError
@@ -41,20 +42,37 @@ from neuromerge.exploration.results import (
     StrengthCurve,
 )
 from neuromerge.interface.loader import WorkspaceLoader
+from neuromerge.merging import registry
 from neuromerge.merging.linear import LAMBDAS, Part
 from neuromerge.merging.measures import get_measure, measures
-from neuromerge.merging.profile import as_mapping
+from neuromerge.merging.profile import Profile, factors, spelled_out
 from neuromerge.merging.retention import retention_target
 from neuromerge.progress import UNATTENDED, Job
 from neuromerge.search.compare import Comparison, growing
 from neuromerge.search.landscape import Landscape
 from neuromerge.settings.setting import Setting
-from neuromerge.settings.shapes import factor_of
 
 TASKS = ("digits", "letters", "flags", "animals", "food", "faces", "places", "objects")
 TITLES = ("Digits", "Letters", "Flags", "Animals", "Food", "Faces", "Places", "Objects")
 ROWS = ("stem", *(f"block {i}" for i in range(6)), "head")
 COLUMNS = ("q", "k", "v", "out", "fc1", "fc2", "patch", "projection", "embedding", "norm", "bias")
+PARAMETERS = tuple(
+    Parameter(
+        name=f"vision.{row}.{column}",
+        key=f"{row}.{column}",
+        tower="vision",
+        layer=row,
+        block=int(row.partition(" ")[2]) if row.startswith("block") else None,
+        matrix=column,
+        kind="neurons" if place < 8 else "pointwise",
+        shape=(6, 4) if place < 8 else (6,),
+        axis=0,
+        start=0,
+        stop=6,
+    )
+    for row in ROWS
+    for place, column in enumerate(COLUMNS)
+)
 NEURONS = 192
 BASE_WEIGHTS = {"layers.0.fc1.weight": np.ones((6, 4), np.float32), "layers.0.fc1.bias": np.zeros(6, np.float32)}
 IMAGES = {"quick": 16, "validation": 160, "test": 200}
@@ -110,16 +128,15 @@ def _coefficients(setting: Setting) -> tuple[float, float, float]:
 
 
 def _factors(setting: Setting) -> dict[Part, np.ndarray]:
-    """The factors of a setting's profile, for profiles of layers, matrices and cells without curves."""
-    shape = as_mapping(setting.profile)
+    """The factors of a setting's profile."""
+    names = registry.get_method(setting.method).component_names
+    cells = factors(setting.profile, PARAMETERS, names)
     single = np.arange(len(COLUMNS)) >= 8
     found: dict[Part, np.ndarray] = {}
-    for part, name in LAMBDAS.items():
-        cells = [[(row, column, f"{row}/{column}") for column in COLUMNS] for row in ROWS]
-        factors = np.array(
-            [[np.prod([factor_of(shape, place, name) for place in places]) for places in line] for line in cells]
-        )
-        found[part] = np.where(single == (part == "pointwise"), factors, np.nan)
+    for part, own in LAMBDAS.items():
+        name = own if own in names else names[0]
+        here = np.array([[cells.get((row, column), {}).get(name, 1.0) for column in COLUMNS] for row in ROWS])
+        found[part] = np.where(single == (part == "pointwise"), here, np.nan)
     return found
 
 
@@ -223,6 +240,9 @@ class FakeWorkspace:
             "lambda_1 is 0: nothing of the parallel part is added." if parallel == 0 and info.moves_with_lambda else ""
         )
         return Heatmap(info, ROWS, COLUMNS, values[0], values[1], note_parallel=note, factors=_factors(setting))
+
+    def spelled_out(self, setting: Setting, job: Job = UNATTENDED) -> Profile:
+        return spelled_out(setting.profile, PARAMETERS, registry.get_method(setting.method).component_names)
 
     def between_tasks(self, setting: Setting, layer: str = "", matrix: str = "", job: Job = UNATTENDED) -> BetweenTasks:
         job.check()

@@ -166,7 +166,7 @@ def _written(panel: Panel, measure: Measure, instead: str = "") -> list[list[str
         value = float(panel.values[row, at])
         if np.isfinite(value):
             share = min(1.0, max(0.0, (value - low) / (high - low))) if high > low else 0.5
-            texts[row][at] = coloured(instead or text, ink_on("diverging" if measure.signed else "sequential", share))
+            texts[row][at] = coloured(instead or text, ink_on(scale_of(measure), share))
     return texts
 
 
@@ -220,6 +220,13 @@ def _captions(panel: Panel, place: Place, *, narrow: bool = False) -> list[dict[
     return captions
 
 
+def scale_of(measure: Measure) -> str:
+    """The colour scale of a measure's values (see `theme.SCALES`)."""
+    if not measure.signed:
+        return "sequential"
+    return "opposing" if measure.against_above else "diverging"
+
+
 def colour_ticks(ends: tuple[float, float], named: dict[float, str]) -> list[tuple[float, str]]:
     """Ticks of a colour bar: both ends and the values that have a name; an end says what lies further out."""
     low, high = ends
@@ -253,7 +260,7 @@ def _colour_axis(
     return {
         "cmin": ends[0],
         "cmax": ends[1],
-        "colorscale": token("diverging" if measure.signed else "sequential"),
+        "colorscale": token(scale_of(measure)),
         "colorbar": {
             "orientation": "h",
             "x": round((place.left + place.right) / 2, 4),

@@ -12,7 +12,7 @@ import numpy as np
 from neuromerge.exploration.results import BetweenTasks
 from neuromerge.figures.figure import Figure
 from neuromerge.figures.hover import cell_hover
-from neuromerge.figures.interference.heatmaps import colour_ticks
+from neuromerge.figures.interference.heatmaps import colour_ticks, scale_of
 from neuromerge.figures.numbers import minus, numbers, percents, robust_bound, round_frame, short
 from neuromerge.figures.text import coloured, named_axis, task_names
 from neuromerge.figures.theme import SMALL, ink_on, token
@@ -122,7 +122,7 @@ def _text(value: float, end: float) -> str:
     if not math.isfinite(value):
         return ""
     text = minus(f"{value:.2f}") if abs(value) >= 0.005 else "0"
-    return coloured(text, ink_on("diverging", min(1.0, max(0.0, (value / end + 1) / 2))))
+    return coloured(text, ink_on(scale_of(get_measure("conflict")), min(1.0, max(0.0, (value / end + 1) / 2))))
 
 
 def _captions(panel: Pairs) -> list[dict[str, Any]]:
@@ -176,7 +176,7 @@ def _bar(panel: Pairs, middle: float) -> dict[str, Any]:
     return {
         "cmin": -panel.end,
         "cmax": panel.end,
-        "colorscale": token("diverging"),
+        "colorscale": token(scale_of(get_measure("conflict"))),
         "colorbar": {
             "orientation": "h",
             "x": middle,

@@ -72,7 +72,8 @@ class Controls:
     """The sidebar's components, and the way between them and a `Setting`.
 
     `profile` holds the shape of the merge's strength over the parts of the model, and `edit` the factors that were
-    moved since, which are laid over it: a moved factor needs no answer of the server before it is followed.
+    moved since, with the spelled out shape that they are laid over: a moved factor needs no answer of the server before
+    it is followed.
     """
 
     families: KnownFamilies
@@ -135,9 +136,10 @@ class Controls:
 
     def shape(self, values: Mapping[Any, Any]) -> dict[str, Any]:
         """The whole shape that `values` hold, with what waits for another method. Raises SettingError for no shape."""
-        shape = checked(values[self.profile])
+        rows = rows_of(values[self.edit])[:MAX_FACTORS]
+        shape = checked(rows[0].get("shape", values[self.profile]) if rows else values[self.profile])
         names = registry.get_method(values[self.method]).component_names
-        for row in rows_of(values[self.edit])[:MAX_FACTORS]:
+        for row in rows:
             part, coefficient = row.get("part"), row.get("coefficient")
             if not isinstance(part, str) or not isinstance(coefficient, str):
                 raise SettingError("What the page sent is no factor on a part of the model. Reload the page.")

@@ -26,7 +26,18 @@ from neuromerge.interface.page import Page
 from neuromerge.interface.state import CellName
 from neuromerge.merging import registry
 from neuromerge.merging.linear import LAMBDAS, Part
-from neuromerge.settings.shapes import CURVES, added, factor_of, over_depth, read_curve, scaled, split, with_factor
+from neuromerge.merging.profile import REST, as_mapping, make_profile
+from neuromerge.settings.shapes import (
+    CURVES,
+    added,
+    factor_of,
+    joined,
+    over_depth,
+    read_curve,
+    scaled,
+    split,
+    with_factor,
+)
 
 AIMS = {
     "cell": "This cell",
@@ -56,7 +67,9 @@ CURVE_HINTS = {
 _BLOCK = re.compile(r"(?:.* )?block \d+")
 
 MOVED_ROWS = """
-(rows) => [rows.filter((row) => row.moved).map(({ part, coefficient, value }) => ({ part, coefficient, value }))]
+(rows) => [rows.filter((row) => row.moved).map(
+  ({ part, coefficient, value, shape }) => ({ part, coefficient, value, shape })
+)]
 """
 """The factors that a person has moved, as `Controls.edit` holds them."""
 
@@ -149,17 +162,27 @@ class StrengthPanel:
 
     def draw(self, moment: Moment, aim: str, cell: CellName | None, heatmap: Heatmap) -> Changes:
         """The factors of the parts that the panel acts on."""
-        controls, shape, method = self.page.controls, self.shape(moment), moment.value(self.page.controls.method)
+        controls, shape, method = self.page.controls, self._held(moment), moment.value(self.page.controls.method)
         names = registry.get_method(method).component_names
         return {
             self.title: title_html(aim, cell, split(shape, names)[1]),
-            self.sliders: slider_rows(shape, aim, cell, heatmap, names),
+            self.sliders: slider_rows(self._spelled_out(moment, shape), aim, cell, heatmap, names),
             **controls.shaped(shape),
         }
 
     def shape(self, moment: Moment) -> dict[str, Any]:
-        """The whole shape that the sidebar holds."""
+        """The whole shape that the sidebar holds, spelled out: it can be edited."""
+        return self._spelled_out(moment, self._held(moment))
+
+    def _held(self, moment: Moment) -> dict[str, Any]:
         return self.page.controls.shape({component: moment.value(component) for component in self.read})
+
+    def _spelled_out(self, moment: Moment, shape: dict[str, Any]) -> dict[str, Any]:
+        names = registry.get_method(moment.setting.method).component_names
+        usable, waiting = split(shape, names)
+        if REST not in usable:
+            return shape
+        return joined(as_mapping(moment.workspace.spelled_out(make_profile(usable))), waiting, names)
 
     # ------------------------------------------------------------------------------------------- edits
     def _set(self, edit: Callable[[Moment], Mapping[str, Any]], moment: Moment) -> Changes:
@@ -243,7 +266,10 @@ def coefficient_of(part: Part, names: Sequence[str]) -> str:
 def slider_rows(
     shape: Mapping[str, Any], aim: str, cell: CellName | None, heatmap: Heatmap, names: Sequence[str]
 ) -> list[dict[str, Any]]:
-    """A slider for each coefficient of the part, or for each block of a depth curve."""
+    """A slider for each coefficient of the part, or for each block of a depth curve.
+
+    Each row brings the shape along that its factor is laid over.
+    """
     parts = parts_of(aim, cell, heatmap)
     if aim == "depth":
         titled = [(part, "", part) for part in parts]
@@ -251,7 +277,7 @@ def slider_rows(
         found = coefficients_of(aim, cell, heatmap, names)
         titled = [(part, coefficient, title) for part in parts for coefficient, title in found]
     return [
-        {"part": part, "coefficient": name, "title": title, "value": factor_of(shape, part, name)}
+        {"part": part, "coefficient": name, "title": title, "value": factor_of(shape, part, name), "shape": shape}
         for part, name, title in titled
     ]
 

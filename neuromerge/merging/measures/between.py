@@ -107,6 +107,7 @@ CONFLICT = Measure(
     low=-1.0,
     high=1.0,
     signed=True,
+    against_above=True,
     ends=lambda tasks: {-1.0: "together", 0.0: "independent", 1.0: "against"},
     one_task=_NOTHING_TO_DISAGREE_WITH,
 )

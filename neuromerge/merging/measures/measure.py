@@ -33,6 +33,8 @@ class Measure:
         words: what values mean, for a number of tasks.
         low, high: the range of its values; None without a bound.
         signed: whether its sign carries the meaning, so that colours diverge from 0.
+        against_above: whether values above 0 mean tasks against each other, and not those below 0: the colours are
+            turned over then, so that one colour means against everywhere.
         moves_with: what it depends on, of ``tasks``, ``trim`` and ``coefficients``.
         ends: marks of the colour bar in words, by value, for a number of tasks.
         counts_signs: whether it needs the sign conflicts counted, which costs half of a first pass more.
@@ -48,6 +50,7 @@ class Measure:
     low: float
     high: float | None
     signed: bool = False
+    against_above: bool = False
     moves_with: tuple[str, ...] = ("tasks", "trim")
     ends: Callable[[int], Mapping[float, str]] = no_ends
     counts_signs: bool = False
