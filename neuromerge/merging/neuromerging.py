@@ -317,8 +317,8 @@ class NeuroMerging(MergeMethod):
             return Automatic(value)
         return Automatic(
             value,
-            f"The automatic lambda_2 is {value:.4g}: at trim ratio {thresholds.ratio:g} little is kept, and what is "
-            "kept is scaled up by that much. Lower the trim ratio, or set lambda_2 by hand.",
+            f"The automatic λ₂ is {value:.4g}: at trim ratio {thresholds.ratio:g} little is kept, and what is "
+            "kept is scaled up by that much. Lower the trim ratio, or set λ₂ by hand.",
         )
 
     def components(self, chunk: Chunk, run: Run[_Tally]) -> Components:

@@ -143,17 +143,23 @@ def change(setting: Setting, family: Family | str | None = None, **changes: Any)
 
 
 def describe(setting: Setting) -> str:
-    """One short line for a legend: the method's title and the hyperparameters that differ from their defaults."""
+    """One short line for a legend: the method's title and the controls that do not stand at their defaults."""
     method = registry.get_method(setting.method)
-    defaults = {spec.name: spec.default for spec in method.hyperparameters}
-    changed = [f"{name} {short(value)}" for name, value in setting.hyperparameters if value != defaults.get(name)]
+    specs = {spec.name: spec for spec in method.hyperparameters}
+    given = [(specs[name], value) for name, value in setting.hyperparameters if value != specs[name].default]
+    changed = [f"{_inside(spec.label)}{':' if spec.kind == 'choice' else ''} {short(value)}" for spec, value in given]
     if setting.profile:
         parts = len({factor.part for factor in setting.profile})
         changed.append(f"profile of {parts} part{'s' if parts > 1 else ''}")
     if setting.task_weights:
         pairs = zip(setting.tasks, setting.task_weights, strict=True)
         changed.append("weights " + " ".join(f"{task} {short(weight)}" for task, weight in pairs if weight != 1.0))
-    return method.title + (f" ({', '.join(changed)})" if changed else "")
+    return " · ".join([method.title, *changed])
+
+
+def _inside(label: str) -> str:
+    """A control's label within a line."""
+    return label[:1].lower() + label[1:]
 
 
 def short(value: Value) -> str:

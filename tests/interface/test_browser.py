@@ -153,7 +153,7 @@ def test_auto_goes_by_retention_where_that_is_chosen_and_a_link_keeps_it(visit: 
     expect(slider).to_have_value("1")  # nothing is trimmed, so nothing is made up for
     rule.click()
     page.get_by_role("option", name="Keep what the tasks learned (retention)").click()
-    expect(page.locator(".nm-score-label small")).to_contain_text("lambda_orthogonal retention")
+    expect(page.locator(".nm-score-label small")).to_contain_text("λ₂ (orthogonal) retention")
     expect(slider).to_have_value("2")
     expect(page.locator(".nm-numbers")).to_contain_text("100 %")
     settled(page)
@@ -343,7 +343,7 @@ def test_two_visitors_do_not_see_each_other(visit: Callable[..., Visitor]) -> No
     first.wait_for_timeout(1200)
     assert score(second).inner_text() == told
     press(b.slider(PARALLEL), "ArrowRight", 5)
-    expect(second.locator(".nm-score-label small")).to_contain_text("lambda_parallel 0.05")
+    expect(second.locator(".nm-score-label small")).to_contain_text("λ₁ (parallel) 0.05")
     expect(first.locator(".nm-score-label small")).not_to_contain_text("lambda_parallel")
 
 
@@ -598,7 +598,7 @@ def test_a_move_that_is_overtaken_stops_at_once(slow: tuple[Visitor, fakes.SlowW
     assert workspace.under_way.wait(60)
     workspace.slow.clear()  # for what follows; what is under way goes on as it began
     visitor.slider(ORTHOGONAL).fill("3")
-    expect(page.locator(".nm-score-label small")).to_contain_text("lambda_orthogonal 3")
+    expect(page.locator(".nm-score-label small")).to_contain_text("λ₂ (orthogonal) 3")
     assert workspace.steps < workspace.most
     assert {setting.value("lambda_orthogonal") for _, setting in workspace.finished} == {3.0}
 
@@ -615,11 +615,11 @@ def test_what_is_typed_while_auto_is_being_found_stays(slow: tuple[Visitor, fake
     number.click()
     number.press("Control+a")
     number.press_sequentially("3.1", delay=60)
-    expect(page.locator(".nm-score-label small")).to_contain_text("lambda_orthogonal 3.1")
+    expect(page.locator(".nm-score-label small")).to_contain_text("λ₂ (orthogonal) 3.1")
     expect(number).to_have_value("3.1")
     press(visitor.slider(PARALLEL), "ArrowRight")
-    expect(page.locator(".nm-score-label small")).to_contain_text("lambda_parallel 0.01")
-    expect(page.locator(".nm-score-label small")).to_contain_text("lambda_orthogonal 3.1")
+    expect(page.locator(".nm-score-label small")).to_contain_text("λ₁ (parallel) 0.01")
+    expect(page.locator(".nm-score-label small")).to_contain_text("λ₂ (orthogonal) 3.1")
     expect(number).to_have_value("3.1")
 
 
@@ -661,7 +661,7 @@ def test_the_bars_do_not_wait_for_the_drawing_library(visit: Callable[..., Visit
     expect(sketch.locator("text", has_text="on average over the merged tasks")).to_be_visible()
     before = sketch.locator("text").all_text_contents()
     visitor.slider("neuromerging-lambda-orthogonal").fill("0.3")
-    expect(page.locator("#readout")).to_contain_text("lambda_orthogonal 0.3")
+    expect(page.locator("#readout")).to_contain_text("λ₂ (orthogonal) 0.3")
     expect(sketch.locator("text").first).to_be_visible()
     page.wait_for_function(
         "before => document.querySelector('#accuracy-bars .nm-stage > svg').textContent !== before", arg="".join(before)

@@ -22,7 +22,7 @@ def test_a_moved_slider_is_answered_and_settled(server: str) -> None:
     assert client.load() == []
     assert client.seconds_until("readout") is not None
     assert client.move(ORTHOGONAL, 1.25) == []
-    assert "lambda_orthogonal 1.25" in str(client.value("readout"))
+    assert "λ₂ (orthogonal) 1.25" in str(client.value("readout"))
     assert client.value(f"{ORTHOGONAL}-auto") is False
     quick, whole = client.seconds_until("readout"), time.perf_counter() - client.begun
     assert quick is not None
@@ -45,7 +45,7 @@ def test_an_illegal_value_is_reported_and_not_counted_as_an_answer(server: str) 
     client = Client(server)
     client.load()
     client.move(ORTHOGONAL, 1e9)
-    assert "lambda_orthogonal 1000000000" not in str(client.value("readout"))
+    assert "λ₂ (orthogonal) 1000000000" not in str(client.value("readout"))
     client.close()
 
 

@@ -57,7 +57,7 @@ def test_a_heatmap_of_an_overtaken_move_is_not_computed_to_its_end(
     assert client.move(ORTHOGONAL, 2.0) == []
     assert slow.steps < slow.most
     assert {setting.value("lambda_orthogonal") for _, setting in slow.finished} == {2.0}
-    assert "lambda_orthogonal 2" in str(client.value("readout"))
+    assert "λ₂ (orthogonal) 2" in str(client.value("readout"))
 
 
 @pytest.fixture(scope="module")
