@@ -12,28 +12,31 @@ import hashlib
 import mmap
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import torch
 
-from neuromerge.engine import regions
+from neuromerge.engine import embeddings, regions
 from neuromerge.engine.accuracy import Accuracy
 from neuromerge.engine.cache import BoundedCache
 from neuromerge.engine.contents import BASE, Contents
 from neuromerge.engine.downloads import Downloads
+from neuromerge.engine.embeddings import Embeddings, in_order
 from neuromerge.engine.executor import Executor
 from neuromerge.engine.parts import pictures_of
-from neuromerge.engine.regions import FamilyKey
+from neuromerge.engine.regions import Asked, FamilyKey
 from neuromerge.engine.stages import Stages, tasks_of
 from neuromerge.errors import NeuroMergeError
 from neuromerge.evaluation.activations import layer_inputs
 from neuromerge.evaluation.heads import zero_shot_head
-from neuromerge.evaluation.samples import SampleSet, load_samples, prepared, quick_indices
+from neuromerge.evaluation.samples import SampleSet, growing_order, load_samples, prepared, quick_indices
 from neuromerge.evaluation.towers import TextModel, VisionModel
+from neuromerge.hub.addresses import HUB, at_commit
 from neuromerge.progress import UNATTENDED, Job
 
 if TYPE_CHECKING:
@@ -45,7 +48,7 @@ _TURN_PRODUCTS = 12e9
 """Products of one turn of encoding: a few tenths of a second on two cores (256 images of the bundled model)."""
 LIVE_PRODUCTS = 100e9
 """Products that the quick split may cost; a family whose quick split costs more looks at fewer pictures of it."""
-_LEAST_PICTURES = 32
+_LEAST_PICTURES, _LEAST_AT_ONCE = 32, 8
 _RETRY_SECONDS = 60.0
 _POOL_BYTES = 1024**3
 _POLL_SECONDS = 0.05
@@ -135,6 +138,7 @@ class Models:
         self._key = FamilyKey(family.name, str(family.base))
         self._lock = threading.Lock()
         self._text: TextModel | None = None
+        self._orders: dict[tuple[str, str], tuple[str, np.ndarray]] = {}
         self._without: dict[tuple[str, str], tuple[float, NeuroMergeError]] = {}
         self._pool = ModelPool(lambda: VisionModel.from_checkpoint(stages.checkpoint()), self._fill)
 
@@ -252,23 +256,74 @@ class Models:
     # -------------------------------------------------------------------------------------- embeddings
 
     def embeddings(
-        self, contents: Contents, tasks: Sequence[str], split: str, job: Job = UNATTENDED
+        self,
+        contents: Contents,
+        tasks: Sequence[str],
+        split: str,
+        job: Job = UNATTENDED,
+        rows: Mapping[str, np.ndarray] | None = None,
     ) -> dict[str, torch.Tensor]:
-        """Unit-length embeddings (N, D) of every picture of a split, by task; all missing ones in one go."""
-        known: dict[str, torch.Tensor] = {}
-        for task in tasks:
-            found = self._known_embedding(contents, task, split)
-            if found is not None:
-                known[task] = found
-        missing = tuple(task for task in tasks if task not in known)
-        if missing:
-            key = (self._key, contents, split, missing)
-            fresh = self._cache.get(regions.BATCH, key, lambda: self._embed(contents, missing, split, job), job)
-            for task, embedding in fresh.items():
-                self._cache.put(regions.EMBEDDING, (self._key, contents, task, split), embedding)
+        """Unit-length embeddings (N, D) of a split's pictures (those at `rows`, by task), by task.
+
+        All that nobody has asked for before are computed in one go; of no picture under the same weights twice.
+        """
+        wanted = {task: self._placed(task, split, None if rows is None else rows[task]) for task in tasks}
+        seen = {task: self._seen(contents, task, part) for task, (part, _) in wanted.items()}
+        asked = tuple(
+            (task, part, missing.tobytes())
+            for task, (part, places) in wanted.items()
+            if len(missing := np.unique(places) if (known := seen[task]) is None else known.missing(places))
+        )
+        if asked:
+            key = (self._key, contents, asked)
+            fresh = self._cache.get(regions.BATCH, key, lambda: self._embed(contents, asked, job), job)
+            for task, part, _ in asked:
+                seen[task] = self._keep(contents, task, part, fresh[task])
             self._cache.discard(regions.BATCH, key)  # kept by task from now on
-            known.update(fresh)
-        return {task: known[task] for task in tasks}
+        return {task: known.at(places) for task, (_, places) in wanted.items() if (known := seen[task]) is not None}
+
+    def _placed(self, task: str, split: str, rows: np.ndarray | None) -> tuple[str, np.ndarray]:
+        """Rows of a split (all when None) as rows of the pictures it is a part of: quick pictures are of validation."""
+        if rows is None:
+            rows = np.arange(len(self.samples(task, split)))
+        if split != "quick":
+            return split, rows
+        return "validation", self._quick_rows(task)[rows]
+
+    def _quick_rows(self, task: str) -> np.ndarray:
+        place = {name: row for row, name in enumerate(self.samples(task, "validation").ids)}
+        return np.array([place[name] for name in self.samples(task, "quick").ids], dtype=np.int64)
+
+    def _seen(self, contents: Contents, task: str, part: str) -> Embeddings | None:
+        """What is known of some pictures, here or on disk."""
+        key = (self._key, contents, task, part)
+        found = self._cache.peek(regions.EMBEDDING, key)
+        if found is None and (path := self._kept_at(contents, task, part)) is not None:
+            found = embeddings.read(path)
+            if found is not None and found.rows[-1:].max(initial=0) < len(self.samples(task, part)):
+                self._cache.put(regions.EMBEDDING, key, found)
+        return found
+
+    def _keep(self, contents: Contents, task: str, part: str, fresh: Embeddings) -> Embeddings:
+        """What is known with what was just seen; that of base and experts from the Hub is kept on disk, too."""
+        known = self._seen(contents, task, part)
+        grown = fresh if known is None else known.and_those(fresh)
+        grown = Embeddings(grown.rows, _outside_heap(grown.values))
+        self._cache.put(regions.EMBEDDING, (self._key, contents, task, part), grown)
+        if (path := self._kept_at(contents, task, part)) is not None:
+            embeddings.write(path, grown)
+        return grown
+
+    def _kept_at(self, contents: Contents, task: str, part: str) -> Path | None:
+        """Where embeddings outlive the process; None where weights or pictures are no commits of the Hub."""
+        samples = self.samples(task, part)
+        if contents.setting is not None or not samples.revision:
+            return None
+        models = [self._stages.checkpoint(), self._stages.checkpoint(contents.task)]
+        if not all(model.revision and model.source.startswith(HUB) for model in models):
+            return None
+        sources = [at_commit(model.source, str(model.revision)) for model in models]
+        return embeddings.kept_at(*sources, samples.key, samples.ids, self.vision.preprocessing)
 
     def class_tokens(
         self, contents: Contents, tasks: Sequence[str], split: str, job: Job = UNATTENDED
@@ -283,42 +338,40 @@ class Models:
         missing = tuple(task for task in tasks if task not in known)
         if missing:
             key = (self._key, contents, split, missing)
-            batch = self._cache.get(regions.TOKENS_BATCH, key, lambda: self._look(contents, missing, split, job), job)
-            for region, fresh in zip((regions.EMBEDDING, regions.TOKENS), batch, strict=True):
-                for task, values in fresh.items():
-                    self._cache.put(region, (self._key, contents, task, split), values)
+            seen, fresh = self._cache.get(
+                regions.TOKENS_BATCH, key, lambda: self._look(contents, missing, split, job), job
+            )
+            for task in missing:
+                self._keep(contents, task, self._placed(task, split, None)[0], seen[task])
+                self._cache.put(regions.TOKENS, (self._key, contents, task, split), fresh[task])
             self._cache.discard(regions.TOKENS_BATCH, key)  # kept by task from now on
-            known.update(batch[1])
+            known.update(fresh)
         return {task: known[task] for task in tasks}
 
     def _look(
         self, contents: Contents, tasks: Sequence[str], split: str, job: Job
-    ) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
+    ) -> tuple[dict[str, Embeddings], dict[str, torch.Tensor]]:
         """Embeddings and class tokens, by task."""
-        pictures = [prepared(self.samples(task, split), self.vision.preprocessing) for task in tasks]
+        wanted = {task: self._placed(task, split, None) for task in tasks}
+        pictures = [self._prepared(task, *place) for task, place in wanted.items()]
         with self.borrow(contents, job) as model:
             done = self._in_turns(model.encode_blocks, torch.cat(pictures), job)
         lengths = [len(batch) for batch in pictures]
-        embeddings, tokens = (_outside_heap(torch.cat(parts)).split(lengths) for parts in zip(*done, strict=True))
-        return dict(zip(tasks, embeddings, strict=True)), dict(zip(tasks, tokens, strict=True))
+        found, tokens = (torch.cat(parts).split(lengths) for parts in zip(*done, strict=True))
+        return (
+            {task: in_order(rows, own) for (task, (_, rows)), own in zip(wanted.items(), found, strict=True)},
+            {task: _outside_heap(own) for task, own in zip(tasks, tokens, strict=True)},
+        )
 
-    def _known_embedding(self, contents: Contents, task: str, split: str) -> torch.Tensor | None:
-        found = self._cache.peek(regions.EMBEDDING, (self._key, contents, task, split))
-        if found is None and split == "quick":
-            # The quick split is a part of validation: where that was evaluated, it is only looked up.
-            whole = self._cache.peek(regions.EMBEDDING, (self._key, contents, task, "validation"))
-            if whole is not None:
-                place = {name: row for row, name in enumerate(self.samples(task, "validation").ids)}
-                rows = [place[name] for name in self.samples(task, "quick").ids]
-                return whole[rows]
-        return found
-
-    def _embed(self, contents: Contents, tasks: Sequence[str], split: str, job: Job) -> dict[str, torch.Tensor]:
-        how = self.vision.preprocessing
-        pictures = [prepared(self.samples(task, split), how) for task in tasks]
+    def _embed(self, contents: Contents, asked: Asked, job: Job) -> dict[str, Embeddings]:
+        rows = {task: np.frombuffer(places, np.int64).copy() for task, _, places in asked}
+        pictures = [self._prepared(task, part, rows[task]) for task, part, _ in asked]
         with self.borrow(contents, job) as model:
-            encoded = _outside_heap(self._encode(model, torch.cat(pictures), job))
-        return dict(zip(tasks, encoded.split([len(batch) for batch in pictures]), strict=True))
+            encoded = self._encode(model, torch.cat(pictures), job).split([len(batch) for batch in pictures])
+        return {task: Embeddings(rows[task], own) for (task, *_), own in zip(asked, encoded, strict=True)}
+
+    def _prepared(self, task: str, part: str, rows: np.ndarray) -> torch.Tensor:
+        return prepared(self.samples(task, part), self.vision.preprocessing, rows)
 
     def _encode(self, model: VisionModel, pictures: torch.Tensor, job: Job) -> torch.Tensor:
         done = self._in_turns(model.encode, pictures, job)
@@ -337,12 +390,17 @@ class Models:
     def pictures(self, tasks: Sequence[str], split: str) -> tuple[torch.Tensor, dict[str, np.ndarray]]:
         """Pictures of a split, uint8 (N, size, size, 3), task after task, and each task's labels (N,)."""
         samples = {task: self.samples(task, split) for task in tasks}
-        ready = [prepared(found, self.vision.preprocessing) for found in samples.values()]
+        ready = [self._prepared(task, *self._placed(task, split, None)) for task in tasks]
         return torch.cat(ready), {task: np.asarray(found.labels) for task, found in samples.items()}
 
     def turns(self, pictures: torch.Tensor) -> Sequence[torch.Tensor]:
         """Pictures in turns of a few tenths of a second, for `compute`."""
-        return pictures.split(max(4, int(_TURN_PRODUCTS / self._products)))
+        return pictures.split(self._turn)
+
+    @property
+    def _turn(self) -> int:
+        """Pictures of one turn."""
+        return max(4, int(_TURN_PRODUCTS / self._products))
 
     def compute(self, work: Callable[[], T], job: Job) -> T:
         """The result of `work` in a turn of its own."""
@@ -350,32 +408,71 @@ class Models:
 
     # --------------------------------------------------------------------------- scores and predictions
 
-    def predictions(self, contents: Contents, task: str, split: str, job: Job = UNATTENDED) -> np.ndarray:
-        """Predicted class indices (N,) int64 on one split of one task."""
-        return self._predict(self.embeddings(contents, (task,), split, job)[task], task)
+    def predictions(
+        self, contents: Contents, task: str, split: str, job: Job = UNATTENDED, rows: np.ndarray | None = None
+    ) -> np.ndarray:
+        """Predicted class indices (N,) int64 on one split of one task, or on its pictures at `rows`."""
+        chosen = None if rows is None else {task: rows}
+        return self._predict(self.embeddings(contents, (task,), split, job, chosen)[task], task)
 
     def _predict(self, embedding: torch.Tensor, task: str) -> np.ndarray:
         return (embedding @ self.head(task).T).argmax(1).numpy()
 
     def scores(
-        self, contents: Contents, tasks: Sequence[str], split: str, job: Job = UNATTENDED
+        self, contents: Contents, tasks: Sequence[str], split: str, job: Job = UNATTENDED, most: int | None = None
     ) -> dict[str, Accuracy]:
-        """Accuracy with its 95 % interval on a split, by task."""
-        known = self.known_scores(contents, tasks, split)
+        """Accuracy with its 95 % interval on a split, by task.
+
+        `most`: on the first so many pictures of each task, in the fixed order of `order`.
+        """
+        known = self.known_scores(contents, tasks, split, most)
         missing = [task for task in tasks if task not in known]
         if missing:
-            embeddings = self.embeddings(contents, missing, split, job)
+            rows = None if most is None else {task: self.order(task, split)[:most] for task in missing}
+            found = self.embeddings(contents, missing, split, job, rows)
             for task in missing:
                 labels = self.samples(task, split).labels
-                correct = int((self._predict(embeddings[task], task) == labels).sum())
-                known[task] = Accuracy.of(correct, len(labels))
-                self._cache.put(regions.SCORE, (self._key, contents, task, split), known[task])
+                right = self._predict(found[task], task) == (labels if rows is None else labels[rows[task]])
+                known[task] = Accuracy.of(int(right.sum()), len(right))
+                self._cache.put(regions.SCORE, (self._key, contents, task, split, len(right)), known[task])
         return {task: known[task] for task in tasks}
 
-    def known_scores(self, contents: Contents, tasks: Sequence[str], split: str) -> dict[str, Accuracy]:
+    def known_scores(
+        self, contents: Contents, tasks: Sequence[str], split: str, most: int | None = None
+    ) -> dict[str, Accuracy]:
         """The scores that need no computation."""
-        found = {task: self._cache.peek(regions.SCORE, (self._key, contents, task, split)) for task in tasks}
+        found = {}
+        for task in tasks:
+            whole = len(self.samples(task, split))
+            key = (self._key, contents, task, split, whole if most is None else min(most, whole))
+            found[task] = self._cache.peek(regions.SCORE, key)
         return {task: score for task, score in found.items() if score is not None}
+
+    def order(self, task: str, split: str) -> np.ndarray:
+        """All rows of a split in a fixed order of which every beginning is a fair sample; quick pictures come first."""
+        samples = self.samples(task, split)
+        with self._lock:
+            known = self._orders.get((task, split))
+        if known is None or known[0] != samples.key:
+            first = self._quick_rows(task) if split == "validation" else np.arange(0)
+            known = samples.key, growing_order(samples.labels, samples.ids, first)
+            with self._lock:
+                self._orders[task, split] = known
+        return known[1]
+
+    def seen(self, contents: Contents, task: str, split: str) -> int:
+        """Of how many pictures in a row, from the beginning of `order`, it is known what the model says."""
+        part, places = self._placed(task, split, self.order(task, split))
+        known = self._seen(contents, task, part)
+        if known is None:
+            return 0
+        here = np.isin(places, known.rows)
+        return len(here) if here.all() else int(here.argmin())
+
+    @property
+    def pictures_at_once(self) -> int:
+        """How many pictures are looked at in a few seconds: of more, scores are shown while they grow."""
+        return max(_LEAST_AT_ONCE, int(2 * self._live_products / self._products))
 
     def probabilities(
         self, contents: Contents, picture: torch.Tensor, head: torch.Tensor, job: Job = UNATTENDED

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from neuromerge.engine.accuracy import Accuracy
     from neuromerge.engine.contents import Contents
+    from neuromerge.engine.embeddings import Embeddings
     from neuromerge.evaluation.samples import SampleSet
     from neuromerge.merging.measures import Cell
     from neuromerge.merging.retention import Products
@@ -60,6 +61,10 @@ class Pass:
     vote: Vote
 
 
+Asked = tuple[tuple[str, str, bytes], ...]
+"""Pictures of several tasks: task, split and rows of each."""
+
+
 def tensor_bytes(tensors: Mapping[str, torch.Tensor]) -> int:
     """Bytes of tensors by name."""
     return sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
@@ -89,16 +94,19 @@ OWN_CELLS: Region[tuple[FamilyKey, Setting], tuple[Cell, ...]] = Region("cells o
 # --------------------------------------------------------------------------------------------------- models
 
 SAMPLES: Region[tuple[FamilyKey, str, str], SampleSet] = Region("samples", lambda found: 4096 + 100 * len(found))
-BATCH: Region[tuple[FamilyKey, Contents, str, tuple[str, ...]], dict[str, torch.Tensor]] = Region("embeddings")
-EMBEDDING: Region[tuple[FamilyKey, Contents, str, str], torch.Tensor] = Region(
+BATCH: Region[tuple[FamilyKey, Contents, Asked], dict[str, Embeddings]] = Region(
+    "embeddings", lambda found: sum(each.nbytes for each in found.values())
+)
+EMBEDDING: Region[tuple[FamilyKey, Contents, str, str], Embeddings] = Region(
     "embedding",
+    lambda found: found.nbytes,
     most=512,  # of one task's pictures under one merge: some 32 positions of a slider
 )
 TOKENS: Region[tuple[FamilyKey, Contents, str, str], torch.Tensor] = Region("class tokens", most=512)
 TOKENS_BATCH: Region[
-    tuple[FamilyKey, Contents, str, tuple[str, ...]], tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]
+    tuple[FamilyKey, Contents, str, tuple[str, ...]], tuple[dict[str, Embeddings], dict[str, torch.Tensor]]
 ] = Region("class tokens of some tasks")
-SCORE: Region[tuple[FamilyKey, Contents, str, str], Accuracy] = Region("score")
+SCORE: Region[tuple[FamilyKey, Contents, str, str, int], Accuracy] = Region("score")
 PICTURE: Region[tuple[FamilyKey, Contents, str], torch.Tensor] = Region("picture", most=1024)
 OWN: Region[tuple[FamilyKey, Contents, str], torch.Tensor] = Region("own pictures", most=64)
 INPUTS: Region[tuple[FamilyKey, str, str, str, int], np.ndarray] = Region("inputs of a layer")

@@ -8,6 +8,7 @@ share a picture, and which picture is in which never depends on chance.
 from __future__ import annotations
 
 import hashlib
+import math
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -95,6 +96,7 @@ class SampleSet:
         task, split: what they are for.
         key: identifies the set for caches; the same key is the same pictures.
         source: where they come from, with the revision where there is one.
+        revision: the commit of the Hub that they are of, empty where they are of none.
         available: how many pictures of the split there were to take these from, 0 where these are all.
         skipped: files that were left out because they are no pictures, or unreadable ones.
         empty: classes of the task without a picture in this split.
@@ -109,6 +111,7 @@ class SampleSet:
     split: str
     key: str
     source: str = ""
+    revision: str = ""
     available: int = 0
     skipped: tuple[Skipped, ...] = ()
     empty: tuple[str, ...] = ()
@@ -401,27 +404,65 @@ def quick_indices(labels: np.ndarray, ids: Sequence[str], least: int = QUICK) ->
     return np.array(sorted(chosen), dtype=np.int64)
 
 
-def prepared(samples: SampleSet, how: Preprocessing) -> torch.Tensor:
-    """The pictures at the model's size, uint8 (N, size, size, 3). Kept in a cache bounded by its bytes: read only.
+def growing_order(labels: np.ndarray, ids: Sequence[str], first: np.ndarray) -> np.ndarray:
+    """All indices (N,) in a fixed order of which every beginning is a fair sample: `first`, then classes in turn.
 
-    The bound is ``$NEUROMERGE_PIXEL_CACHE_MB`` (400 by default).
+    Classes take their turns in an order that has nothing to do with their names, so that a beginning shorter than the
+    list of classes is no part of the alphabet.
+    """
+    rest = np.setdiff1d(np.arange(len(labels)), first)
+    mixed = {int(label): _hash(f"class {label}") for label in np.unique(labels)}
+    turns: dict[int, int] = {}
+    places: list[tuple[int, int, int]] = []
+    for index in sorted(rest.tolist(), key=lambda i: (_hash(ids[i]), i)):
+        label = int(labels[index])
+        turns[label] = turns.get(label, 0) + 1
+        places.append((turns[label], mixed[label], index))
+    return np.array([*first.tolist(), *(index for *_, index in sorted(places))], dtype=np.int64)
+
+
+@dataclass(frozen=True, eq=False)
+class _Pixels:
+    """Pictures at a model's size, uint8 (N, size, size, 3); `there` (N,) says which are made."""
+
+    pictures: torch.Tensor
+    there: np.ndarray
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of what is made; the rest takes no memory yet."""
+        return int(self.there.sum()) * math.prod(self.pictures.shape[1:])
+
+
+def prepared(samples: SampleSet, how: Preprocessing, rows: np.ndarray | None = None) -> torch.Tensor:
+    """The pictures (or those at `rows`) at the model's size, uint8 (N, size, size, 3).
+
+    Kept in a cache bounded by its bytes (``$NEUROMERGE_PIXEL_CACHE_MB``, 400 by default): read only. Pictures that
+    nobody asks for are not decoded.
     """
     key = (samples.key, how.size, how.interpolation, how.resize_mode, how.edge, how.crop_offset, how.fill)
     with _pixels_lock:
-        if key in _pixels:
-            _pixels.move_to_end(key)
-            return _pixels[key]
-    images = samples.images if isinstance(samples.images, np.ndarray) else samples.pictures()
-    cropped = preprocessing.crop(images, how)  # one decoded picture at a time
+        found = _pixels.get(key)
+        if found is None:
+            empty = torch.empty((len(samples), how.size, how.size, 3), dtype=torch.uint8)
+            found = _pixels[key] = _Pixels(empty, np.zeros(len(samples), dtype=bool))
+        _pixels.move_to_end(key)
+    wanted = np.arange(len(samples)) if rows is None else rows
+    missing = wanted[~found.there[wanted]]
+    if len(missing):
+        chosen = samples.images[missing]
+        # One decoded picture at a time.
+        pictures = chosen if isinstance(chosen, np.ndarray) else (chosen.picture(i) for i in range(len(chosen)))
+        found.pictures[torch.from_numpy(missing)] = preprocessing.crop(pictures, how)
+        found.there[missing] = True
     most = deployment().pixel_cache_mb * 1_000_000
     with _pixels_lock:
-        _pixels[key] = cropped
-        while len(_pixels) > 1 and sum(tensor.numel() for tensor in _pixels.values()) > most:
+        while len(_pixels) > 1 and sum(pixels.nbytes for pixels in _pixels.values()) > most:
             _pixels.popitem(last=False)
-    return cropped
+    return found.pictures if rows is None else found.pictures[torch.from_numpy(rows)]
 
 
-_pixels: OrderedDict[tuple[Any, ...], torch.Tensor] = OrderedDict()
+_pixels: OrderedDict[tuple[Any, ...], _Pixels] = OrderedDict()
 _pixels_lock = threading.Lock()
 
 
@@ -493,6 +534,7 @@ def _from_hub(family: Family, spec: TaskSpec, split: str) -> SampleSet:
         split=split,
         key=f"hub:{revision}:{split}",
         source=f"{spec.samples.dataset}@{packed.revision or 'unknown'}",
+        revision=packed.revision,
         skipped=unreadable,
         remark=f"{len(kept)} pictures are taken, spread evenly over the {spec.samples.split} set of "
         f"{spec.samples.dataset}",

@@ -78,6 +78,17 @@ class Explorer(Protocol):
     ) -> AccuracyBoard:
         """Accuracy of every task under base, expert, merge, and what it is compared with."""
 
+    def growing_board(
+        self,
+        setting: Setting,
+        pinned: Setting | None = None,
+        previous: Setting | None = None,
+        *,
+        pinned_label: str = "",
+        job: Job = UNATTENDED,
+    ) -> Iterator[AccuracyBoard]:
+        """The board on ever more validation pictures, at last on all of them."""
+
     def validation_scores(self, setting: Setting, job: Job = UNATTENDED) -> dict[str, float]:
         """Validation accuracy of every merged task."""
 

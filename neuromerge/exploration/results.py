@@ -34,6 +34,7 @@ class AccuracyBoard:
     `merged` are the tasks that take part in the merge; the others show what the merge does to tasks it never saw.
     `previous` is this session's merge before the last change (None at first).
     `unmeasured` are tasks that cannot be evaluated here, and why. `remarks` are sentences about published figures.
+    `pictures` are those of the merged tasks in the whole split; while the board `is_growing`, some scores are of fewer.
     """
 
     split: str
@@ -47,6 +48,13 @@ class AccuracyBoard:
     previous: dict[str, Accuracy] | None = None
     unmeasured: dict[str, str] = field(default_factory=dict)
     remarks: tuple[str, ...] = ()
+    pictures: int = 0
+    is_growing: bool = False
+
+    @property
+    def looked_at(self) -> int:
+        """Pictures of the merged tasks that the merge has seen."""
+        return sum(score.n for task, score in self.merge.items() if task in self.merged)
 
 
 @dataclass(frozen=True)

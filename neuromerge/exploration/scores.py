@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator, Sequence
 
 import torch
 
@@ -17,6 +18,7 @@ from neuromerge.settings.choices import describe
 from neuromerge.settings.setting import Setting
 
 SPLITS = ("quick", "validation", "test")
+_GROWTH = 4
 UNKNOWN_TASK = "It is merged, but there are no labelled pictures of its task here."
 
 
@@ -30,25 +32,117 @@ def board(
     job: Job,
 ) -> AccuracyBoard:
     """Accuracy of every task of the family: see `Workspace.board`."""
+    shown = _shown(models, setting, split, pinned)
+    # The merge first: it is what everybody waits for, and the rest is usually known.
+    merge = models.scores(Contents(setting=setting), shown, split, job)
+    base = models.scores(BASE, shown, split, job)
+    expert = {task: score for task in shown if (score := _expert_score(models, setting, task, split, job))}
+    compared = None if pinned is None else models.scores(Contents(setting=pinned), shown, split, job)
+    return _assembled(models, setting, split, (base, expert, merge, compared), previous, pinned, pinned_label)
+
+
+def growing_board(
+    models: Models, setting: Setting, pinned: Setting | None, previous: Setting | None, pinned_label: str, job: Job
+) -> Iterator[AccuracyBoard]:
+    """Accuracy on ever more validation pictures of every task: see `Workspace.growing_board`."""
+    split = "validation"
+    shown = _shown(models, setting, split, pinned)
+    whole = max(len(models.samples(task, split)) for task in shown)
+    if whole * len(shown) <= models.pictures_at_once:
+        yield board(models, setting, split, pinned, previous, pinned_label, job)
+        return
+    held = {"merge": Contents(setting=setting), "base": BASE}
+    if pinned is not None:
+        held["pinned"] = Contents(setting=pinned)
+    with_expert = [task for task in shown if _expert_score(models, setting, task, "quick", job)]
+
+    def known(contents: Contents, tasks: Sequence[str]) -> dict[str, Accuracy]:
+        seen = {task: models.seen(contents, task, split) for task in tasks}
+        return {
+            task: models.scores(contents, (task,), split, job, most=count)[task]
+            for task, count in seen.items()
+            if count
+        }
+
+    def so_far() -> AccuracyBoard | None:
+        found = {name: known(contents, shown) for name, contents in held.items()}
+        if any(len(scores) < len(shown) for scores in found.values()):
+            return None
+        expert = {task: score for task in with_expert for score in known(Contents(task=task), (task,)).values()}
+        parts = found["base"], expert, found["merge"], found.get("pinned")
+        return _assembled(models, setting, split, parts, previous, pinned, pinned_label)
+
+    begun = so_far()
+    if begun is not None:
+        yield begun
+    for most in _levels(max(len(models.samples(task, "quick")) for task in shown), whole):
+        steps = [(contents, shown) for contents in held.values()]
+        steps += [(Contents(task=task), (task,)) for task in with_expert]
+        for contents, tasks in steps:
+            for _ in _looked(models, contents, tasks, split, most, job):
+                if (grown := so_far()) is not None:
+                    yield grown
+
+
+def _looked(models: Models, contents: Contents, tasks: Sequence[str], split: str, most: int, job: Job) -> Iterator[int]:
+    """Look at the first `most` pictures of each task, some seconds' worth at a time; yields how many are known."""
+    step = max(1, models.pictures_at_once // len(tasks))
+    known = min(models.seen(contents, task, split) for task in tasks)
+    most = min(most, max(len(models.samples(task, split)) for task in tasks))
+    while known < most:
+        known = min(known + step, most)
+        models.scores(contents, tasks, split, job, most=known)
+        yield known
+
+
+def _levels(first: int, whole: int) -> Iterator[int]:
+    """Numbers of pictures a task up to which all models are measured before any is measured on more."""
+    count = first
+    while count < whole:
+        yield count
+        count *= _GROWTH
+    yield whole
+
+
+def _shown(models: Models, setting: Setting, split: str, pinned: Setting | None) -> tuple[str, ...]:
+    """The tasks of a board: those of the family (of one on the Hub the merged ones) that have pictures."""
     if split not in SPLITS:
         raise SettingError(f"There is no split {quoted(split)}. Known: {', '.join(SPLITS)}.")
     if pinned is not None and pinned.family != setting.family:
         raise SettingError(
             f"The pinned setting belongs to {pinned.family}; it cannot be compared with {setting.family}."
         )
+    if not (wanted := _wanted(models, setting)):
+        raise SettingError(f"None of the merged tasks of {models.family.name} has pictures to measure an accuracy on.")
+    return models.with_pictures(wanted, split)
+
+
+def _wanted(models: Models, setting: Setting) -> list[str]:
     family = models.family
-    shown = [task for task in family.tasks if task in setting.tasks or not family.online]
-    if not shown:
-        raise SettingError(f"None of the merged tasks of {family.name} has pictures to measure an accuracy on.")
-    tasks = models.with_pictures(shown, split)
-    # The merge first: it is what everybody waits for, and the rest is usually known.
-    merge = models.scores(Contents(setting=setting), tasks, split, job)
-    base = models.scores(BASE, tasks, split, job)
-    expert = {task: score for task in tasks if (score := _expert_score(models, setting, task, split, job))}
+    return [task for task in family.tasks if task in setting.tasks or not family.online]
+
+
+_Scores = dict[str, Accuracy]
+
+
+def _assembled(
+    models: Models,
+    setting: Setting,
+    split: str,
+    scores: tuple[_Scores, _Scores, _Scores, _Scores | None],
+    previous: Setting | None,
+    pinned: Setting | None,
+    pinned_label: str,
+) -> AccuracyBoard:
+    """The board of these scores of base, experts, merge and pinned merge."""
+    base, expert, merge, compared = scores
+    family, tasks = models.family, tuple(merge)
     before = None
     if previous is not None and previous.family == setting.family:
         known = models.known_scores(Contents(setting=previous), tasks, split)
         before = known if len(known) == len(tasks) else None
+    pictures = {task: len(models.samples(task, split)) for task in tasks}
+    given = [each for each in scores if each is not None]
     return AccuracyBoard(
         split=split,
         tasks=tasks,
@@ -56,14 +150,16 @@ def board(
         base=base,
         expert=expert,
         merge=merge,
-        pinned=None if pinned is None else models.scores(Contents(setting=pinned), tasks, split, job),
+        pinned=compared,
         pinned_label=pinned_label or ("" if pinned is None else describe(pinned)),
         previous=before,
         remarks=published.remarks(family, setting, base, expert),
         unmeasured={
-            **models.without_pictures([task for task in shown if task not in tasks], split),
+            **models.without_pictures([task for task in _wanted(models, setting) if task not in tasks], split),
             **{task: UNKNOWN_TASK for task in setting.tasks if task not in family.tasks},
         },
+        pictures=sum(count for task, count in pictures.items() if task in setting.tasks),
+        is_growing=any(score.n < pictures[task] for each in given for task, score in each.items()),
     )
 
 

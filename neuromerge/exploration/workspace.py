@@ -172,6 +172,24 @@ class Workspace:
         models = self.engine.of(setting.family).models
         return scores.board(models, setting, split, pinned, previous, pinned_label, job)
 
+    def growing_board(
+        self,
+        setting: Setting,
+        pinned: Setting | None = None,
+        previous: Setting | None = None,
+        *,
+        pinned_label: str = "",
+        job: Job = UNATTENDED,
+    ) -> Iterator[AccuracyBoard]:
+        """`board` on the validation split, on ever more of its pictures until it is whole.
+
+        What was measured before comes first. Of a small family there is one board, the whole one. Pictures come in a
+        fixed order of which every beginning is a fair sample, so scores have intervals that only become narrower;
+        base and experts may have seen another number of pictures than the merge. Raises as `board`.
+        """
+        models = self.engine.of(setting.family).models
+        return scores.growing_board(models, setting, pinned, previous, pinned_label, job)
+
     def validation_scores(self, setting: Setting, job: Job = UNATTENDED) -> dict[str, float]:
         """Validation accuracy in [0, 1] of every merged task: what a search maximises.
 

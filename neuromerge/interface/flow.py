@@ -228,18 +228,24 @@ class Flow:
         """The reason why there is no score, in its place."""
         return {self.page.readout: empty_readout(str(error))}
 
-    def come_to_rest(self, moment: Moment) -> Changes:
-        """The whole validation split, a step of the history, and the open tab where it was waiting."""
+    def come_to_rest(self, moment: Moment) -> Iterator[Changes]:
+        """The whole validation split, a step of the history, and the open tab where it was waiting.
+
+        Of a large family, scores on ever more of the split are shown until it is whole.
+        """
         if not self.page.pulse.settle(moment.page_id, REST_SECONDS * 0.9):
-            return {}
+            return
         if self.page.queued("settle") >= self.page.limits.settle_queue:
             busy = "many visitors wait, so it stays at these; choose the tab again to see all"
-            return {
+            yield {
                 **self.show_scores(moment, moment.board("quick"), busy),
                 **remembered(self.page, moment.session.visit(moment.setting)),
             }
+            return
         begun = time.monotonic()
-        board = moment.board("validation")
+        for board in moment.growing_board():
+            if board.is_growing:
+                yield self.show_scores(moment, board)
         seconds = time.monotonic() - begun
         changes = self.show_scores(moment, board)
         by_task = {task: score.value for task, score in board.merge.items() if task in board.merged}
@@ -248,7 +254,7 @@ class Flow:
         if not self.page.opened(moment).live:
             changes[self.page.signals.redraw_due] = stamp()
         changes[self.page.signals.followed] = self.page.permalink(moment)
-        return {**changes, **remembered(self.page, session)}
+        yield {**changes, **remembered(self.page, session)}
 
     def fill_in(self, moment: Moment) -> Iterator[Changes]:
         """What of the open tab can wait until the page rests."""
@@ -277,8 +283,8 @@ class Flow:
     def _whole(self, tab: Tab[Any], moment: Moment) -> Changes:
         if not tab.scored:
             return tab.draw(moment)
-        split = "validation" if self.page.pulse.is_settled(moment.page_id) else "quick"
-        return self.show_scores(moment, moment.board(split))
+        settled = self.page.pulse.is_settled(moment.page_id)
+        return self.show_scores(moment, next(moment.growing_board()) if settled else moment.board("quick"))
 
     # ------------------------------------------------------------------------------------------- a fresh page
     def open_page(self, request: gr.Request, event: gr.EventData) -> Changes:

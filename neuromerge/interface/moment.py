@@ -73,6 +73,12 @@ class BoundWorkspace:
         """Accuracy of every task."""
         return self._explorer.board(self._setting, split, pinned, previous, pinned_label=pinned_label, job=self._job)
 
+    def growing_board(
+        self, *, pinned: Setting | None = None, pinned_label: str = "", previous: Setting | None = None
+    ) -> Iterator[AccuracyBoard]:
+        """Accuracy of every task on ever more validation pictures."""
+        return self._explorer.growing_board(self._setting, pinned, previous, pinned_label=pinned_label, job=self._job)
+
     def validation_scores(self, setting: Setting, job: Job) -> dict[str, float]:
         """Validation accuracy of a setting of a search; `job` is the search's own."""
         return self._explorer.validation_scores(setting, job)
@@ -222,9 +228,16 @@ class Moment:
 
     def board(self, split: str) -> AccuracyBoard:
         """Accuracy of the merge, of what it is compared with, and of the merge before it."""
-        return self.workspace.board(
-            split,
-            pinned=self.chosen.pinned,
-            pinned_label=self.chosen.pinned_label,
-            previous=self.session.previous(self.setting),
-        )
+        return self.workspace.board(split, **self._compared)
+
+    def growing_board(self) -> Iterator[AccuracyBoard]:
+        """The same on ever more validation pictures; what is known comes first."""
+        return self.workspace.growing_board(**self._compared)
+
+    @property
+    def _compared(self) -> dict[str, Any]:
+        return {
+            "pinned": self.chosen.pinned,
+            "pinned_label": self.chosen.pinned_label,
+            "previous": self.session.previous(self.setting),
+        }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 
 import pytest
 import torch
@@ -15,8 +16,10 @@ from neuromerge.engine.executor import Executor
 from neuromerge.engine.models import ModelPool, Models
 from neuromerge.errors import Cancelled, CheckpointError, SettingError
 from neuromerge.evaluation.families import local_family
+from neuromerge.evaluation.towers import VisionModel
+from neuromerge.exploration import scores
 from neuromerge.exploration.workspace import Workspace
-from neuromerge.progress import Job
+from neuromerge.progress import UNATTENDED, Job
 from neuromerge.settings.choices import make_setting
 
 
@@ -110,6 +113,58 @@ def test_a_large_model_looks_at_fewer_pictures_while_a_slider_moves(workspace, t
     whole = models.samples("animals", "validation")
     assert set(thin.ids) <= set(whole.ids)
     assert set(thin.labels) == {0, 1, 2}
+
+
+@pytest.fixture
+def encoded(monkeypatch):
+    """How many pictures went through a network, in the order of the calls."""
+    counts, encode = [], VisionModel.encode
+
+    def counting(self, pictures):
+        counts.append(len(pictures))
+        return encode(self, pictures)
+
+    monkeypatch.setattr(VisionModel, "encode", counting)
+    return counts
+
+
+def test_scores_of_a_large_model_grow_and_no_picture_is_looked_at_twice(tiny, workspace, encoded):
+    setting = make_setting(tiny)
+    models = Models(tiny, workspace.engine.of(tiny.name).stages, BoundedCache(2**26), Executor(1), live_products=1.0)
+    quick = scores.board(models, setting, "quick", None, None, "", UNATTENDED)
+    boards = list(scores.growing_board(models, setting, None, None, "", UNATTENDED))
+    assert boards[0].merge == quick.merge, "what is known comes first"
+    assert len(boards) > 4
+    for before, after in pairwise(boards):
+        assert before.is_growing
+        for task in tiny.experts:
+            for name in ("base", "expert", "merge"):
+                assert getattr(before, name)[task].n <= getattr(after, name)[task].n
+    whole = boards[-1]
+    assert not whole.is_growing
+    pictures = sum(len(models.samples(task, "validation")) for task in tiny.experts)
+    assert whole.pictures == whole.looked_at == pictures
+    assert sum(encoded) == 3 * pictures, "each under base, its expert and the merge"
+    assert scores.board(models, setting, "validation", None, None, "", UNATTENDED) == whole
+    assert sum(encoded) == 3 * pictures
+    plain = workspace.board(setting, "validation")
+    assert [plain.merge, plain.base, plain.expert] == [whole.merge, whole.base, whole.expert]
+
+
+def test_a_small_family_has_one_board_the_whole_one(tiny, workspace):
+    setting = make_setting(tiny)
+    assert list(workspace.growing_board(setting)) == [workspace.board(setting, "validation")]
+
+
+def test_growing_stops_with_its_job_and_goes_on_where_it_stopped(tiny, workspace, encoded):
+    setting, job = make_setting(tiny), Job()
+    models = Models(tiny, workspace.engine.of(tiny.name).stages, BoundedCache(2**26), Executor(1), live_products=1.0)
+    growing = scores.growing_board(models, setting, None, None, "", job)
+    reached = [next(growing).looked_at for _ in range(3)][-1]
+    job.stop()
+    with pytest.raises(Cancelled):
+        next(growing)
+    assert next(scores.growing_board(models, setting, None, None, "", UNATTENDED)).looked_at == reached
 
 
 @pytest.fixture

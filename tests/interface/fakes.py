@@ -147,6 +147,7 @@ class FakeWorkspace:
         self.calls: list[tuple[str, Setting]] = []
         self.added: list[str] = []
         self.strengths = 0  # points of strength curves
+        self.growing_parts: tuple[float, ...] = ()  # shares of the validation split that boards show before the whole
 
     def want(self, setting: Setting, who: str, is_there: Presence = always) -> Fetching | None:
         return None
@@ -206,6 +207,22 @@ class FakeWorkspace:
             pinned_label=pinned_label,
             previous=self._scores(previous, split) if previous else None,
         )
+
+    def growing_board(
+        self,
+        setting: Setting,
+        pinned: Setting | None = None,
+        previous: Setting | None = None,
+        *,
+        pinned_label: str = "",
+        job: Job = UNATTENDED,
+    ) -> Iterator[AccuracyBoard]:
+        whole = self.board(setting, "validation", pinned, previous, pinned_label=pinned_label, job=job)
+        pictures = IMAGES["validation"] * len(setting.tasks)
+        for part in self.growing_parts:
+            merge = {task: _part(score, part) for task, score in whole.merge.items()}
+            yield replace(whole, merge=merge, pictures=pictures, is_growing=True)
+        yield replace(whole, pictures=pictures)
 
     def strength_curve(self, setting: Setting, job: Job = UNATTENDED) -> Iterator[StrengthCurve]:
         strengths = np.linspace(0, 2, 13)
@@ -578,6 +595,10 @@ def loader(workspace: Explorer | None = None) -> WorkspaceLoader:
 def _has(heatmap: Heatmap, row: str, column: str) -> bool:
     """Whether a layer has a matrix."""
     return bool(np.isfinite(heatmap.orthogonal[ROWS.index(row), COLUMNS.index(column)]))
+
+
+def _part(score: Accuracy, share: float) -> Accuracy:
+    return Accuracy.of(round(score.correct * share), round(score.n * share))
 
 
 def _accuracy(share: float, split: str) -> Accuracy:

@@ -108,11 +108,24 @@ def test_an_overtaken_answer_is_not_shown_even_where_it_was_known(page: Page) ->
 
 def at_rest(page: Page, monkeypatch: pytest.MonkeyPatch) -> Changes:
     monkeypatch.setattr(page.pulse, "settle", lambda page_id, seconds: True)
-    return Flow(page).come_to_rest(moment(page, "merge"))
+    return together(Flow(page).come_to_rest(moment(page, "merge")))
 
 
 def test_a_page_at_rest_measures_the_whole_split(page: Page, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "data-split='validation'" in shown(page, at_rest(page, monkeypatch))
+
+
+def test_scores_of_a_large_family_grow_on_the_page_while_it_rests(page: Page, monkeypatch: pytest.MonkeyPatch) -> None:
+    workspace = page.loader.workspace()
+    assert isinstance(workspace, fakes.FakeWorkspace)
+    workspace.growing_parts = (0.25, 0.5)
+    monkeypatch.setattr(page.pulse, "settle", lambda page_id, seconds: True)
+    answers = list(Flow(page).come_to_rest(moment(page, "merge")))
+    tasks = len(FAMILY.experts)
+    counts = [f"{40 * tasks:,} of {160 * tasks:,} images so far", f"{80 * tasks:,} of", f"{160 * tasks:,} images"]
+    assert all(told in shown(page, changes) for told, changes in zip(counts, answers, strict=True))
+    assert "so far" not in shown(page, answers[-1])
+    assert [page.signals.session in changes for changes in answers] == [False, False, True], "one step of the history"
 
 
 def test_where_many_wait_the_quick_look_stays_and_says_so(page: Page, monkeypatch: pytest.MonkeyPatch) -> None:

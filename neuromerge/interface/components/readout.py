@@ -46,7 +46,12 @@ def readout(setting: Setting, board: AccuracyBoard, summary: MergeSummary, wait:
     merged = [task for task in board.tasks if task in board.merged]
     unseen = [task for task in board.tasks if task not in board.merged]
     mean = {name: centre for name, (centre, _) in averages(board).items()}
-    images = sum(board.merge[task].n for task in merged if task in board.merge)
+    images = f"{board.looked_at:,} images"
+    if board.is_growing:
+        counted = f"{board.looked_at:,} of {board.pictures:,} images so far"
+        if board.looked_at == board.pictures:
+            counted = f"{images}, those of base and experts follow"
+        images = f"{counted}, ± {100 * averages(board)['merge'][1]:.1f} points"
     numbers = [
         _number("Base", mean.get("base"), "base", "before any fine-tuning"),
         _number("Experts", mean.get("expert"), "expert", "each on its own task"),
@@ -68,7 +73,7 @@ def readout(setting: Setting, board: AccuracyBoard, summary: MergeSummary, wait:
         f"<span class='nm-score-line'><span class='nm-score-value'>{_percent(mean.get('merge'))}</span>"
         f"{_change(mean)}</span>"
         f"<span class='nm-score-split' data-split='{board.split}' title='{html.escape(SPLIT_HINTS[board.split])}'>"
-        f"{SPLIT_NAMES[board.split]}: mean of {tasks}, {images:,} images"
+        f"{SPLIT_NAMES[board.split]}: mean of {tasks}, {images}"
         f"{f' · {html.escape(wait)}' if wait else ''}</span>"
         "</div>"
         f"<dl class='nm-numbers'>{''.join(numbers)}</dl>"

@@ -1,0 +1,105 @@
+"""What base and experts from the Hub say of pictures outlives the process, keyed by the commits of both."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from neuromerge.engine import embeddings
+from neuromerge.engine.cache import BoundedCache
+from neuromerge.engine.executor import Executor
+from neuromerge.evaluation.families import families
+from neuromerge.evaluation.towers import VisionModel
+from neuromerge.exploration.results import AccuracyBoard
+from neuromerge.exploration.workspace import Workspace
+from neuromerge.settings.choices import make_setting
+from tests.evaluation.hub_stand_in import HubStandIn, served
+from tests.evaluation.networks import save_transformers
+from tests.evaluation.parquet_files import table_of
+from tests.interface.test_hub_whole import FAMILY, TASK
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HubStandIn]:
+    described = tmp_path / "families"
+    (described / "tasks").mkdir(parents=True)
+    (described / "tiny-hub.yaml").write_text(FAMILY)
+    monkeypatch.setenv("NEUROMERGE_FAMILIES", str(described))
+    monkeypatch.setenv("NEUROMERGE_CACHE", str(tmp_path / "kept"))
+    with served(monkeypatch, tmp_path / "cache") as running:
+        for seed, name in enumerate(("base", "one", "two")):
+            publish(running, tmp_path, name, seed)
+        for name in ("one", "two"):
+            (described / "tasks" / f"{name}.yaml").write_text(TASK.format(name=name))
+            running.publish(f"datasets.org/{name}-pictures", {"data/test-0-of-1.parquet": table_of(np.arange(80) % 2)})
+        yield running
+
+
+def publish(hub: HubStandIn, folder: Path, name: str, seed: int) -> None:
+    save_transformers(folder / f"{name}-{seed}", seed=seed)
+    hub.publish(f"org/{name}", {path.name: path.read_bytes() for path in (folder / f"{name}-{seed}").iterdir()})
+
+
+@pytest.fixture
+def encoded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many pictures went through a network, in the order of the calls."""
+    counts: list[int] = []
+    encode = VisionModel.encode
+
+    def counting(self: VisionModel, pictures: torch.Tensor) -> torch.Tensor:
+        counts.append(len(pictures))
+        return encode(self, pictures)
+
+    monkeypatch.setattr(VisionModel, "encode", counting)
+    return counts
+
+
+def board() -> AccuracyBoard:
+    """The validation board, as after a start of the app."""
+    family = families()["tiny-hub"]
+    workspace = Workspace({family.name: family}, cache=BoundedCache(2**26), executor=Executor(1))
+    return workspace.board(make_setting(family), "validation")
+
+
+def test_base_and_experts_are_measured_once_and_not_after_the_next_start(hub: HubStandIn, encoded: list[int]) -> None:
+    first, all_of_them = board(), sum(encoded)
+    encoded.clear()
+    assert board() == first
+    merged = first.looked_at
+    assert sum(encoded) == merged, "the merge alone"
+    assert all_of_them == 3 * merged
+
+
+def test_another_commit_is_measured_anew(hub: HubStandIn, encoded: list[int], tmp_path: Path) -> None:
+    first = board()
+    publish(hub, tmp_path, "one", 7)
+    encoded.clear()
+    board()
+    assert sum(encoded) == first.looked_at + first.expert["one"].n
+
+
+def test_what_is_kept_and_damaged_is_measured_anew(hub: HubStandIn, encoded: list[int], tmp_path: Path) -> None:
+    first = board()
+    kept = list((tmp_path / "kept" / "embeddings").glob("*.npz"))
+    assert len(kept) == 4, "base and expert on each task's pictures"
+    kept[0].write_bytes(kept[0].read_bytes()[:100])
+    kept[1].write_bytes(b"")
+    assert board() == first
+
+
+def test_the_folder_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NEUROMERGE_CACHE", str(tmp_path))
+    monkeypatch.setattr(embeddings, "MOST_BYTES", 10_000)
+    some = embeddings.Embeddings(np.arange(10), torch.ones(10, 64))
+    paths = [embeddings.kept_at("model", number) for number in range(6)]
+    for path in paths:
+        embeddings.write(path, some)
+    assert sum(path.stat().st_size for path in paths if path.exists()) <= 10_000
+    assert paths[-1].exists()
+    found = embeddings.read(paths[-1])
+    assert found is not None
+    assert torch.equal(found.values, some.values)
