@@ -9,6 +9,8 @@ from pathlib import Path
 from neuromerge.checkpoints.text import shown
 from neuromerge.errors import CheckpointError
 
+MOST_TENSORS = 100_000
+"""In one file: the largest published models hold 60,000 in a shard. More is an attack, or no model's weights."""
 _LOOK = 1024
 _LEGACY_MAGIC = bytes.fromhex("8a0a6cfc9c46f9206aa85019")  # torch.serialization's number, as a pickle writes it
 
@@ -100,6 +102,12 @@ def file_type(path: Path) -> FileType:
     )
 
 
+def require_model_sized(tensors: int, where: object) -> None:
+    """Raise CheckpointError for a file of more tensors than any model has, before each of them is looked at."""
+    if tensors > MOST_TENSORS:
+        raise CheckpointError(f"{where} holds more than {MOST_TENSORS:,} tensors. Save the weights of one model only.")
+
+
 def _refuse_texts(path: Path, head: bytes) -> None:
     """Raise for what a download gives instead of the file."""
     start = head.removeprefix(b"\xef\xbb\xbf").lstrip().lower()
@@ -128,6 +136,7 @@ def _zip_type(path: Path) -> FileType:
             f"{path} is truncated or damaged: it begins as a PyTorch file, but {shown(str(error))}. Download or export "
             "the file again."
         ) from None
+    require_model_sized(len(names), path)  # PyTorch writes a member for each
     tails = {name.partition("/")[2] for name in names}
     if "data.pkl" in tails:
         return FileType.TORCH_SCRIPT if "constants.pkl" in tails else FileType.TORCH_ZIP

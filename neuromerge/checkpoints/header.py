@@ -16,10 +16,11 @@ from typing import Any
 
 import torch
 
+from neuromerge.checkpoints.filetypes import require_model_sized
 from neuromerge.checkpoints.text import shown
 from neuromerge.errors import CheckpointError
 
-MAX_HEADER_BYTES = 32 * 1024 * 1024  # some 200,000 tensors; the largest published models hold 60,000 in a shard
+MAX_HEADER_BYTES = 32 * 1024 * 1024  # a hundred thousand tensors with long names
 _MAX_AXES = 32
 _MAX_SIZE = 2**62
 
@@ -118,6 +119,7 @@ def parse_header(text: bytes, data_bytes: int, where: str) -> Header:
     metadata = content.pop("__metadata__", {})
     if not isinstance(metadata, Mapping) or not all(isinstance(value, str) for value in metadata.values()):
         raise CheckpointError(f"{where}: __metadata__ must hold texts only. Export the file again with safetensors.")
+    require_model_sized(len(content), where)
     tensors = {key: _entry(key, value, where) for key, value in content.items()}
     if not tensors:
         raise CheckpointError(f"{where} holds no tensors. Export the model's state dict again.")

@@ -17,6 +17,7 @@ from typing import IO, Any
 
 import torch
 
+from neuromerge.checkpoints.filetypes import MOST_TENSORS
 from neuromerge.checkpoints.text import shown
 
 _MAX_OPCODES = 10_000_000  # a training state of a thousand tensors has some hundred thousand
@@ -311,6 +312,7 @@ class _Machine:
     def __init__(self, persistent: Callable[[Any], Any]):
         self.stack: list[Any] = []
         self.memo: dict[int, Any] = {}
+        self._tensors = 0
         self._persistent = persistent
 
     def run(self, file: IO[bytes]) -> Any:
@@ -449,7 +451,12 @@ class _Machine:
 
     def do_reduce(self, argument: Any) -> None:
         arguments, function = self._arguments(self.stack.pop()), self.stack.pop()
-        self.stack.append(_call(function, arguments))
+        made = _call(function, arguments)
+        if isinstance(made, TensorRef):
+            self._tensors += 1
+            if self._tensors > MOST_TENSORS:
+                raise PickleError(f"holds more than {MOST_TENSORS:,} tensors. Save the weights of one model only")
+        self.stack.append(made)
 
     def do_newobj(self, argument: Any) -> None:
         arguments, kind = self._arguments(self.stack.pop()), self.stack.pop()
