@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import stat
@@ -32,10 +33,7 @@ def read_json(
     Raises `error` for a file that is missing, too large, no JSON, too deep, or no object.
     """
     try:
-        with open(path, "rb", opener=_without_waiting) as file:
-            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-                raise error(f"{path} is no regular file. {remedy}")
-            content = file.read(most_bytes + 1)
+        content = beginning(path, most_bytes + 1)
     except (OSError, ValueError) as reason:  # ValueError: a NUL in the name
         raise error(f"{path} cannot be read: {getattr(reason, 'strerror', None) or reason}. {remedy}") from None
     if len(content) > most_bytes:
@@ -44,6 +42,14 @@ def read_json(
     if not isinstance(value, dict):
         raise error(f"{path} must hold a JSON object. {remedy}")
     return value
+
+
+def beginning(path: Path, most_bytes: int) -> bytes:
+    """The first bytes of a regular file. Raises OSError; for a pipe or a device at once, without waiting for it."""
+    with open(path, "rb", opener=_without_waiting) as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise OSError(errno.EINVAL, "it is no regular file")
+        return file.read(most_bytes)
 
 
 def parse_json(content: str | bytes, where: str, *, remedy: str, error: type[NeuroMergeError] = CheckpointError) -> Any:

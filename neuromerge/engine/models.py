@@ -474,6 +474,26 @@ class Models:
         """How many pictures are looked at in a few seconds: of more, scores are shown while they grow."""
         return max(_LEAST_AT_ONCE, int(2 * self._live_products / self._products))
 
+    def recall(
+        self, contents: Contents, split: str, scores: Mapping[str, Accuracy], said: Mapping[str, torch.Tensor]
+    ) -> None:
+        """Keep scores and embeddings (`said`) from when these very weights and pictures were measured before.
+
+        Raises ValueError, keeping nothing, where that does not fit the pictures.
+        """
+        counts = {task: len(self.samples(task, split)) for task in (*scores, *said)}
+        fits = all(score.n == counts[task] and 0 <= score.correct <= score.n for task, score in scores.items()) and all(
+            values.dtype == torch.float32 and values.shape == (counts[task], self.vision.dimensions)
+            for task, values in said.items()
+        )
+        if not fits:
+            raise ValueError(f"these are no answers about the {split} pictures of {self.family.name}")
+        for task, score in scores.items():
+            self._cache.put(regions.SCORE, (self._key, contents, task, split, score.n), score)
+        for task, values in said.items():
+            part, places = self._placed(task, split, None)
+            self._keep(contents, task, part, in_order(places, values))
+
     def probabilities(
         self, contents: Contents, picture: torch.Tensor, head: torch.Tensor, job: Job = UNATTENDED
     ) -> np.ndarray:

@@ -63,6 +63,12 @@ class Explorer(Protocol):
     def resume_fetching(self, who: str) -> None:
         """Go on, and try again what failed."""
 
+    def recall(self, setting: Setting, compared: Setting) -> bool:
+        """Know at once what a fresh page shows, where an earlier start has kept it."""
+
+    def prepare(self, setting: Setting, compared: Setting, job: Job = UNATTENDED) -> None:
+        """Compute what a fresh page shows, and keep it for the next start."""
+
     def summary(self, setting: Setting, job: Job = UNATTENDED) -> MergeSummary:
         """The numbers beside the sliders."""
 

@@ -10,7 +10,7 @@ from neuromerge.engine.regions import Pass
 if TYPE_CHECKING:
     from neuromerge.engine.effects import Trial
     from neuromerge.evaluation.samples import SampleSet
-    from neuromerge.exploration.results import Effect, LayerDetail, MergeSummary, NeuronDetail
+    from neuromerge.exploration.results import Effect, LayerDetail, MergeSummary, NeuronDetail, StrengthCurve
     from neuromerge.settings.setting import Setting
 
 _CLOSE_UPS = 64
@@ -20,5 +20,6 @@ OWN_PICTURES: Region[tuple[str, int, int], SampleSet] = Region(
 )
 EFFECT: Region[tuple[Setting, str, Trial], Effect] = Region("effect")
 SUMMARY: Region[Setting, MergeSummary] = Region("summary")
+CURVE: Region[Setting, StrengthCurve] = Region("strength curve", most=64)
 LAYER: Region[tuple[str, Pass, str, str, str], LayerDetail] = Region("layer", most=_CLOSE_UPS)
 NEURON: Region[tuple[str, Pass, str, str, int, str | None], NeuronDetail] = Region("neuron", most=_CLOSE_UPS)

@@ -18,6 +18,7 @@ from neuromerge.engine.engine import FamilyEngine
 from neuromerge.engine.models import Models
 from neuromerge.engine.stages import Stages, tasks_of
 from neuromerge.errors import SettingError
+from neuromerge.exploration import regions
 from neuromerge.exploration.results import StrengthCurve
 from neuromerge.exploration.scores import measurable
 from neuromerge.merging import registry
@@ -37,6 +38,10 @@ _DIGITS = 6  # of a multiplied coefficient: what links and sliders can hold
 
 def strength_curve(engine: FamilyEngine, setting: Setting, job: Job) -> Iterator[StrengthCurve]:
     """The curve of a merge, yielded after every point that had to be measured: see `Workspace.strength_curve`."""
+    whole = engine.cache.peek(regions.CURVE, setting)
+    if whole is not None:
+        yield whole
+        return
     begun = known_curve(engine, setting, job)
     yield begun
     accuracy = begun.accuracy.copy()
@@ -45,7 +50,10 @@ def strength_curve(engine: FamilyEngine, setting: Setting, job: Job) -> Iterator
         strength = float(begun.strengths[place])
         holds = _contents(engine.stages, setting, strength, begun.coefficients)
         accuracy[place] = _mean(engine.models.scores(holds, tasks, SPLIT, job))
-        yield replace(begun, accuracy=accuracy.copy())
+        grown = replace(begun, accuracy=accuracy.copy())
+        if grown.complete:
+            engine.cache.put(regions.CURVE, setting, grown)
+        yield grown
 
 
 def known_curve(engine: FamilyEngine, setting: Setting, job: Job) -> StrengthCurve:

@@ -37,6 +37,7 @@ from neuromerge.exploration import (
     scores,
     strength,
 )
+from neuromerge.exploration.opening import Opening
 from neuromerge.exploration.results import (
     CHANGES,
     AccuracyBoard,
@@ -138,6 +139,16 @@ class Workspace:
         """Go on with what this visitor wants, and try again what failed."""
         if self.engine.downloads is not None:
             self.engine.downloads.resume(who)
+
+    # ----------------------------------------------------------------------------- what a fresh page shows
+
+    def recall(self, setting: Setting, compared: Setting) -> bool:
+        """Know at once what a fresh page shows, where an earlier start has kept it; whether it has. Raises nothing."""
+        return Opening(self.engine.of(setting.family), setting, compared).recall()
+
+    def prepare(self, setting: Setting, compared: Setting, job: Job = UNATTENDED) -> None:
+        """Compute what a fresh page shows (boards, summary, strength curves), and keep it for the next start."""
+        Opening(self.engine.of(setting.family), setting, compared).prepare(job)
 
     # ----------------------------------------------------------------------------- numbers and scores
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -20,7 +21,7 @@ from neuromerge.interface.events import Events
 from neuromerge.interface.fetching import FetchPanel
 from neuromerge.interface.flow import Flow
 from neuromerge.interface.lesson.tour import Tour
-from neuromerge.interface.loader import WorkspaceLoader
+from neuromerge.interface.loader import WorkspaceLoader, make_workspace
 from neuromerge.interface.page import Page
 from neuromerge.interface.session import Pulse
 from neuromerge.interface.sidebar import Sidebar
@@ -28,8 +29,8 @@ from neuromerge.interface.signals import build_signals
 from neuromerge.interface.tab import Tab
 from neuromerge.interface.tabs import TABS
 from neuromerge.merging import kernels
-from neuromerge.progress import Job, Urgency
 from neuromerge.settings.choices import first_setting, make_setting
+from neuromerge.settings.setting import Setting
 
 TITLE = "NeuroMerge"
 
@@ -116,21 +117,23 @@ def lay_out(
     return page, tour
 
 
-def warm_up(loader: WorkspaceLoader, families: Mapping[str, Family]) -> None:
-    """Make, in the background, the merge that every fresh page opens with, and what it is compared with.
+def opening_workspace(families: Mapping[str, Family]) -> Explorer:
+    """The process's workspace, which knows what a fresh page shows where an earlier start has kept it."""
+    workspace = make_workspace()
+    workspace.recall(*opening_settings(families))
+    return workspace
+
+
+def opening_settings(families: Mapping[str, Family]) -> tuple[Setting, Setting]:
+    """The merge that every fresh page opens with, and what it is compared with."""
+    setting = first_setting(families)
+    return setting, make_setting(families[setting.family], setting.tasks, FIRST_COMPARISON)
+
+
+def warm_up(loader: WorkspaceLoader, families: Mapping[str, Family]) -> threading.Thread:
+    """Make, in the background, what every fresh page shows; returns the thread.
 
     Compiled kernels are made or loaded beside it, and serve as soon as they are there.
     """
     kernels.load_in_background()
-    setting = first_setting(families)
-
-    def work(workspace: Explorer) -> None:
-        pinned = make_setting(families[setting.family], setting.tasks, FIRST_COMPARISON)
-        for split in ("quick", "validation"):
-            workspace.board(setting, split, pinned=pinned)
-        workspace.summary(setting)
-        for shown in (setting, pinned):
-            for _ in workspace.strength_curve(shown, Job(urgency=Urgency.WHENEVER)):
-                pass
-
-    loader.warm_up(work)
+    return loader.warm_up(lambda workspace: workspace.prepare(*opening_settings(families)))

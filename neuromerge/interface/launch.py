@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import importlib.util
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import gradio as gr
@@ -13,7 +14,7 @@ from starlette.middleware import Middleware
 from neuromerge.deployment import Limits, deployment, keep_files_in
 from neuromerge.evaluation.families import families as known_families
 from neuromerge.interface import observing, static_files
-from neuromerge.interface.app import build, warm_up
+from neuromerge.interface.app import build, opening_workspace, warm_up
 from neuromerge.interface.components.controls import method_rules, suite_rules
 from neuromerge.interface.components.fetching import FETCHING_RULES
 from neuromerge.interface.components.readout import STALE_RULES
@@ -76,7 +77,7 @@ def launch(port: int | None = None, host: str | None = None, *, block: bool = Tr
     folder.keep_tidy(max(limits.session_seconds, limits.export_seconds), limits.temporary_bytes)
     families = known_families()
     require_known(deployed.prefetch, families)
-    loader = WorkspaceLoader()
+    loader = WorkspaceLoader(partial(opening_workspace, families))
     demo = build(loader, None, limits)
     demo.launch(
         server_port=port,

@@ -36,5 +36,5 @@ def test_more_tensors_than_any_model_has(kind: str, tmp_path: Path, monkeypatch:
         return file
 
     assert len(load_checkpoint(path(30)).state_dict()) == 30
-    with pytest.raises(CheckpointError, match="holds more than 40 tensors. Save the weights of one model only"):
+    with pytest.raises(CheckpointError, match="holds more than 40 tensors"):
         load_checkpoint(path(41))

@@ -161,6 +161,12 @@ class FakeWorkspace:
     def resume_fetching(self, who: str) -> None:
         pass
 
+    def recall(self, setting: Setting, compared: Setting) -> bool:
+        return False
+
+    def prepare(self, setting: Setting, compared: Setting, job: Job = UNATTENDED) -> None:
+        self.board(setting, "validation", compared, job=job)
+
     def summary(self, setting: Setting, job: Job = UNATTENDED) -> MergeSummary:
         job.check()
         parallel, orthogonal, sigma = _coefficients(setting)
