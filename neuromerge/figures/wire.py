@@ -71,6 +71,9 @@ class TraceMeta(TypedDict, total=False):
     labels: list[str]
     """Heatmaps: the names of rows and of columns can be chosen, and are sent to Python as these sources."""
 
+    selects: list[list[int]]
+    """Heatmaps: many cells can be selected at once; those that are, by row and column as Python counts them."""
+
     places: list[int]
     """Heatmaps: the column sent to Python for each column drawn, where they are only some of those Python knows."""
 

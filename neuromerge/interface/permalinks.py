@@ -17,7 +17,7 @@ Format, version 1 (`?v=1&f=pictoclip&t=digits,flags&m=neuromerging&p=trim_ratio:
 ``hide``    parts of the page that are left out, commas between (see `lesson.hiding`)
 ==========  ===================================================================
 
-and what the tabs show, as their states declare it (`state.linked`): ``measure``, ``cell``, ``sort``,
+and what the tabs show, as their states declare it (`state.linked`): ``measure``, ``cell``, ``cells``, ``sort``,
 ``act``, ``show``, ``over``, ``only``, ``versus`` of the Interference tab, ``task`` of the gallery, ``cell`` and ``n``
 of the Neuron tab.
 

@@ -9,7 +9,7 @@ untouched.
 from __future__ import annotations
 
 import html
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,6 +27,7 @@ _TEMPLATE = """
     <button type="button" data-do="csv" title="Save the numbers as CSV" aria-label="Save LABEL as CSV">CSV</button>
   </div>
   <div class="nm-stage" tabindex="0" role="application" aria-roledescription="figure" aria-label="LABEL"></div>
+  <div class="nm-picking" aria-hidden="true" hidden></div>
   <div class="nm-cursor" aria-hidden="true" hidden></div>
   <div class="nm-bubble" aria-hidden="true" hidden></div>
   <div class="nm-message" role="status" hidden>
@@ -42,7 +43,11 @@ _BOOT = """
 const begun = Date.now();
 const start = () => {
   if (window.NeuroMergeView) {
-    const tell = (data) => (data.heading ? trigger('heading', data) : trigger('cell', data));
+    const tell = (data) => {
+      if (data.heading) trigger('heading', data);
+      else if (data.selected) trigger('selected', data);
+      else trigger('cell', data);
+    };
     window.NeuroMergeView.mount(element, props, tell, watch);
   } else if (Date.now() - begun < 20000) {
     setTimeout(start, 25);
@@ -62,7 +67,8 @@ class PlotlyView(gr.HTML):
 
     The event ``cell`` fires when a part of the figure that answers clicks is clicked or chosen with Enter;
     `read_pick` turns the event into checked indices. The event ``heading`` does the same for the name of a row or a
-    column, where the figure says that names can be chosen.
+    column, where the figure says that names can be chosen, and ``selected`` tells of many cells at once, where the
+    figure says that cells can be selected (`read_selection`).
 
     Args:
         value: the first figure; None shows the loading state.
@@ -124,3 +130,27 @@ def read_pick(event: gr.EventData, sources: Mapping[str, tuple[int, ...]]) -> Pi
             raise SettingError("That click lies outside the figure as it is now. Click again.")
         indices[key] = value
     return Pick(source, **indices)
+
+
+def read_selection(
+    event: gr.EventData, sources: Mapping[str, tuple[int, int]], before: Collection[tuple[int, int]]
+) -> list[tuple[int, int]]:
+    """The cells that are selected after a ``selected`` event, in their order on the map, checked as in `read_pick`.
+
+    Args:
+        event, sources: as for `read_pick`.
+        before: the cells that were selected: the event may replace them, add to them, or turn one of them over.
+    """
+    data = getattr(event, "_data", None)
+    cells, source = (data.get("cells"), data.get("source")) if isinstance(data, Mapping) else (None, None)
+    if not isinstance(cells, list) or not isinstance(source, str) or source not in sources:
+        raise SettingError("That selection named no cells of the figure. Drag over some of them.")
+    rows, columns = sources[source]
+    named: set[tuple[int, int]] = set()
+    for cell in cells:
+        row, column = cell if isinstance(cell, list) and len(cell) == 2 else (None, None)
+        if not (type(row) is int and type(column) is int and 0 <= row < rows and 0 <= column < columns):
+            raise SettingError("That selection lies outside the figure as it is now. Select again.")
+        named.add((row, column))
+    how = data.get("how") if isinstance(data, Mapping) else None
+    return sorted(named ^ set(before) if how == "toggle" else named | set(before) if how == "add" else named)

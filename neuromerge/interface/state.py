@@ -121,5 +121,10 @@ def _read_number(text: str, family: Family) -> int:
 
 CELL = Codec(_read_cell, lambda cell: f"{cell[0]}~{cell[1]}")
 """A `CellName` as ``layer~matrix``. Whether the family has it, only the workspace knows."""
+CELLS = Codec(
+    lambda text, family: tuple(dict.fromkeys(_read_cell(cell, family) for cell in text.split(","))),
+    lambda cells: ",".join(map(CELL.write, cells)),
+)
+"""Several of them, with commas between."""
 NEURON = Codec(_read_number)
 """The number of a neuron within its matrix."""

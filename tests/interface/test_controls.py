@@ -82,7 +82,7 @@ def test_profile_and_weights_go_through_the_controls_unchanged(
 
 
 def edited(part: str, coefficient: str, value: object) -> dict[str, object]:
-    return {"part": part, "coefficient": coefficient, "value": value}
+    return {"parts": [part], "coefficient": coefficient, "value": value}
 
 
 def test_moved_factors_are_laid_over_the_profile(controls: Controls, values: Values) -> None:
@@ -113,7 +113,7 @@ def test_the_weight_of_an_expert_waits_until_he_is_ticked(controls: Controls, va
         ("profile", 5),
         ("edit", None),
         ("edit", [1]),
-        ("edit", [{"part": ["fc1"], "coefficient": "", "value": 1}]),
+        ("edit", [{"parts": [["fc1"]], "coefficient": "", "value": 1}]),
         ("edit", [edited("fc1", "", math.nan)]),
         ("edit", [edited("fc1", "", None)]),
         ("edit", [edited("", "", 1)]),

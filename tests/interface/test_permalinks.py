@@ -157,7 +157,9 @@ def test_every_state_comes_back(
         setting,
         pinned=pinned and pinned.apply(make_setting(family, ["flags"], seed=1), family),
         tab=tab,
-        interference=InterferenceState(measure, cell, sort),
+        interference=InterferenceState(
+            measure, cell, sort, picked=() if cell is None else (cell, CellName("head", "norm"))
+        ),
         neuron=NeuronState(cell, neuron),
         zero_shot=ZeroShotState(task),
     )
@@ -181,6 +183,7 @@ def test_every_state_comes_back(
         ("tab=secret", "tab"),
         ("measure=x", "measure"),
         ("cell=../../etc", "cell"),
+        ("cells=block 1~fc1,../../etc", "cells"),
         ("n=x", "neuron"),
         ("n=٣", "neuron"),
         ("n=99999999999999999999", "neuron"),

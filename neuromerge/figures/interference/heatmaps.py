@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -60,6 +61,7 @@ def interference_heatmaps(
     tasks: int | None = None,
     selected: tuple[int, int] | None = None,
     beside: Heatmap | None = None,
+    picked: Collection[tuple[int, int]] | None = None,
 ) -> Figure:
     """Two panels over the matrices made of neurons, parallel and orthogonal, and a strip of single numbers.
 
@@ -71,21 +73,28 @@ def interference_heatmaps(
         tasks: number of merged tasks T, for the words about the values.
         selected: (row, column) of the cell that is open, outlined wherever it is drawn.
         beside: another map that is seen together with this one: the colour scales are those of both.
+        picked: (row, column) of the cells that are selected, outlined together; None where none can be: then a drag
+            zooms.
     """
     shown = panels(heatmap, beside)
     places = arranged([len(panel.places) for panel in shown])
     data = [
-        trace for panel, place in zip(shown, places, strict=True) for trace in _traces(panel, place, heatmap, tasks)
+        trace
+        for panel, place in zip(shown, places, strict=True)
+        for trace in _traces(panel, place, heatmap, tasks, picked)
     ]
     # Where two panels share the width of a phone, no number fits into a cell: a dot stands for it.
     dots: dict[str, Trace] = {
         panel.name: {"text": _written(panel, heatmap.measure, "•")} for panel in shown[1:] if panel.marks
     }
     layout, narrow = _layouts(heatmap, shown, places, tasks, selected)
+    layout["shapes"] += [
+        shape for panel, place in zip(shown, places, strict=True) for shape in _outline(panel, place, picked or ())
+    ]
     return Figure(
         data=data,
         layout=layout,
-        description=describe(heatmap),
+        description=describe(heatmap, selectable=picked is not None),
         narrow_layout=narrow,
         narrow_data=[dots.get(trace.get("name", ""), {}) for trace in data] if dots else [],
         narrow_below=780,
@@ -113,7 +122,13 @@ def stacked(counts: list[int]) -> list[Place]:
 
 
 # ------------------------------------------------------------------------------------------------ traces
-def _traces(panel: Panel, place: Place, heatmap: Heatmap, tasks: int | None) -> list[Trace]:
+def _traces(
+    panel: Panel,
+    place: Place,
+    heatmap: Heatmap,
+    tasks: int | None,
+    picked: Collection[tuple[int, int]] | None,
+) -> list[Trace]:
     """The values of one panel with all that the hover needs, over grey where a matrix has no value."""
     axes = {"type": "heatmap", "xaxis": f"x{place.suffix}", "yaxis": f"y{place.suffix}"}
     grey: Trace = {
@@ -143,6 +158,7 @@ def _traces(panel: Panel, place: Place, heatmap: Heatmap, tasks: int | None) -> 
             "csv": panel.source,
             "labels": ["layer", "matrix"],
             "places": list(panel.places),
+            **({} if picked is None else {"selects": [list(cell) for cell in picked]}),
             "rows": [plain(row, 24) for row in heatmap.rows],
             "columns": [plain(heatmap.columns[place], 24) for place in panel.places],
             "hover": cell_hover(
@@ -186,6 +202,27 @@ def _marks(panel: Panel, place: Place, heatmap: Heatmap, selected: tuple[int, in
         box = {"x0": column - 0.5, "x1": column + 0.5, "y0": row - 0.5, "y1": row + 0.5}
         marks.append({"type": "rect", **place.axes, **box, "line": {"color": token("ink"), "width": 2}})
     return marks
+
+
+def _outline(panel: Panel, place: Place, picked: Collection[tuple[int, int]]) -> list[dict[str, Any]]:
+    """One line around all selected cells of a panel, and none between them; on a wider one of the ground's colour."""
+    cells = {(row, panel.places.index(column)) for row, column in picked if column in panel.places}
+    edges = [
+        (x0, y0, x1, y1)
+        for row, at in sorted(cells)
+        for neighbour, x0, y0, x1, y1 in (
+            ((row - 1, at), at - 0.5, row - 0.5, at + 0.5, row - 0.5),
+            ((row + 1, at), at - 0.5, row + 0.5, at + 0.5, row + 0.5),
+            ((row, at - 1), at - 0.5, row - 0.5, at - 0.5, row + 0.5),
+            ((row, at + 1), at + 0.5, row - 0.5, at + 0.5, row + 0.5),
+        )
+        if neighbour not in cells
+    ]
+    if not edges:
+        return []
+    path = "".join(f"M{x0:g},{y0:g}L{x1:g},{y1:g}" for x0, y0, x1, y1 in edges)
+    lines = ({"color": token("surface"), "width": 6}, {"color": token("merge"), "width": 3})
+    return [{"type": "path", **place.axes, "path": path, "line": line} for line in lines]
 
 
 def _captions(panel: Panel, place: Place, *, narrow: bool = False) -> list[dict[str, Any]]:
@@ -370,7 +407,7 @@ def _down(heatmap: Heatmap) -> dict[str, Any]:
 
 
 # ------------------------------------------------------------------------------------------------ words
-def describe(heatmap: Heatmap) -> str:
+def describe(heatmap: Heatmap, *, selectable: bool = False) -> str:
     """What the two panels show, in words: the measure and where it is largest."""
     measure = heatmap.measure
     parts = [f"Two heatmaps of {measure.title} over {len(heatmap.rows)} layers and {len(heatmap.columns)} matrices."]
@@ -387,4 +424,7 @@ def describe(heatmap: Heatmap) -> str:
             f"{name.capitalize()}: from {np.nanmin(values):.3g} to {np.nanmax(values):.3g}, "
             f"mean {np.nanmean(values):.3g}, largest in {where}." + (f" {reason}" if reason else "")
         )
-    return " ".join([*parts, "Use the arrow keys to walk the cells and Enter to open one."])
+    parts.append("Use the arrow keys to walk the cells and Enter to open one.")
+    if selectable:
+        parts.append("Shift with an arrow selects several; names of layers and matrices lie before the first cells.")
+    return " ".join(parts)

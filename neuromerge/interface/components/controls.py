@@ -24,7 +24,7 @@ from neuromerge.interface.moment import Changes
 from neuromerge.interface.own_models import KnownFamilies
 from neuromerge.interface.session import Session, pin_label
 from neuromerge.merging import registry
-from neuromerge.merging.profile import MAX_FACTORS, as_mapping
+from neuromerge.merging.profile import as_mapping
 from neuromerge.merging.registry import AUTO, Hyperparameter, MergeMethod
 from neuromerge.merging.retention import RETENTION, retention_target
 from neuromerge.settings.choices import DEFAULT_METHOD, OPENING, PRESETS, make_setting, opening_setting, preset
@@ -37,6 +37,11 @@ NO_COMPARISON = "none"
 PIN_PREFIX = "pin:"
 DIGITS = 5
 """Significant digits of a number beside a slider."""
+MAX_ROWS = 256
+"""Sliders of which a page may send moves: more than a network has blocks."""
+MAX_PARTS = 1024
+"""Cells that one slider may stand for."""
+NO_FACTOR = "What the page sent is no factor on parts of the model. Reload the page."
 _DATA_SET = re.compile(r"\(([^()]+)\)$")
 LONGEST_LABEL = 15
 """Characters of a task's title that fit beside its tick and under its bars."""
@@ -136,15 +141,16 @@ class Controls:
 
     def shape(self, values: Mapping[Any, Any]) -> dict[str, Any]:
         """The whole shape that `values` hold, with what waits for another method. Raises SettingError for no shape."""
-        rows = rows_of(values[self.edit])[:MAX_FACTORS]
+        rows = rows_of(values[self.edit])[:MAX_ROWS]
         shape = checked(rows[0].get("shape", values[self.profile]) if rows else values[self.profile])
         names = registry.get_method(values[self.method]).component_names
         for row in rows:
-            part, coefficient = row.get("part"), row.get("coefficient")
-            if not isinstance(part, str) or not isinstance(coefficient, str):
-                raise SettingError("What the page sent is no factor on a part of the model. Reload the page.")
-            checked({part: row.get("value")})  # says what is wrong with it
-            shape = with_factor(shape, part, coefficient, row["value"], names)
+            coefficient = row.get("coefficient")
+            if not isinstance(coefficient, str):
+                raise SettingError(NO_FACTOR)
+            for part in _parts_of(row):
+                checked({part: row.get("value")})  # says what is wrong with it
+                shape = with_factor(shape, part, coefficient, row["value"], names)
         return checked(shape)
 
     def shaped(self, shape: Mapping[str, Any]) -> Changes:
@@ -222,6 +228,14 @@ class Controls:
         if isinstance(control.widget, gr.Slider):
             return {control.widget: gr.update(**slider_showing(control.spec, float(value)))}
         return {control.widget: gr.update(value=value)}
+
+
+def _parts_of(row: Mapping[str, Any]) -> list[str]:
+    """The parts of the model that a moved factor is meant for."""
+    parts = row.get("parts")
+    if not isinstance(parts, list) or len(parts) > MAX_PARTS or not all(isinstance(part, str) for part in parts):
+        raise SettingError(NO_FACTOR)
+    return parts
 
 
 def is_automatic(value: Value) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from html import escape
 from typing import Any
@@ -41,11 +42,12 @@ from neuromerge.settings.shapes import (
 
 AIMS = {
     "cell": "This cell",
+    "cells": "Selected cells",
     "layer": "The whole layer",
     "matrix": "This matrix in every layer",
     "depth": "Every block: a depth curve",
 }
-"""What the sliders act on, given the cell that is open."""
+"""What the sliders act on, given the cell that is open and those that are selected."""
 
 TITLES: Mapping[Part, str] = {
     "parallel": "λ₁ (parallel): how strongly neurons answer",
@@ -68,13 +70,48 @@ _BLOCK = re.compile(r"(?:.* )?block \d+")
 
 MOVED_ROWS = """
 (rows) => [rows.filter((row) => row.moved).map(
-  ({ part, coefficient, value, shape }) => ({ part, coefficient, value, shape })
+  ({ parts, coefficient, value, shape }) => ({ parts, coefficient, value, shape })
 )]
 """
 """The factors that a person has moved, as `Controls.edit` holds them."""
 
-Aimed = Callable[[Moment], tuple[str, CellName | None, Heatmap]]
-"""What the sliders act on at a moment: a key of `AIMS`, the open cell, and the map."""
+
+@dataclass(frozen=True)
+class Target:
+    """What the panel acts on: a key of `AIMS`, the open cell, the selected cells, and the map that has them."""
+
+    aim: str
+    cell: CellName | None
+    picked: tuple[CellName, ...]
+    heatmap: Heatmap
+
+    @property
+    def parts(self) -> list[str]:
+        """The parts of the model that are meant, as profiles name them; none where nothing is open or selected."""
+        if self.aim == "depth":
+            return blocks_of(self.heatmap)
+        if self.aim == "cells":
+            return [f"{layer}/{matrix}" for layer, matrix in self.picked]
+        if self.cell is None:
+            return []
+        return [{"layer": self.cell.layer, "matrix": self.cell.matrix}.get(self.aim, "/".join(self.cell))]
+
+    @property
+    def places(self) -> np.ndarray:
+        """(rows, columns) of the map, bool: the cells that are meant."""
+        heatmap, meant = self.heatmap, np.zeros(self.heatmap.orthogonal.shape, dtype=bool)
+        for layer, matrix in self.picked if self.aim == "cells" else filter(None, [self.cell]):
+            if layer in heatmap.rows and matrix in heatmap.columns:
+                row: Any = heatmap.rows.index(layer)
+                column: Any = heatmap.columns.index(matrix)
+                meant[slice(None) if self.aim == "matrix" else row, slice(None) if self.aim == "layer" else column] = (
+                    True
+                )
+        return meant
+
+
+Aimed = Callable[[Moment], Target]
+"""What the sliders act on at a moment."""
 
 
 class StrengthPanel:
@@ -86,7 +123,7 @@ class StrengthPanel:
     def build(self) -> None:
         """Make the components in the current layout context."""
         with gr.Column(elem_id="strength", elem_classes="nm-strength"):
-            self.title = gr.HTML(title_html("", None, {}), elem_id="strength-title", elem_classes="nm-head")
+            self.title = gr.HTML(title_html(None, {}), elem_id="strength-title", elem_classes="nm-head")
             self.aim = gr.Radio(
                 [(title, key) for key, title in AIMS.items()],
                 value="cell",
@@ -158,15 +195,15 @@ class StrengthPanel:
         events.listen(follow, partial(self._follow, aimed), self.shown, extra=self.read, lasting=True)
 
     def _follow(self, aimed: Aimed, moment: Moment) -> Changes:
-        return self.draw(moment, *aimed(moment))
+        return self.draw(moment, aimed(moment))
 
-    def draw(self, moment: Moment, aim: str, cell: CellName | None, heatmap: Heatmap) -> Changes:
+    def draw(self, moment: Moment, target: Target) -> Changes:
         """The factors of the parts that the panel acts on."""
         controls, shape, method = self.page.controls, self._held(moment), moment.value(self.page.controls.method)
         names = registry.get_method(method).component_names
         return {
-            self.title: title_html(aim, cell, split(shape, names)[1]),
-            self.sliders: slider_rows(self._spelled_out(moment, shape), aim, cell, heatmap, names),
+            self.title: title_html(target, split(shape, names)[1]),
+            self.sliders: slider_rows(self._spelled_out(moment, shape), target, names),
             **controls.shaped(shape),
         }
 
@@ -189,10 +226,9 @@ class StrengthPanel:
         return self.page.announced(self.page.controls.shaped(edit(moment)))
 
     def _parts(self, aimed: Aimed, moment: Moment) -> list[str]:
-        aim, cell, heatmap = aimed(moment)
-        parts = parts_of(aim, cell, heatmap)
+        parts = aimed(moment).parts
         if not parts:
-            raise SettingError("Click a cell of the map first: that is what the factors act on.")
+            raise SettingError("Click a cell of the map first, or drag over several: the factors act on them.")
         return parts
 
     def _leave(self, aimed: Aimed, moment: Moment) -> Mapping[str, Any]:
@@ -222,7 +258,7 @@ class StrengthPanel:
         return shape
 
     def _curve(self, aimed: Aimed, curve: Sequence[float], moment: Moment) -> Mapping[str, Any]:
-        return over_depth(self.shape(moment), blocks_of(aimed(moment)[2]), curve)
+        return over_depth(self.shape(moment), blocks_of(aimed(moment).heatmap), curve)
 
     def _typed(self, aimed: Aimed, moment: Moment) -> Changes:
         curve = read_curve(moment.value(self.typed))
@@ -249,76 +285,74 @@ def blocks_of(heatmap: Heatmap) -> list[str]:
     return [row for row in heatmap.rows if _BLOCK.fullmatch(row)]
 
 
-def parts_of(aim: str, cell: CellName | None, heatmap: Heatmap) -> list[str]:
-    """The parts of the model that the panel acts on, as profiles name them; none where no cell is open."""
-    if aim == "depth":
-        return blocks_of(heatmap)
-    if cell is None:
-        return []
-    return [{"layer": cell.layer, "matrix": cell.matrix}.get(aim, f"{cell.layer}/{cell.matrix}")]
-
-
 def coefficient_of(part: Part, names: Sequence[str]) -> str:
     """The coefficient that multiplies a part of the change; "" for the only one."""
     return LAMBDAS[part] if LAMBDAS[part] in names else ""
 
 
-def slider_rows(
-    shape: Mapping[str, Any], aim: str, cell: CellName | None, heatmap: Heatmap, names: Sequence[str]
-) -> list[dict[str, Any]]:
-    """A slider for each coefficient of the part, or for each block of a depth curve.
+def slider_rows(shape: Mapping[str, Any], target: Target, names: Sequence[str]) -> list[dict[str, Any]]:
+    """A slider for each coefficient of what is meant, or for each block of a depth curve.
 
-    Each row brings the shape along that its factor is laid over.
+    Each row brings the shape along that its factor is laid over, and says where its parts differ: it stands at their
+    mean then.
     """
-    parts = parts_of(aim, cell, heatmap)
-    if aim == "depth":
-        titled = [(part, "", part) for part in parts]
+    parts = target.parts
+    if target.aim == "depth":
+        titled = [([part], "", part) for part in parts]
     else:
-        found = coefficients_of(aim, cell, heatmap, names)
-        titled = [(part, coefficient, title) for part in parts for coefficient, title in found]
-    return [
-        {"part": part, "coefficient": name, "title": title, "value": factor_of(shape, part, name), "shape": shape}
-        for part, name, title in titled
-    ]
+        titled = [(parts, name, title) for name, title in coefficients_of(target, names)] if parts else []
+    rows = []
+    for own, name, title in titled:
+        factors = [factor_of(shape, part, name) for part in own]
+        value = round(sum(factors) / len(factors), 4)
+        differ = {"differ": True} if max(factors) != min(factors) else {}
+        rows.append({"parts": own, "coefficient": name, "title": title, "value": value, "shape": shape, **differ})
+    return rows
 
 
-def coefficients_of(aim: str, cell: CellName | None, heatmap: Heatmap, names: Sequence[str]) -> list[tuple[str, str]]:
+def coefficients_of(target: Target, names: Sequence[str]) -> list[tuple[str, str]]:
     """The coefficients that reach something of what the panel acts on, with their titles."""
-    place = place_of_aim(aim, cell, heatmap)
     found: dict[str, str] = {}
     for part, title in TITLES.items():
-        if np.isfinite(heatmap.factor(part)[place]).any():
+        if np.isfinite(target.heatmap.factor(part)[target.places]).any():
             name = coefficient_of(part, names)
             found.setdefault(name, title if name else WHOLE)
     return list(found.items())
 
 
-def place_of_aim(aim: str, cell: CellName | None, heatmap: Heatmap) -> tuple[Any, Any]:
-    """The rows and columns of the map that a part of the model takes; none for a cell that the map lacks."""
-    if cell is None or cell.layer not in heatmap.rows or cell.matrix not in heatmap.columns:
-        return slice(0), slice(0)
-    row, column = heatmap.rows.index(cell.layer), heatmap.columns.index(cell.matrix)
-    return (slice(None) if aim == "matrix" else row), (slice(None) if aim == "layer" else column)
-
-
 # ------------------------------------------------------------------------------------------------ words
-def title_html(aim: str, cell: CellName | None, waiting: Mapping[str, Any]) -> str:
+def title_html(target: Target | None, waiting: Mapping[str, Any]) -> str:
     """What the panel acts on, and what its numbers mean."""
-    where = {
-        "depth": "every block",
-        "layer": f"all of {cell.layer}" if cell else "",
-        "matrix": f"{cell.matrix} in every layer" if cell else "",
-        "cell": f"{cell.layer} · {cell.matrix}" if cell else "",
-    }.get(aim, "")
-    says = (
-        "1 is the merge as it is, 0 leaves the weights as they were before training, 2 is twice as much."
-        if where
-        else "Click a cell of the map, or the name of a layer or a matrix beside it, to make the merge weaker or "
-        "stronger there."
-    )
+    where = "" if target is None else place_of_target(target)
+    if where:
+        says = "1 is the merge as it is, 0 leaves the weights as they were before training, 2 is twice as much."
+    elif target is not None and target.aim == "cells":
+        says = (
+            "No cell is selected. Drag over cells of the map (on a touch screen hold a finger still, then drag), or "
+            "hold Shift and walk with the arrow keys."
+        )
+    else:
+        says = (
+            "Click a cell of the map, drag over several, or click the name of a layer or a matrix beside it, to make "
+            "the merge weaker or stronger there."
+        )
     if waiting:
         says += f" Factors of another method wait on: {', '.join(waiting)}."
     return f"<h2>Strength here{': ' + escape(where) if where else ''}</h2><p>{escape(says)}</p>"
+
+
+def place_of_target(target: Target) -> str:
+    """In words; empty where nothing is open or selected."""
+    cell, count = target.cell, len(target.picked)
+    if target.aim == "depth":
+        return "every block"
+    if target.aim == "cells":
+        return "" if not count else " · ".join(target.picked[0]) if count == 1 else f"{count} selected cells"
+    if cell is None:
+        return ""
+    return {"layer": f"all of {cell.layer}", "matrix": f"{cell.matrix} in every layer"}.get(
+        target.aim, " · ".join(cell)
+    )
 
 
 def _button(title: str, elem_id: str) -> gr.Button:

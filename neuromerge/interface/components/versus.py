@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+from collections.abc import Collection
 
 import gradio as gr
 
@@ -45,7 +46,13 @@ class VersusView:
         return None if choice == "none" or pinned is None else moment.workspace.heatmap(key, of=pinned)
 
     def draw(
-        self, moment: Moment, choice: str, heatmap: Heatmap, other: Heatmap | None, selected: tuple[int, int] | None
+        self,
+        moment: Moment,
+        choice: str,
+        heatmap: Heatmap,
+        other: Heatmap | None,
+        selected: tuple[int, int] | None,
+        picked: Collection[tuple[int, int]],
     ) -> Changes:
         """What stands under the map."""
         if choice == "none":
@@ -67,6 +74,6 @@ class VersusView:
         return {
             self.title: f"<h3>{html.escape(title)}</h3>",
             self.sentence: sentence_html(headline(other, tasks)),
-            self.figure: interference_heatmaps(other, tasks=tasks, selected=selected, beside=beside),
+            self.figure: interference_heatmaps(other, tasks=tasks, selected=selected, beside=beside, picked=picked),
             self.table: as_table(other, tasks),
         }

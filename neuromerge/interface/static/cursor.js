@@ -1,6 +1,7 @@
-/* A figure by keyboard and screen reader: arrows walk cells and points, Enter chooses, Escape leaves. */
+/* A figure by keyboard and screen reader: arrows walk cells and points, and the names beside a map; Enter chooses, Shift
+ * with arrows selects several cells, Escape leaves. */
 import { spoken } from "./hover.js";
-import { boxOf, traces } from "./plotly.js";
+import { boxOf, labelBox, traces } from "./plotly.js";
 import { hideSample, sampleOf, showSample } from "./samples.js";
 
 const STEPS = { ArrowLeft: [0, -1], ArrowRight: [0, 1], ArrowUp: [-1, 0], ArrowDown: [1, 0] };
@@ -9,7 +10,10 @@ const BUBBLE_PX = 260;
 /* Rows and columns of a trace; points are one row. */
 const sizeOf = ({ trace }) => (trace.z ? [trace.z.length, trace.z[0].length] : [1, trace.x.length]);
 
-const clamp = (value, count) => Math.max(0, Math.min(count - 1, value));
+const clamp = (value, count, low = 0) => Math.max(low, Math.min(count - 1, value));
+
+/* Names of rows and columns that can be chosen stand before the first column and row; rows are named beside the first. */
+const isName = ({ row, column }) => row < 0 || column < 0;
 
 /* What can be walked: traces that answer the pointer and hold something. `curve` is the trace's place in the figure. */
 export const lanesOf = (drawn) => drawn
@@ -31,12 +35,15 @@ export function stepped(lanes, at, [down, across]) {
     row = 0;
   }
   const [height, width] = sizeOf(lanes[lane]);
-  return { lane, row: clamp(row, height), column: clamp(column, width) };
+  const named = lanes[lane].trace.meta?.labels ? -1 : 0;
+  const to = { lane, row: clamp(row, height, named), column: clamp(column, width, lane === 0 ? named : 0) };
+  return to.row < 0 && to.column < 0 ? at : to;  // nothing is named in the corner
 }
 
 export class Cursor {
-  /* `columns()` names the values of the figure on screen; `choose(trace, place)` tells Python, `look` the page. */
-  constructor(root, { columns, choose, look }) {
+  /* `columns()` names the values of the figure on screen; `choose(trace, place)` and `head(label)` tell Python, `look` the
+   * page. `walked(place, extends)` hears of each step to a cell, and whether Shift was held, `escaped` of Escape. */
+  constructor(root, { columns, choose, head, look, walked, escaped }) {
     this.root = root;
     this.stage = root.querySelector(".nm-stage");
     this.live = root.querySelector(".nm-live");
@@ -44,7 +51,10 @@ export class Cursor {
     this.bubble = root.querySelector(".nm-bubble");
     this.columns = columns;
     this.choose = choose;
+    this.head = head;
     this.look = look;
+    this.walked = walked;
+    this.escaped = escaped;
     this.at = null;
     this.stage.addEventListener("keydown", (event) => this.key(event));
     this.stage.addEventListener("blur", () => this.hide());
@@ -55,25 +65,40 @@ export class Cursor {
     const lanes = lanesOf(traces(this.stage));
     if (event.key === "Escape") {
       this.hide();
+      this.escaped();
     } else if (event.key === "Enter" || event.key === " ") {
       if (!this.at) return;
       event.preventDefault();
       const { trace } = lanes[this.at.lane];
-      this.choose(trace, trace.z ? [this.at.row, this.at.column] : this.at.column);
+      if (isName(this.at)) this.head(this.label(trace));
+      else this.choose(trace, trace.z ? [this.at.row, this.at.column] : this.at.column);
     } else if (STEPS[event.key] && lanes.length) {
       event.preventDefault();
-      this.at = stepped(lanes, this.at, STEPS[event.key]);
-      this.show(lanes[this.at.lane]);
+      const to = stepped(lanes, this.at, STEPS[event.key]);
+      const extending = event.shiftKey && this.at && lanes[to.lane].trace.meta?.selects;
+      if (extending && (isName(to) || isName(this.at) || to.lane !== this.at.lane)) return;
+      this.at = to;
+      this.show(lanes[to.lane]);
+      if (lanes[to.lane].trace.z) this.walked({ curve: lanes[to.lane].curve, row: to.row, column: to.column }, extending);
     }
+  }
+
+  /* The name that the cursor is on, as Python takes it. */
+  label({ meta }) {
+    const { row, column } = this.at;
+    return column < 0 ? { source: meta.labels[0], index: row } : { source: meta.labels[1], index: meta.places?.[column] ?? column };
   }
 
   /* Frame what the cursor is on, and say it: on the picture and to screen readers. */
   show({ trace, curve }) {
-    const { row, column } = this.at;
-    const { left, top, width, height } = boxOf(this.stage, curve, row, column);
-    const lines = spoken(trace, row, column, this.columns());
+    const { row, column } = this.at, named = isName(this.at);
+    const { left, top, width, height } = (named ? labelBox : boxOf)(this.stage, curve, row, column);
+    const lines = named
+      ? [column < 0 ? `all of ${trace.meta.rows[row]}` : `${trace.meta.columns[column]} in every layer`, "Enter acts on it"]
+      : spoken(trace, row, column, this.columns());
     this.live.textContent = lines.join(". ");
-    this.look(trace, trace.z ? [row, column] : column);
+    if (named) this.look(null);
+    else this.look(trace, trace.z ? [row, column] : column);
     this.bubble.textContent = lines.join("\n");
     Object.assign(this.marker.style, { left: `${left}px`, top: `${top}px`, width: `${width}px`, height: `${height}px` });
     this.marker.classList.toggle("nm-round", !trace.z);

@@ -48,7 +48,7 @@ export const release = (stage) => window.Plotly.purge(stage);
 /* The traces as they were drawn. */
 export const traces = (stage) => stage.data ?? [];
 
-/* Tell `picked` which point was clicked, `looked` which is pointed at (null: none), `hovered` where in the stage a single
+/* Tell `picked` which point was clicked, and by which event, `looked` which is pointed at (null: none), `hovered` where in the stage a single
  * point lies that is pointed at, `left` that none is any more, and `zoomed` whether the axes are no longer as the figure
  * set them. */
 export function listen(stage, { picked, looked, zoomed, hovered, left }) {
@@ -59,7 +59,7 @@ export function listen(stage, { picked, looked, zoomed, hovered, left }) {
     hovered(data, pointNumber, box.left + box.width / 2, box.top + box.height / 2);
   });
   stage.on("plotly_unhover", () => { looked(null); left(); });
-  stage.on("plotly_click", (event) => picked(event.points[0].data, event.points[0].pointIndex ?? event.points[0].pointNumber));
+  stage.on("plotly_click", ({ event, points: [{ data, pointIndex, pointNumber }] }) => picked(data, pointIndex ?? pointNumber, event));
   stage.on("plotly_relayout", (change) => {
     const keys = Object.keys(change);
     if (keys.some((key) => key.endsWith("autorange"))) zoomed(false);
@@ -108,6 +108,29 @@ export function labelAt(stage, clientX, clientY) {
         return { source: across, index: trace.meta.places?.[column] ?? column };
       }
     }
+  }
+  return null;
+}
+
+/* Where the name of a row (of the column -1) or of a column (of the row -1) lies in the stage. */
+export function labelBox(stage, curve, row, column) {
+  const { left, top, width, height } = boxOf(stage, curve, Math.max(0, row), Math.max(0, column));
+  if (column < 0) return { left: Math.max(0, left - NAMES_BESIDE_PX), top, width: Math.min(left, NAMES_BESIDE_PX), height };
+  return { left, top: top - NAMES_ABOVE_PX, width, height: NAMES_ABOVE_PX };
+}
+
+/* The cell of a heatmap at a place on the screen; of the trace at `curve` the nearest one, wherever the place is. */
+export function cellAt(stage, clientX, clientY, curve = null) {
+  const box = stage.getBoundingClientRect();
+  const near = (value, count) => Math.max(0, Math.min(count - 1, value));
+  for (const [place, trace] of traces(stage).entries()) {
+    if (!trace.z || (curve === null ? trace.hoverinfo === "skip" : place !== curve)) continue;
+    const first = boxOf(stage, place, 0, 0);
+    const row = Math.floor((clientY - box.top - first.top) / first.height);
+    const column = Math.floor((clientX - box.left - first.left) / first.width);
+    const [rows, columns] = [trace.z.length, trace.z[0].length];
+    if (curve !== null) return { curve, row: near(row, rows), column: near(column, columns) };
+    if (row >= 0 && row < rows && column >= 0 && column < columns) return { curve: place, row, column };
   }
   return null;
 }

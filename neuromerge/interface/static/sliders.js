@@ -1,5 +1,5 @@
 /* Rows of sliders as one component: its value is a list of rows {title, value, ...}, and a row that a person moved
- * says so (moved: true). What else a row holds is Python's and comes back unchanged. */
+ * says so (moved: true). A row may stand for several factors that differ: it stands at their mean until it is moved. What else a row holds is Python's and comes back unchanged. */
 const LOWEST = 0, HIGHEST = 2, STEP = 0.05;
 
 const number = (value) => String(Number(Number(value).toFixed(4)));
@@ -32,8 +32,9 @@ function show(line, row) {
   const text = number(row.value);
   if (Number(range.value) !== row.value) range.value = row.value;
   if (typed.value !== text) typed.value = text;
-  means.textContent = meaning(row.value);
-  line.classList.toggle("nm-changed", row.value !== 1);
+  const differ = row.differ && !row.moved;
+  means.textContent = differ ? "differ" : meaning(row.value);
+  line.classList.toggle("nm-changed", differ || row.value !== 1);
 }
 
 /* Show the rows of `props.value` in `element`, and tell `moved` when a person moves one. */

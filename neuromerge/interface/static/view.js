@@ -9,6 +9,7 @@ import { bring } from "./page.js";
 import * as plotly from "./plotly.js";
 import "./pointing.js";
 import { prepared } from "./prepared.js";
+import { Selecting } from "./selecting.js";
 import { hideSample, sampleOf, showSample } from "./samples.js";
 import { sketch } from "./sketch.js";
 import "./sliders.js";
@@ -52,10 +53,14 @@ class View {
     this.moved = false;  // a slider has moved since it was drawn at rest
     this.outgrown = null;  // the layout from before the last move, whose frame is drawn
     this.atRest = () => this.redraw();
+    this.selecting = new Selecting(this.root, (chosen) => this.trigger({ selected: true, ...chosen }));
     this.cursor = new Cursor(this.root, {
       columns: () => this.figure.columns,
       choose: (trace, place) => this.pick(trace, place),
+      head: (label) => this.trigger({ heading: true, ...label }),
       look: (trace, place) => this.look(trace, place),
+      walked: (place, extends_) => (extends_ ? this.selecting.extend(place) : this.selecting.begin(place)),
+      escaped: () => this.dropSelection(),
     });
 
     this.sight = new IntersectionObserver((entries) => {
@@ -140,13 +145,16 @@ class View {
       const { data, layout: arrived } = this.sized(width);
       arrived.autosize = false;
       arrived.uirevision = `${arrived.uirevision ?? this.figure.name}${narrow ? " narrow" : ""}`;
-      if (narrow || matchMedia("(pointer: coarse)").matches) arrived.dragmode = false;
+      const selects = data.some(({ meta }) => meta?.selects);
+      this.stage.toggleAttribute("data-selects", selects);
+      if (selects || narrow || matchMedia("(pointer: coarse)").matches) arrived.dragmode = false;
       const layout = this.held(arrived);
       if (this.state === "sketched") this.stage.replaceChildren();
       this.show("drawn", layout.height);
       await plotly.draw(this.stage, data, layout);
       this.drawnWidth = width;
       this.cursor.follow();
+      this.selecting.clear();
       if (!this.ready) this.wire();
     } catch (error) {
       console.error("A figure could not be drawn:", error);
@@ -196,7 +204,7 @@ class View {
   wire() {
     this.ready = true;
     plotly.listen(this.stage, {
-      picked: (trace, place) => this.pick(trace, place),
+      picked: (trace, place, event) => { if (!(trace.meta?.selects && this.selecting.took(event))) this.pick(trace, place); },
       looked: (trace, place) => this.look(trace, place),
       zoomed: (is) => this.root.toggleAttribute("data-zoomed", is),
       hovered: (trace, place, x, y) => showSample(this.root, sampleOf(trace, place), x, y),
@@ -228,6 +236,7 @@ class View {
     if (Array.isArray(place)) {
       const [row, column] = place;
       if (trace.z[row][column] === null) return;
+      this.selecting.begin({ curve: plotly.traces(this.stage).indexOf(trace), row, column });
       const { x, y } = trace;
       const known = trace.meta.places?.[column] ?? column;
       this.trigger({ source, row, column: known, ...(x && y ? { x: x[column], y: y[row] } : {}) });
@@ -235,6 +244,12 @@ class View {
       const index = trace.meta.index ? trace.meta.index[place] : place;
       if (index >= 0) this.trigger({ source, index });
     }
+  }
+
+  /* Escape: nothing is selected any more. */
+  dropSelection() {
+    const trace = plotly.traces(this.stage).find(({ meta }) => meta?.selects);
+    if (trace?.meta.selects.length) this.trigger({ selected: true, source: trace.meta.source, cells: [], how: "replace" });
   }
 
   /* Tell the page what is pointed at; null: nothing any more. */

@@ -17,14 +17,14 @@ from neuromerge.interface.components.between_tasks import SCOPES, TasksView
 from neuromerge.interface.components.drift import DriftView
 from neuromerge.interface.components.effects import EffectsView
 from neuromerge.interface.components.sentence import sentence_html, sentence_links
-from neuromerge.interface.components.strength import AIMS, StrengthPanel
+from neuromerge.interface.components.strength import AIMS, StrengthPanel, Target
 from neuromerge.interface.components.tables import neuron_table
 from neuromerge.interface.components.text import LATEX, bring, way_back
 from neuromerge.interface.components.versus import VERSUS, VersusView
 from neuromerge.interface.events import Events
 from neuromerge.interface.moment import Changes, Moment
-from neuromerge.interface.plotly_view import PlotlyView, read_pick
-from neuromerge.interface.state import CELL, CellName, TabState, linked, one_of
+from neuromerge.interface.plotly_view import PlotlyView, read_pick, read_selection
+from neuromerge.interface.state import CELL, CELLS, CellName, TabState, linked, one_of
 from neuromerge.interface.tab import Tab
 from neuromerge.interface.tabs.neuron import NeuronTab
 from neuromerge.merging.measures import Measure, get_measure, measures
@@ -33,12 +33,21 @@ SORT_TITLES = {"contested": "Most contested first", "strength": "Strongest first
 VIEWS = {"map": "By layer and matrix", "tasks": "Between tasks", "drift": "Drift from the experts"}
 """What the tab can show above the open layer; only what is shown is computed."""
 
+GESTURES = (
+    "<b>Click</b> a cell to open it. <b>Drag</b> over several to select them (on a touch screen hold a finger still, "
+    "then drag), or hold <b>Shift</b> and click, or walk with the arrow keys; <b>Ctrl</b> adds one or takes it away, "
+    "<b>Escape</b> lets go. A name beside the map stands for a whole layer or matrix."
+)
+"""What can be done with the map."""
+
 NOTHING_OPEN = "Click a cell of the heatmap, or choose a layer and a matrix, to look inside it."
 
 
 @dataclass(frozen=True)
 class InterferenceState(TabState):
     """The map's measure, the open cell (None: none), the order of its neurons, what is acted on, what is shown.
+
+    `picked` are the cells that are selected on the map, to be acted on together.
 
     `scope` and `only` say over which part of the network, and for which task alone, tasks are set against tasks.
     """
@@ -51,6 +60,7 @@ class InterferenceState(TabState):
     scope: str = linked("over", "model", one_of(lambda family: SCOPES))
     versus: str = linked("versus", "none", one_of(lambda family: VERSUS))
     only: str = linked("only", "", one_of(lambda family: family.experts), of_family=True)
+    picked: tuple[CellName, ...] = linked("cells", (), CELLS, of_family=True)
 
 
 class InterferenceTab(Tab[InterferenceState]):
@@ -94,6 +104,7 @@ class InterferenceTab(Tab[InterferenceState]):
                 )
             self.sentence = sentence_links("interference-sentence")
             self.heatmap = PlotlyView(label="Interference by layer and matrix", height=400, elem_id="interference")
+            gr.HTML(f"<p class='nm-hint'>{GESTURES}</p>", elem_id="interference-gestures")
             with gr.Accordion("The same numbers as a table", open=False, elem_id="interference-table-box"):
                 self.table = gr.HTML("", elem_id="interference-table")
             self.versus = VersusView()
@@ -184,15 +195,20 @@ class InterferenceTab(Tab[InterferenceState]):
         tasks = len(moment.setting.tasks)
         selected = place_of(heatmap, self.shown(moment).cell)
         versus = self.shown(moment).versus
+        picked = [place for cell in self.shown(moment).picked if (place := place_of(heatmap, cell))]
         other = self.versus.other(moment, versus, heatmap.measure.key)
         beside = other if versus == "beside" else None
         return {
             self.arrows: arrows_html(heatmap, tasks),
             self.sentence: sentence_html(headline(heatmap, tasks)),
-            self.heatmap: interference_heatmaps(heatmap, tasks=tasks, selected=selected, beside=beside),
+            self.heatmap: interference_heatmaps(heatmap, tasks=tasks, selected=selected, beside=beside, picked=picked),
             self.table: as_table(heatmap, tasks),
-            **self.versus.draw(moment, versus, heatmap, other, selected),
+            **self.versus.draw(moment, versus, heatmap, other, selected, picked),
         }
+
+    def _maps_alone(self, shown: Changes) -> Changes:
+        """What of `_draw_map` depends on what is open and selected."""
+        return {figure: shown[figure] for figure in (self.heatmap, self.versus.figure) if figure in shown}
 
     def _draw_cell(self, moment: Moment, heatmap: Heatmap) -> Changes:
         """The open layer, or the invitation to choose one. A cell that this family lacks may be one of the next's."""
@@ -245,6 +261,15 @@ class InterferenceTab(Tab[InterferenceState]):
         events.listen(
             [menu.input for menu in menus], self.choose, clicked, extra=[*menus, *self.strength.read], lasting=True
         )
+        for figure in (self.heatmap, self.versus.figure):
+            events.listen(
+                figure.selected,
+                self.select,
+                [self.held, self.heatmap, self.versus.figure, self.strength.aim, *self.strength.shown],
+                extra=self.strength.read,
+                lasting=True,
+                trigger_mode="multiple",
+            )
         for heading in (self.heatmap.heading, self.versus.figure.heading):
             events.listen(heading, self.click_heading, clicked, extra=self.strength.read, lasting=True)
         self.strength.wire(events, self.aimed)
@@ -273,6 +298,24 @@ class InterferenceTab(Tab[InterferenceState]):
         size = (len(heatmap.rows), len(heatmap.columns))
         pick = read_pick(moment.event, {"parallel": size, "orthogonal": size})
         return self._show(moment, heatmap, pick.row, pick.column, "cell")
+
+    def select(self, moment: Moment) -> Changes:
+        """Act on the cells that were dragged over, or chosen with Shift or Ctrl, together."""
+        before = self.shown(moment)
+        heatmap = moment.workspace.heatmap(before.measure)
+        size = (len(heatmap.rows), len(heatmap.columns))
+        held = [place for cell in before.picked if (place := place_of(heatmap, cell))]
+        places = read_selection(moment.event, {"parallel": size, "orthogonal": size}, held)
+        cells = (CellName(heatmap.rows[row], heatmap.columns[column]) for row, column in places)
+        picked = tuple(cell for cell in cells if place_of(heatmap, cell))
+        aim = "cells" if picked else "cell" if before.aim == "cells" else before.aim
+        moment = moment.showing(self.key, replace(before, picked=picked, aim=aim))
+        return {
+            **self.hold(self.shown(moment)),
+            **self._maps_alone(self._draw_map(moment, heatmap)),
+            self.strength.aim: aim,
+            **self.strength.draw(moment, self.aimed(moment)),
+        }
 
     def click_pair(self, moment: Moment) -> Changes:
         """Open the cell where the clicked pair of tasks conflicts most."""
@@ -316,11 +359,12 @@ class InterferenceTab(Tab[InterferenceState]):
         """Stop what is measured for a page that was closed."""
         self.effects.forget(page_id)
 
-    def aimed(self, moment: Moment) -> tuple[str, CellName | None, Heatmap]:
+    def aimed(self, moment: Moment) -> Target:
         """What the panel of strengths acts on."""
         state = self.shown(moment)
         heatmap = moment.workspace.heatmap(state.measure)
-        return state.aim, state.cell if place_of(heatmap, state.cell) else None, heatmap
+        picked = tuple(cell for cell in state.picked if place_of(heatmap, cell))
+        return Target(state.aim, state.cell if place_of(heatmap, state.cell) else None, picked, heatmap)
 
     def choose(self, moment: Moment) -> Changes:
         """Open the cell chosen from the menus; a layer without that matrix opens at its first one."""
@@ -336,18 +380,22 @@ class InterferenceTab(Tab[InterferenceState]):
         return self._show(moment, heatmap, row, heatmap.columns.index(matrix))
 
     def _show(self, moment: Moment, heatmap: Heatmap, row: int, column: int, aim: str = "") -> Changes:
-        """Open a cell, and act on it or on what `aim` says; the same as before where it says nothing."""
+        """Open a cell, and act on it or on what `aim` says; the same as before where it says nothing.
+
+        What was selected is let go where something else is acted on.
+        """
         before = self.shown(moment)
-        state = replace(before, cell=CellName(heatmap.rows[row], heatmap.columns[column]), aim=aim or before.aim)
+        cell = CellName(heatmap.rows[row], heatmap.columns[column])
+        state = replace(before, cell=cell, aim=aim or before.aim, picked=() if aim else before.picked)
         moment = moment.showing(self.key, state)
         shown = self._draw_view(moment, heatmap)
         if state.view == "map":  # its sentence and table do not depend on what is open
-            shown = {figure: shown[figure] for figure in (self.heatmap, self.versus.figure) if figure in shown}
+            shown = self._maps_alone(shown)
         return {
             **shown,
             **self._draw_cell(moment, heatmap),
             self.strength.aim: state.aim,
-            **self.strength.draw(moment, *self.aimed(moment)),
+            **self.strength.draw(moment, self.aimed(moment)),
         }
 
     def open_neuron(self, moment: Moment) -> Changes:
