@@ -164,3 +164,48 @@ def test_a_quarter_is_added_and_taken_away(visitor: Visitor) -> None:
     expect(sliders(page).first).to_have_value("1.25")
     page.locator("#strength-less").click()
     marked(page, [])
+
+
+def point(page: Any, place: int) -> Any:
+    return page.locator(f".nm-curve [data-place='{place}']")
+
+
+def middle(node: Any) -> tuple[float, float]:
+    box = node.bounding_box()
+    return box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+
+
+def test_points_of_the_depth_curve_are_dragged_and_moved_by_keys(visitor: Visitor) -> None:
+    page = opened(visitor, "act=depth")
+    expect(point(page, 5)).to_have_attribute("aria-valuenow", "1")
+    point(page, 0).scroll_into_view_if_needed()
+    x, y = middle(point(page, 0))
+    _, bottom = middle(page.locator(".nm-curve-grid").first)
+    page.mouse.move(x, y)
+    page.mouse.down()
+    page.mouse.move(x, bottom, steps=4)
+    page.mouse.up()
+    expect(sliders(page).first).to_have_value("0")
+    expect(page.locator(".nm-score-label small")).to_contain_text("profile of 1 part")
+    press(point(page, 3), "ArrowUp", 2)
+    expect(sliders(page).nth(3)).to_have_value("1.1")
+    expect(page.locator(".nm-score-label small")).to_contain_text("profile of 2 parts")
+    point(page, 3).press("Home")
+    expect(sliders(page).nth(3)).to_have_value("0")
+    press(sliders(page).nth(5), "ArrowLeft", 2)
+    expect(point(page, 5)).to_have_attribute("aria-valuenow", "0.9")
+    page.locator("#strength-aim").get_by_text("This cell").click()
+    expect(page.locator(".nm-curve")).to_be_hidden()
+
+
+def test_a_point_of_the_depth_curve_follows_a_finger(visit: Callable[..., Visitor]) -> None:
+    visitor = visit(viewport={"width": 400, "height": 800}, has_touch=True, is_mobile=True)
+    page = opened(visitor, "act=depth")
+    point(page, 2).scroll_into_view_if_needed()
+    x, y = middle(point(page, 2))
+    _, top = middle(page.locator(".nm-curve-grid").nth(2))
+    client = page.context.new_cdp_session(page)
+    for kind, at in (("touchStart", y), ("touchMove", (y + top) / 2), ("touchMove", top), ("touchEnd", None)):
+        points = [] if at is None else [{"x": x, "y": at}]
+        client.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+    expect(sliders(page).nth(2)).to_have_value("2")

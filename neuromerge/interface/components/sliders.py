@@ -23,6 +23,7 @@ class Sliders(gr.HTML):
     """Sliders from 0 to 2, each with a number to type; ``static/sliders.js`` draws them.
 
     The value is a list of rows: mappings with ``title`` and ``value``, and whatever else Python wants to find again.
+    Rows that all have ``point`` are drawn as a curve above the sliders, too, whose points can be dragged.
     A row that a person has moved comes back with ``moved``. The event ``moved`` fires at every move.
     """
 

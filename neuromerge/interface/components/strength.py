@@ -306,7 +306,10 @@ def slider_rows(shape: Mapping[str, Any], target: Target, names: Sequence[str]) 
         factors = [factor_of(shape, part, name) for part in own]
         value = round(sum(factors) / len(factors), 4)
         differ = {"differ": True} if max(factors) != min(factors) else {}
-        rows.append({"parts": own, "coefficient": name, "title": title, "value": value, "shape": shape, **differ})
+        point = {"point": True} if target.aim == "depth" else {}
+        rows.append(
+            {"parts": own, "coefficient": name, "title": title, "value": value, "shape": shape, **differ, **point}
+        )
     return rows
 
 
@@ -324,7 +327,12 @@ def coefficients_of(target: Target, names: Sequence[str]) -> list[tuple[str, str
 def title_html(target: Target | None, waiting: Mapping[str, Any]) -> str:
     """What the panel acts on, and what its numbers mean."""
     where = "" if target is None else place_of_target(target)
-    if where:
+    if target is not None and target.aim == "depth":
+        says = (
+            "Drag a point up or down, or focus it and use the arrow keys; the sliders below are the same numbers. 1 is "
+            "the merge as it is, 0 leaves a block as it was before training."
+        )
+    elif where:
         says = "1 is the merge as it is, 0 leaves the weights as they were before training, 2 is twice as much."
     elif target is not None and target.aim == "cells":
         says = (

@@ -1,6 +1,6 @@
 /* Scales that stay while a slider moves: what moves is the numbers, and the eye can follow them. */
 
-const RANGE = "input[type=range]";
+const RANGE = "input[type=range], .nm-curve [role=slider]";
 const KEYS_REST_MS = 400;
 
 let moving = false;
@@ -21,7 +21,7 @@ function rest() {
   late.forEach((then) => then());
 }
 
-const onRange = (then) => (event) => { if (event.target.matches?.(RANGE)) then(event); };
+const onRange = (then) => (event) => { if (event.target.closest?.(RANGE)) then(event); };
 
 /* A pointer holds until it lets go, wherever that is; a key until no other has followed for a moment. */
 document.addEventListener("pointerdown", onRange(begin), true);

@@ -1,5 +1,7 @@
 /* Rows of sliders as one component: its value is a list of rows {title, value, ...}, and a row that a person moved
  * says so (moved: true). A row may stand for several factors that differ: it stands at their mean until it is moved. What else a row holds is Python's and comes back unchanged. */
+import { Curve } from "./curve.js";
+
 const LOWEST = 0, HIGHEST = 2, STEP = 0.05;
 
 const number = (value) => String(Number(Number(value).toFixed(4)));
@@ -41,11 +43,19 @@ function show(line, row) {
 function mount(element, props, moved, watch) {
   const list = element.querySelector(".nm-sliders");
   let rows = [];
+  let curve = null;  // above the sliders, where every row is a point of one
+  const drawCurve = () => {
+    const points = rows.length > 1 && rows.every((row) => row.point);
+    if (points && !curve) list.before((curve = new Curve((place, value) => changed(place, String(value)))).root);
+    curve?.root.classList.toggle("nm-gone", !points);
+    if (points) curve.show(rows);
+  };
   const changed = (place, text) => {
     const value = Number(text);
     if (text === "" || !Number.isFinite(value)) { show(list.children[place], rows[place]); return; }
     rows = rows.map((row, i) => (i === place ? { ...row, value, moved: true } : row));
     show(list.children[place], rows[place]);
+    drawCurve();
     props.value = rows;
     moved();
   };
@@ -55,6 +65,7 @@ function mount(element, props, moved, watch) {
       list.replaceChildren(...rows.map((row, place) => make(row, place, changed)));
     }
     rows.forEach((row, place) => show(list.children[place], row));
+    drawCurve();
   };
   watch("value", render);
   render();
