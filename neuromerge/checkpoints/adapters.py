@@ -352,11 +352,8 @@ class AdapterStorage:
     def _apply(self, change: _Change, view: torch.Tensor) -> None:
         if change.whole:
             values = self._adapter.read(change.whole)
-            view.copy_(
-                values.reshape(-1)
-                if values.ndim < 2
-                else values.movedim(change.axis, 0)[change.rows].reshape(view.shape)
-            )
+            values = values.reshape(1) if values.ndim == 0 else values.movedim(change.axis, 0)
+            view.copy_(values[change.rows].reshape(view.shape))
             return
         down = self._adapter.read(change.down).to(view.dtype).flatten(1)
         up = self._adapter.read(change.up).to(view.dtype).flatten(1)

@@ -104,6 +104,10 @@ def _state_dicts(value: Any, path: tuple[str, ...], depth: int, seen: set[int]) 
             # A dict of a class of its own (EasyDict, an attribute dict).
             plain = {key: item for key, item in value.items if isinstance(key, str)}
             yield from _state_dicts(plain, path, depth + 1, seen)
+        else:
+            # A namespace or a trainer. What has another name may be no weights: a task vector is an object, too.
+            named = {name: value.attributes[name] for name in _KNOWN if name in value.attributes}
+            yield from _state_dicts(named, path, depth + 1, seen)
         return
     if isinstance(value, (list, tuple)):  # (model, optimizer) and the like
         value = {str(number): item for number, item in enumerate(value[:_MAX_STATE_DICTS]) if not _is_tensor(item)}
@@ -230,7 +234,12 @@ def _described(content: Any) -> str:
         return "one tensor"
     if isinstance(content, Mapping):
         names = [shown(key, 40) for key in content if isinstance(key, str)]
-        return (
-            f"a dict of {', '.join(names[:6])}{' ...' if len(names) > 6 else ''}" if names else "a dict without names"
-        )
+        if not names:
+            return "a dict without names"
+        what = "NumPy arrays, no tensors: " if all(map(_is_numpy, content.values())) else ""
+        return f"a dict of {what}{', '.join(names[:6])}{' ...' if len(names) > 6 else ''}"
     return type(content).__name__
+
+
+def _is_numpy(value: Any) -> bool:
+    return isinstance(value, Call) and isinstance(value.function, Global) and value.function.module.startswith("numpy")

@@ -92,10 +92,10 @@ def file_type(path: Path) -> FileType:
             raise CheckpointError(f"{path} is {what}, not a checkpoint. {remedy}")
     if head[257:262] == b"ustar":
         raise CheckpointError(f"{path} is a tar archive. Unpack it and name the file of weights inside.")
-    if named:
-        return FileType.SAFETENSORS  # its reader says what is wrong with the header
     if _is_text(head):
         raise CheckpointError(f"{path} is a text that begins {shown(_beginning(head), 60)}, not weights. {_DOWNLOAD}")
+    if named:
+        return FileType.SAFETENSORS  # its reader says what is wrong with the header
     raise CheckpointError(
         f"{path} has an unknown format. Known are safetensors files and PyTorch files (.pt, .pth, .bin, .ckpt), told "
         "by their content, and folders that hold such files."

@@ -214,8 +214,11 @@ class TestPlaces:
         loaded = load_checkpoint(adapter, base=load_checkpoint(clip_folder))
         assert list(loaded.left_out) == [f"{PEFT}classifier.weight"]
         save_checkpoint(clip_folder, tmp_path / "base.safetensors", "open_clip")
-        columns = adapted(adapter, tmp_path / "base.safetensors")["visual.proj"]
-        assert torch.equal(columns, tensors[f"{PEFT}visual_projection.weight"].T)
+        other = adapted(adapter, tmp_path / "base.safetensors")
+        assert torch.equal(other["visual.proj"], tensors[f"{PEFT}visual_projection.weight"].T)
+        fused = other["visual.transformer.resblocks.0.attn.in_proj_bias"]
+        assert torch.equal(fused[:16], tensors[f"{PEFT}{module}.bias"])
+        assert torch.equal(fused[16:32], clip[f"{LAYER.format(0, 'k_proj')}.bias"])
 
     @pytest.mark.parametrize(
         ("kind", "module", "key", "shape"),
@@ -245,6 +248,17 @@ class TestPlaces:
         got = adapted(write(tmp_path / "lora", tensors, fan_in_fan_out=kind == "gpt2"), tmp_path / "base")
         assert torch.allclose(got[key], want, atol=1e-6)
         assert all(torch.equal(got[other], state[other]) for other in got if other != key)
+
+    @pytest.mark.parametrize(
+        ("kind", "module", "size"),
+        [("gpt2", "transformer.h.0.attn.c_attn", 48), ("gpt2", "transformer.h.1.mlp.c_fc", 64)],
+    )
+    def test_biases_of_what_is_stored_fused(self, kind: str, module: str, size: int, tmp_path: Path) -> None:
+        """The bias of q, k and v is one vector of the file, and three parameters here."""
+        models.language_model(kind).save_pretrained(tmp_path / "base")
+        tensors = {**factors(module, size, 16), f"{PEFT}{module}.bias": drawn(size, seed=8)}
+        got = adapted(write(tmp_path / "lora", tensors, fan_in_fan_out=True, bias="lora_only"), tmp_path / "base")
+        assert torch.equal(got[f"{module}.bias"], tensors[f"{PEFT}{module}.bias"])
 
     def test_small_changes_survive_a_base_of_half_precision(self, tmp_path: Path) -> None:
         base = {"model.layers.0.fc.weight": torch.ones(4, 4, dtype=torch.bfloat16)}

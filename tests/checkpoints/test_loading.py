@@ -338,6 +338,7 @@ NASTY: dict[str, tuple[bytes, str]] = {
     "a zip": (b"PK\x03\x04" + b"0" * 100, "pickle"),
     "a pickle": (pickle.dumps({"a": 1}), "pickle"),
     "a Git LFS pointer": (b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1\n", "LFS pointer"),
+    "a server's answer": (b'{"error":"Repository not found"}', "a text that begins"),
     "not a number": (safetensors_bytes({"w": entry()}, struct.pack("<2f", 1.0, float("nan"))), "NaN or infinite"),
     "infinite": (safetensors_bytes({"w": entry()}, struct.pack("<2f", float("inf"), float("-inf"))), "NaN or infinite"),
     "quantised": (safetensors_bytes({"w.qweight": entry("I32", (1, 2))}, b"0" * 8), "quantised"),

@@ -148,6 +148,17 @@ class TestContents:
         assert_state(saved({"outer": content}, tmp_path / "c.pt", legacy), state)
         assert_state(saved((content, 3), tmp_path / "c.pt", legacy), state)
 
+    def test_attributes_of_an_object(self, legacy: bool, clip: torch.nn.Module, state: State, tmp_path: Path) -> None:
+        """A namespace or a trainer that was saved whole."""
+        kept = argparse.Namespace(state_dict=state, epoch=3)
+        assert_state(saved(kept, tmp_path / "n.pt", legacy), state)
+        assert_state(saved({"trainer": argparse.Namespace(model=clip, best=0.5)}, tmp_path / "t.pt", legacy), state)
+
+    def test_numpy_arrays_are_named(self, legacy: bool, state: State, tmp_path: Path) -> None:
+        path = saved({key: value.numpy() for key, value in state.items()}, tmp_path / "a.pt", legacy)
+        with pytest.raises(CheckpointError, match="NumPy arrays, no tensors"):
+            load_checkpoint(path)
+
     def test_an_average_gives_way(self, legacy: bool, state: State, tmp_path: Path) -> None:
         average = models.perturbed(state, 1)
         path = saved({"ema": average, "model": state}, tmp_path / "c.pt", legacy)
