@@ -322,6 +322,7 @@ def _notes_of(spec: TaskSpec, samples: SampleSet, text_model: TextModel) -> list
     """What a reader of a task's accuracy should know about its pictures and prompts."""
     return [
         *samples.notes,
+        *([samples.division] if samples.division else []),
         *(f"{spec.name}: {note}" for note in prompt_notes(text_model, spec.classes, spec.templates)),
     ]
 

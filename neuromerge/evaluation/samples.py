@@ -101,6 +101,7 @@ class SampleSet:
         skipped: files that were left out because they are no pictures, or unreadable ones.
         empty: classes of the task without a picture in this split.
         remark: a sentence about an unusual choice of pictures, may be empty.
+        kept_back: pictures of the same folder that are for the other split, where a picture's name decides.
     """
 
     images: np.ndarray | EncodedImages
@@ -116,6 +117,18 @@ class SampleSet:
     skipped: tuple[Skipped, ...] = ()
     empty: tuple[str, ...] = ()
     remark: str = ""
+    kept_back: int = 0
+
+    @property
+    def division(self) -> str:
+        """A sentence about a folder that was divided by the names of its pictures; empty where none was."""
+        if not self.kept_back:
+            return ""
+        other = "test" if self.split == "validation" else "validation"
+        return (
+            f"{self.task}: {self.kept_back:,} more pictures of the folder are kept for {other}, chosen by their names. "
+            "Folders called validation and test would divide them as you like."
+        )
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -156,6 +169,7 @@ class SampleSet:
             split=split or self.split,
             key=f"{self.key}[{mark}]",
             available=0,
+            kept_back=0,
         )
 
 
@@ -250,6 +264,7 @@ def _samples_in(
     found = [find_pictures(walked or tree, top, names, task) for top in part.tops]
     skipped = [left for each in found for left in each.skipped]
     pictures = [picture for each in found for picture in each.pictures]
+    total = len(pictures)
     if part.divided:
         pictures = [picture for picture in pictures if (_hash(picture[0]) % 3 == 0) == (split == "validation")]
     if not pictures:
@@ -282,6 +297,7 @@ def _samples_in(
         skipped=(*unreadable, *skipped),
         empty=tuple(name for number, name in enumerate(classes) if number not in {pictures[i][1] for i in files}),
         remark=part.note,
+        kept_back=total - len(pictures),
     )
 
 

@@ -90,6 +90,9 @@ def test_one_split_folder_is_divided(tmp_path, folder):
     assert not set(parts[0].ids) & set(parts[1].ids)
     assert all("training pictures" in note for part in parts for note in part.notes)
     assert bool(parts[0].notes) == (folder == "train")
+    assert [part.kept_back for part in parts] == [len(parts[1]), len(parts[0])]
+    assert "kept for test" in parts[0].division
+    assert "kept for validation" in parts[1].division
 
 
 def test_a_class_may_be_called_train(tmp_path):

@@ -12,6 +12,7 @@ from neuromerge.deployment import Limits
 from neuromerge.errors import SettingError
 from neuromerge.interface import launch, static_files
 from neuromerge.interface.app import build, lay_out
+from neuromerge.interface.blocks import PageBlocks
 from neuromerge.interface.page import Page
 from neuromerge.interface.session import Session
 from neuromerge.interface.tabs.interference import InterferenceState, InterferenceTab
@@ -65,6 +66,7 @@ def test_a_choice_that_a_menu_does_not_offer_is_refused(page: Page) -> None:
 
 def test_what_the_server_holds_of_a_page_is_its_own() -> None:
     demo = build(fakes.loader(), FAMILIES, Limits())
+    assert isinstance(demo, PageBlocks)
     (state,) = (block for block in demo.blocks.values() if isinstance(getattr(block, "value", None), Session))
     session = Session().pin(first_setting(FAMILIES))
     demo.state_holder["one"][state._id] = session
