@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -14,6 +13,7 @@ from typing import Any
 import gradio as gr
 from gradio.server_messages import LogMessage, ProcessCompletedMessage
 
+from neuromerge.deployment import without_statistics
 from neuromerge.interface.presence import Presence
 
 logger = logging.getLogger(__name__)
@@ -59,8 +59,7 @@ class PageBlocks(gr.Blocks):
     """Gradio's blocks with an account of their visitors. The queue's own tables are read here and nowhere else."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        # Gradio sums up all recent events after each one, for a dashboard that is off: 20 ms of a processor each time.
-        os.environ.setdefault("GRADIO_ANALYTICS_CACHE_FREQUENCY", str(10**9))
+        without_statistics()
         super().__init__(*args, **kwargs)
         self.presence = Presence()
 
