@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 
 from neuromerge.interface.lesson import drawings
@@ -76,6 +78,11 @@ def test_the_most_contested_layer_is_named_with_its_number() -> None:
     heatmap = fakes.FakeWorkspace().heatmap(make_setting(FAMILY), "cancellation")
     name, high = drawings.layers(heatmap)[0]
     assert all(high >= value for _, value in drawings.layers(heatmap))
+    single = ~np.isfinite(heatmap.parallel).any(0)
+    assert single.any()
+    loud = heatmap.orthogonal.copy()
+    loud[:, single] = np.where(np.isnan(loud[:, single]), np.nan, 9.0)
+    assert drawings.layers(replace(heatmap, orthogonal=loud)) == drawings.layers(heatmap)  # a panel of their own
     told = drawings.contested(heatmap, 8)
     assert f"<b>{name}</b>" in told
     assert f"{high:.2f}" in told

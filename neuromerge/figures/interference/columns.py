@@ -58,15 +58,20 @@ def written_factor(factor: float) -> str:
     return f"×{minus(short(factor, 2))}"
 
 
+def columns_of_neurons(heatmap: Heatmap) -> np.ndarray:
+    """Which columns are matrices made of neurons, (columns,) bool; the others hold single numbers."""
+    has_neurons: np.ndarray = np.isfinite(heatmap.parallel).any(0)
+    # Where nothing tells the columns apart, the measure does not apply anywhere.
+    return has_neurons if has_neurons.any() else np.ones_like(has_neurons)
+
+
 def panels(heatmap: Heatmap, beside: Heatmap | None = None) -> tuple[Panel, ...]:
     """Parallel and orthogonal over the matrices made of neurons, then, where there are any, the single numbers.
 
     `beside` is another map of the same cells that shares the colour scales.
     """
     exists = np.isfinite(heatmap.parallel) | np.isfinite(heatmap.orthogonal)
-    has_neurons = np.isfinite(heatmap.parallel).any(0)
-    if not has_neurons.any():  # nothing tells the columns apart: the measure does not apply anywhere
-        has_neurons[:] = True
+    has_neurons = columns_of_neurons(heatmap)
     neurons = tuple(np.flatnonzero(has_neurons).tolist())
     single = tuple(np.flatnonzero(~has_neurons).tolist())
 

@@ -35,7 +35,8 @@ class StrengthCurveView:
         """Make the components in the current layout context."""
         gr.HTML(
             "<div class='nm-head'><h2>How strong?</h2><p>The same merge with all its coefficients made smaller or "
-            "larger together. Click a point to take it.</p></div>"
+            "larger together, on the pictures of the quick look: its numbers differ a little from those of all "
+            "validation images above. Click a point to take it.</p></div>"
         )
         self.figure = PlotlyView(
             label="Accuracy against the strength of the merge", height=320, elem_id="strength-curve"

@@ -8,6 +8,7 @@ import math
 import numpy as np
 
 from neuromerge.exploration.results import Heatmap
+from neuromerge.figures.interference.columns import columns_of_neurons
 
 ANGLES = ((0, "agree"), (90, "independent"), (150, "opposed"))
 """Degrees between two arrows of equal length, and what that is called."""
@@ -55,10 +56,13 @@ def _arrow(x: float, y: float, to_x: float, to_y: float, kind: str) -> str:
 
 
 def layers(heatmap: Heatmap) -> list[tuple[str, float]]:
-    """Each layer with the mean of its orthogonal cells, the highest first; layers without one are left out."""
+    """Each layer with the mean over its matrices in the orthogonal panel, the highest first.
+
+    Single numbers, which stand in a panel of their own, do not count; layers without a matrix are left out.
+    """
     means = [
         (row, float(np.nanmean(values)))
-        for row, values in zip(heatmap.rows, heatmap.orthogonal, strict=True)
+        for row, values in zip(heatmap.rows, heatmap.orthogonal[:, columns_of_neurons(heatmap)], strict=True)
         if np.isfinite(values).any()
     ]
     return sorted(means, key=lambda found: -found[1])

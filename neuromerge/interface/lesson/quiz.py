@@ -11,6 +11,7 @@ import numpy as np
 
 from neuromerge.exploration.results import AccuracyBoard, Heatmap, MergeSummary
 from neuromerge.figures.accuracy import mean_accuracy
+from neuromerge.figures.interference.columns import columns_of_neurons
 from neuromerge.interface.lesson.drawings import layers
 from neuromerge.merging import registry
 from neuromerge.settings.setting import Setting
@@ -116,7 +117,7 @@ def _independent(setting: Setting, heatmap: Heatmap) -> Question | None:
     tasks = len(setting.tasks)
     if tasks < 2:
         return None
-    right, here = 1 - 1 / math.sqrt(tasks), float(np.nanmean(heatmap.orthogonal))
+    right, here = 1 - 1 / math.sqrt(tasks), float(np.nanmean(heatmap.orthogonal[:, columns_of_neurons(heatmap)]))
     answers, place = _ordered((0.0, 1.0, 1 / tasks), right, "{:.2f}")
     side = "above" if here > right else "below"
     more = "they work against each other" if here > right else "they have a little in common"

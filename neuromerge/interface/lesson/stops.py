@@ -16,6 +16,10 @@ LAMBDA_2 = "neuromerging-lambda-orthogonal"
 TRIM = "neuromerging-trim-ratio"
 
 
+ONE_NEURON = {"cell": CellName("block 5", "out"), "index": 65}
+"""The neuron of every step that looks at one: its parallel part is large enough to be seen."""
+
+
 @dataclass(frozen=True)
 class Stop:
     """One step.
@@ -58,7 +62,8 @@ $$\tau_t = \theta_t - \theta_0,$$
 
 its **task vector**: one number for every weight of the network. **Merging** adds something made of all task vectors to
 the base, and gets *one* network for every task, without training. The simplest way adds them all, times one number:
-*task arithmetic*. That is what you see: better than the base, far from the experts. The tasks **interfere**.
+*task arithmetic*. That is what you see: better than the base, far from the experts. The tasks **interfere**. (Blue and
+orange are the same here: the page compares every merge with task arithmetic.)
 """,
         "Move the scale from 0 to 1. First every blue bar grows; then all fall: the sum disturbs more than it adds.",
         "merge",
@@ -85,14 +90,12 @@ quieter: it changes the neuron's **sensitivity**.
         "neuron-answers",
         LAMBDA_1,
         hyperparameters={"trim_ratio": 0.0, "lambda_parallel": 1.0, "lambda_orthogonal": 0.0},
-        shows={"cell": CellName("block 5", "out"), "index": 65},
+        shows=ONE_NEURON,
     ),
     Stop(
         "Across",
         r"""
-The rest of the arrow stands at a right angle to $w_0$:
-
-$$\tau_{t,k} - c_t\, w_0 .$$
+What is left of the arrow, $\tau_{t,k} - c_t\, w_0$, stands at a right angle to $w_0$.
 
 This **orthogonal** part makes the neuron answer to something that it did not look for before: it **adapts to new
 inputs**. Two inputs that looked alike to the neuron can now get different answers, so the points leave the line.
@@ -103,14 +106,17 @@ In fine-tuned networks nearly all of the change is orthogonal.
         "neuron-answers",
         LAMBDA_2,
         hyperparameters={"trim_ratio": 0.0, "lambda_parallel": 0.0, "lambda_orthogonal": 1.0},
+        shows=ONE_NEURON,
     ),
     Stop(
         "Interference",
         r"""
 What happens when two arrows are added? It depends on the angle. **Cancellation** compares the length of the sum with
 the lengths that went in: $1 - |\tau_1 + \tau_2| \,/\, (|\tau_1| + |\tau_2|)$. It is 0 where all agree and 1 where all
-is lost. **Independent** tasks stand at right angles and give $1 - 1/\sqrt{T}$: **0.29** for two tasks, **0.65** for
-eight. More than that means that tasks work against each other.
+is lost. **Independent** tasks stand at right angles: $T$ of them give $1 - 1/\sqrt{T}$, **0.29** for two, **0.65** for
+eight. More than that means that tasks work against each other. Each cell of the map sums up one matrix: a row is a
+layer, a column a matrix in it (q, k, v, out: the attention; fc1, fc2: the two layers after it; patch: the first look
+at the picture; proj.: the last step).
 """,
         "Point at the brightest cell of the orthogonal panel: is it above the value for independent tasks?",
         "interference",
@@ -130,14 +136,16 @@ $e_r$ is what is elected. Together the votes give each expert a weight,
 
 $$\alpha_t = \sum_r U_{t,r}\, e_r,$$
 
-and the merge adds $\alpha_t$ times each orthogonal part. **1**: added whole; $1/T$: all wanted the same; below 0:
-turned around. The lines under the pictures compute it for this neuron, number by number.
+and the merge adds $\alpha_t$ times each orthogonal part. **1**: added whole; $1/T$: all $T$ wanted the same, and each
+gives its share; below 0: turned around. The lines under the pictures compute it for this neuron, number by number; the
+arrows stand above them.
 """,
         "Untick an expert and follow the lines: votes, alpha and the thick arrow change.",
         "neuron",
         "neuron-walk",
         "tasks",
         hyperparameters={"trim_ratio": 0.0, "lambda_parallel": 0.0, "lambda_orthogonal": 1.0},
+        shows=ONE_NEURON,
     ),
     Stop(
         "Trim",
@@ -145,9 +153,10 @@ turned around. The lines under the pictures compute it for this neuron, number b
 Most numbers in a task vector are tiny. A tiny number says little about its own task, but it disturbs the others. So
 before the vote each task vector is **trimmed**: of all its numbers in the whole network the smallest share $r$ is set
 to 0. With $r = 0.8$ the largest 20 % stay. **Why trim?** The more tasks, the more such noise adds up: with PictoCLIP's
-eight experts and the balanced vote, as here, the merge scores 45.5 % without a trim and 47.4 % with $r = 0.8$ (all
-validation images). With two or three experts there is little noise, and the trim only costs what it removes: three
-experts score 55.9 % without it and 49.1 % with it.
+eight experts, the merge here scores 45.5 % without a trim and 47.4 % with $r = 0.8$ (all validation images). With two
+or three experts there is little noise, and the trim only costs what it removes: three experts score 55.9 % without it
+and 49.1 % with it. (This step uses the *balanced* vote: another way to weigh the orthogonal parts, by which every task
+finds its own change whole.)
 """,
         "Move the trim ratio to 0 and wait for “Validation” at the top: the score falls. Then tick three experts "
         "only, and try both again.",
@@ -164,7 +173,8 @@ is left is scaled up: without any data to tune on, the method takes
 
 $$\lambda_1 = 0, \qquad \lambda_2 = \frac{1}{1-\sigma}.$$
 
-Auto $\lambda_2$ **makes good the size that the trim took away**. This is the *paper's auto setting*.
+Auto $\lambda_2$ **makes good the size that the trim took away**. This is the *paper's auto setting*, with the paper's
+vote again: compare its score with other merges of that vote, not with the step before.
 """,
         "Move the trim ratio. Auto keeps λ₂ (orthogonal) in step: the more is trimmed, the more the rest is scaled up.",
         "merge",
@@ -187,10 +197,9 @@ picture, and the merge falls **below the base** that it started from. Here $\lam
     Stop(
         "Every layer",
         r"""
-The same happens in every neuron of every layer. Each cell of the map sums up one matrix: a row is a layer, a column
-is a matrix in it (q, k, v, out: the attention; fc1, fc2: the two layers after it). One panel shows the
-parallel part, the other the orthogonal part. The layer with the highest cancellation is the **most contested**: there
-the tasks want the least compatible things.
+The same happens in every neuron of every layer. One panel of the map shows the parallel part, the other the orthogonal
+part. The layer with the highest cancellation is the **most contested**: there the tasks want the least compatible
+things, even where it is below the value of independent tasks, which only says that they share a little everywhere.
 """,
         "Click a cell of the most contested layer. Under “Strength here” act on the whole layer, and move it to 0.5: "
         "the tasks disturb each other less there. Does the score at the top gain or lose?",
