@@ -180,6 +180,11 @@ def _local(path: Path, source: str, allow_pickle: bool, part: str | None = None)
         raise CheckpointError(
             f"{source}: no such file or folder. If this is a repository of the Hugging Face Hub, write {HUB}{source}."
         )
+    if not is_there and "+" in source:
+        raise CheckpointError(
+            f"{source}: no such file or folder. A model and an adapter in one (mergekit's model+adapter) are not read: "
+            "give the adapter by itself, whose configuration names the model."
+        )
     return _file(path, named=path, source=source, allow_pickle=allow_pickle, part=part)
 
 

@@ -130,6 +130,7 @@ def parse_recipe(text: str | bytes) -> Recipe:
             f"unknown key{'s' * (len(unknown) > 1)} {', '.join(unknown)}: known are {', '.join(_TOP_KEYS)}"
             + (f", and of {method.name} {', '.join(sorted(known))}" if known else "")
         )
+    problems += _unknown_of_models(content.get("models"))
     _refuse(problems)
     base = _source(content, "base_model", "the recipe")
     try:
@@ -408,6 +409,18 @@ def _steps(content: Mapping[Any, Any]) -> list[str]:
     return steps
 
 
+def _unknown_of_models(entries: Any) -> list[str]:
+    """Keys of single models that mean nothing here, each with the remedy."""
+    found = []
+    for number, entry in enumerate(entries[:MAX_MODELS] if isinstance(entries, list) else [], start=1):
+        for key in entry if isinstance(entry, dict) else ():
+            if key == "parameters":
+                found.append(f"parameters of model {number}: they hold for all models; write them at the top")
+            elif key not in _MODEL_KEYS:
+                found.append(f"unknown key {quoted(key)} of model {number}: known are {', '.join(_MODEL_KEYS)}")
+    return found
+
+
 def _models(content: Mapping[Any, Any], base: str) -> tuple[RecipeModel, ...]:
     """The experts. As in mergekit, an entry that repeats the base is allowed and adds nothing."""
     entries = content.get("models")
@@ -420,11 +433,6 @@ def _models(content: Mapping[Any, Any], base: str) -> tuple[RecipeModel, ...]:
         where = f"model {number} of the recipe"
         if not isinstance(entry, dict):
             raise RecipeError(f"{where[0].upper()}{where[1:]} must be written as `- model: ...`.")
-        unknown = [key for key in entry if key not in _MODEL_KEYS]
-        if unknown:
-            remedy = "Parameters hold for all models; write them under parameters: at the top."
-            known = remedy if unknown[0] == "parameters" else f"Known keys: {', '.join(_MODEL_KEYS)}."
-            raise RecipeError(f"{where[0].upper()}{where[1:]} has an unknown key {quoted(unknown[0])}. {known}")
         name = entry.get("name", "")
         if not isinstance(name, str) or len(name) > 200 or not name.isprintable():
             raise RecipeError(f"name in {where} must be one line of at most 200 characters.")

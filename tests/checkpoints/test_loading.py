@@ -642,3 +642,10 @@ def test_arrays_in_any_order_hold_the_same_values(change: Any) -> None:
 def test_arrays_of_no_weights_are_named_with_their_type(array: Any) -> None:
     with pytest.raises(CheckpointError, match=r"layer\.weight.*NumPy array of .*Convert it to float32"):
         load_checkpoint({"layer.weight": array})
+
+
+def test_a_model_and_an_adapter_in_one_name_the_remedy(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="give the adapter by itself"):
+        load_checkpoint(f"{tmp_path / 'model'}+{tmp_path / 'lora'}")
+    (tmp_path / "a+b.safetensors").write_bytes(safetensors_bytes({"w": entry()}, struct.pack("<2f", 1.0, 2.0)))
+    assert load_checkpoint(tmp_path / "a+b.safetensors").tensor("w").tolist() == [1.0, 2.0]

@@ -178,10 +178,12 @@ def test_all_that_cannot_be_merged_is_listed_at_once():
         chat_template="auto",
         sed="4",
     )
+    text = text.replace("- model: two", "- model: two\n    foo: 1")
     with pytest.raises(RecipeError) as caught:
         parse_recipe(text)
     said = str(caught.value)
-    assert "10 things" in said
+    assert "11 things" in said
+    assert "unknown key 'foo' of model 2" in said
     for word in (
         "epsilon",
         "normalize maybe",
