@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 from dataclasses import asdict, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from neuromerge.cli.options import (
@@ -22,14 +23,16 @@ from neuromerge.cli.options import (
 from neuromerge.cli.printing import number, print_json, progress_bar, require_writable, write_text
 from neuromerge.errors import SettingError
 from neuromerge.progress import Job
-from neuromerge.search.objective import Goal, get_goal, weighted_score
+from neuromerge.search.objective import Goal, Objective, get_goal, scored_as, scored_as_own, weighted_score
 
 if TYPE_CHECKING:
+    from neuromerge.exploration.workspace import Workspace
     from neuromerge.search.study import SweepResult
     from neuromerge.search.trials import Trial
 
 GOAL_HELP = (
-    "what is made large: mean accuracy, that of the worst task, or the certainty of predictions, which needs no labels"
+    "what is made large: mean accuracy, that of the worst task, or the certainty of predictions, which needs no labels "
+    "(on validation pictures, or with --pictures on your own)"
 )
 SUMMARY = "search the best parameters on validation data"
 EPILOG = """\
@@ -39,8 +42,12 @@ examples
   neuromerge sweep --method ties --sampler grid --trials 25 --recipe best.yaml
   neuromerge sweep --trials 200 --storage study.db
       run the same line on several machines (with a database URL) and they share the work; run it again to go on
+  neuromerge sweep --group "block 1/fc1,block 2/fc1" --group q,k
+      one factor on each group of parts, beside the coefficients
+  neuromerge sweep --goal certainty --pictures ~/holidays.zip
+      without labels: the merge that is surest of what it sees in your own pictures
 
-Settings are scored on validation pictures only. A parameter with --set is not searched.
+Settings are scored on validation pictures only, or on your own. A parameter with --set is not searched.
 `neuromerge merge best.yaml --out merged` makes the best one.
 """
 
@@ -73,6 +80,14 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help="search the profile too: a depth curve of 2 to 6 points (depth:2 to depth:6), or groups of matrices "
         "(groups)",
     )
+    parser.add_argument(
+        "--group",
+        type=as_names,
+        action="append",
+        default=[],
+        metavar="P1,P2",
+        help="search one factor on these parts together, such as block 1/fc1,block 2/fc1; may be given again",
+    )
     parser.add_argument("--goal", choices=("mean", "worst", "certainty"), default="mean", help=GOAL_HELP)
     parser.add_argument(
         "--goal-weight",
@@ -81,6 +96,18 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         default=[],
         metavar="TASK=W",
         help="count a task more or less in the mean (1); may be given again",
+    )
+    parser.add_argument(
+        "--pictures",
+        type=as_path,
+        metavar="PATH",
+        help="with --goal certainty: a folder or zip archive of your own pictures, which need no labels",
+    )
+    parser.add_argument(
+        "--classes-of",
+        default="",
+        metavar="TASK",
+        help="with --pictures: the merged task whose classes they show (all merged tasks together)",
     )
     parser.add_argument("--seed", type=as_seed, default=0, metavar="N", help="seed of the search (0)")
     parser.add_argument("--csv", metavar="FILE", type=as_path, help="write every trial to this file")
@@ -108,10 +135,11 @@ def run(options: argparse.Namespace) -> int:
             family,
             options.tasks,
             options.method,
-            objective=workspace.certainty if options.goal == "certainty" else workspace.validation_scores,
+            objective=_objective(options, workspace),
             goal=_goal(options),
             scored=_scored(options),
-            shape=options.shape,
+            shape=options.shape or ("own" if options.group else ""),
+            groups=options.group,
             trials=options.trials,
             sampler=options.sampler,
             storage=options.storage,
@@ -135,6 +163,21 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
+def _objective(options: argparse.Namespace, workspace: Workspace) -> Objective:
+    if options.goal != "certainty":
+        if options.pictures or options.classes_of:
+            raise SettingError("Your own pictures have no labels: give --goal certainty with --pictures.")
+        return workspace.validation_scores
+    if not options.pictures:
+        if options.classes_of:
+            raise SettingError("--classes-of says what --pictures show: give both.")
+        return workspace.certainty
+    if options.goal_weight:
+        raise SettingError("Your own pictures are no task that could have a weight: leave out --goal-weight.")
+    source, task = options.pictures, options.classes_of
+    return lambda setting, job: {Path(source).name: workspace.own_certainty(setting, source, task, job=job)}
+
+
 def _goal(options: argparse.Namespace) -> Goal:
     if not options.goal_weight:
         return get_goal("mean" if options.goal == "certainty" else options.goal)
@@ -144,8 +187,9 @@ def _goal(options: argparse.Namespace) -> Goal:
 
 
 def _scored(options: argparse.Namespace) -> str:
-    weights = [f"{task}={weight:g}" for task, weight in sorted(options.goal_weight)]
-    return " ".join([*([options.goal] if options.goal != "mean" else []), *weights])
+    if options.pictures:
+        return scored_as_own(Path(options.pictures).name, options.classes_of)
+    return scored_as(options.goal, dict(options.goal_weight))
 
 
 def _teller(job: Job) -> Callable[[Trial, int], None]:

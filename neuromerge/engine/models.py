@@ -510,14 +510,17 @@ class Models:
 
     def answers(self, contents: Contents, samples: SampleSet, head: torch.Tensor, job: Job = UNATTENDED) -> np.ndarray:
         """Predicted class indices (N,) int64 of pictures of no task of the family, under any head (C, D)."""
+        return (self.embeddings_of(contents, samples, job) @ head.T).argmax(1).numpy()
+
+    def embeddings_of(self, contents: Contents, samples: SampleSet, job: Job = UNATTENDED) -> torch.Tensor:
+        """Unit-length embeddings (N, D) of pictures of no task of the family."""
 
         def compute() -> torch.Tensor:
             pictures = prepared(samples, self.vision.preprocessing)
             with self.borrow(contents, job) as model:
                 return _outside_heap(self._encode(model, pictures, job))
 
-        embedding = self._cache.get(regions.OWN, (self._key, contents, samples.key), compute, job)
-        return (embedding @ head.T).argmax(1).numpy()
+        return self._cache.get(regions.OWN, (self._key, contents, samples.key), compute, job)
 
     def inputs_shown(self, task: str, most: int) -> SampleSet:
         """The pictures that `inputs` reads, in its order."""

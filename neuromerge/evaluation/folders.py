@@ -266,6 +266,19 @@ def find_pictures(tree: Tree, top: Parts, names: ClassNames, task: str) -> Found
     return found
 
 
+def every_picture(tree: Tree) -> Found:
+    """All pictures of a tree, whatever folders they lie in: the number of their class is 0 and says nothing."""
+    found = Found()
+    for place, _, files in _walk(tree, (), ClassNames(())):
+        for file in files:
+            name = "/".join((*place, file))
+            if _pictures([file]):
+                found.pictures.append((unicodedata.normalize("NFC", name), 0, (*place, file)))
+            else:
+                found.skipped.append(Skipped(name, "its name is not that of a picture"))
+    return found
+
+
 def _walk(tree: Tree, top: Parts, names: ClassNames) -> Iterator[tuple[Parts, int | None, list[str]]]:
     """(place below `top`, class or None, files) of every folder."""
     waiting: list[tuple[Parts, int | None]] = [((), None)]

@@ -37,6 +37,7 @@ from neuromerge.evaluation.folders import (
     PicturesOnly,
     Skipped,
     classes_in,
+    every_picture,
     find_pictures,
     part_of,
     whole_of,
@@ -246,6 +247,20 @@ def own_samples(folder: Path | str, task: str, limits: ArchiveLimits | None = No
     return replace(samples, skipped=(*samples.skipped, *bare))
 
 
+def unlabelled_samples(folder: Path | str, limits: ArchiveLimits | None = None) -> SampleSet:
+    """All pictures in a folder or a zip archive of one, whatever its folders are called: nobody says what they show.
+
+    At most `MAX_FOLDER_IMAGES`. `split` is ``unlabelled``; `labels` are 0 and `classes` is one without a name. Raises
+    SettingError and LimitError as `folder_samples`.
+    """
+    root = Path(folder).expanduser()
+    tree = picture_tree(root, limits)
+    found = every_picture(tree)
+    if not found.pictures:
+        raise SettingError(f"{root.name} holds no pictures ({', '.join(sorted(SUFFIXES))}).")
+    return _sample_set(root, tree, found.pictures, found.skipped, ("",), root.name, "unlabelled", root.name)
+
+
 def _samples_in(
     root: Path,
     tree: FolderTree | ZipTree,
@@ -273,6 +288,21 @@ def _samples_in(
             f"{called} holds no pictures{wanted} ({', '.join(sorted(SUFFIXES))} in one subfolder a class)."
             f"{_first_of(skipped)}"
         )
+    samples = _sample_set(root, tree, pictures, skipped, classes, task, split, called)
+    return replace(samples, remark=part.note, kept_back=total - len(pictures))
+
+
+def _sample_set(
+    root: Path,
+    tree: FolderTree | ZipTree,
+    pictures: list[tuple[str, int, Parts]],
+    skipped: Sequence[Skipped],
+    classes: Sequence[str],
+    task: str,
+    split: str,
+    called: str,
+) -> SampleSet:
+    """Those of the pictures that can be read, classes in turn."""
     labels = np.array([number for _, number, _ in pictures])
     order = _round_robin(labels, [name for name, _, _ in pictures])
     pictures = [pictures[i] for i in order]
@@ -296,8 +326,6 @@ def _samples_in(
         available=len(pictures) - len(unreadable),
         skipped=(*unreadable, *skipped),
         empty=tuple(name for number, name in enumerate(classes) if number not in {pictures[i][1] for i in files}),
-        remark=part.note,
-        kept_back=total - len(pictures),
     )
 
 

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 
 from neuromerge.engine.accuracy import Accuracy
 from neuromerge.engine.cache import BoundedCache
 from neuromerge.engine.contents import BASE, Contents
 from neuromerge.engine.models import Models
-from neuromerge.errors import LimitError, SettingError
+from neuromerge.errors import LimitError, SettingError, quoted
 from neuromerge.evaluation.archives import ArchiveLimits
 from neuromerge.evaluation.folders import ClassNames
 from neuromerge.evaluation.heads import prompt_notes, zero_shot_head
-from neuromerge.evaluation.samples import SampleSet, own_samples
+from neuromerge.evaluation.samples import SampleSet, own_samples, unlabelled_samples
 from neuromerge.exploration import regions
 from neuromerge.exploration.results import USUAL_PROMPT, OwnBoard
+from neuromerge.exploration.scores import certainty_of
 from neuromerge.progress import Job
 from neuromerge.settings.setting import Setting
 
@@ -63,15 +65,41 @@ def board(
     )
 
 
+def certainty(
+    models: Models,
+    cache: BoundedCache,
+    setting: Setting,
+    source: str,
+    task: str,
+    limits: ArchiveLimits | None,
+    job: Job,
+) -> float:
+    """How sure the merge is of what it says of pictures that nobody has labelled: see `Workspace.own_certainty`."""
+    known = [name for name in setting.tasks if name in models.family.tasks]
+    if task and task not in known:
+        raise SettingError(f"{quoted(task)} is no merged task with class names. There are: {', '.join(known)}.")
+    if not known:
+        raise SettingError("None of the merged tasks has class names to ask with.")
+    path = Path(source)
+    samples = _kept(cache, path, "unlabelled", lambda: unlabelled_samples(path, limits), job)
+    head = torch.cat([models.head(name) for name in ([task] if task else known)])
+    return certainty_of(
+        models.text.logit_scale * (models.embeddings_of(Contents(setting=setting), samples, job) @ head.T)
+    )
+
+
 def _samples(cache: BoundedCache, path: Path, limits: ArchiveLimits | None, job: Job) -> SampleSet:
+    return _kept(cache, path, "classes", lambda: own_samples(path, path.name, limits), job)
+
+
+def _kept(cache: BoundedCache, path: Path, kind: str, read: Callable[[], SampleSet], job: Job) -> SampleSet:
     """The pictures; an archive is read once. What is in a folder may change, so a folder is looked through again."""
     if not path.exists():
         raise SettingError(f"{path.name} is not there, or no longer. Add it again.")
     if path.is_dir():
-        return own_samples(path, path.name, limits)
+        return read()
     now = path.stat()
-    key = (str(path), now.st_mtime_ns, now.st_size)
-    return cache.get(regions.OWN_PICTURES, key, lambda: own_samples(path, path.name, limits), job)
+    return cache.get(regions.OWN_PICTURES, (str(path), kind, now.st_mtime_ns, now.st_size), read, job)
 
 
 def _asked(family: Family, samples: SampleSet, template: str) -> tuple[Sequence[str], Sequence[str], str]:

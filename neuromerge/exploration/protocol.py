@@ -107,6 +107,16 @@ class Explorer(Protocol):
     def certainty(self, setting: Setting, job: Job = UNATTENDED) -> dict[str, float]:
         """How sure the merge is of every merged task's pictures; labels are not used."""
 
+    def own_certainty(
+        self,
+        setting: Setting,
+        source: str,
+        task: str = "",
+        limits: ArchiveLimits | None = None,
+        job: Job = UNATTENDED,
+    ) -> float:
+        """How sure the merge is of a person's own pictures, which nobody has labelled."""
+
     def heatmap(self, setting: Setting, key: str, job: Job = UNATTENDED) -> Heatmap:
         """One measure over layers and matrices."""
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 _CLOSE_UPS = 64
 
-OWN_PICTURES: Region[tuple[str, int, int], SampleSet] = Region(
+OWN_PICTURES: Region[tuple[str, str, int, int], SampleSet] = Region(
     "own samples", lambda found: 4096 + found.images.nbytes + 100 * len(found), most=16
 )
 EFFECT: Region[tuple[Setting, str, Trial], Effect] = Region("effect")

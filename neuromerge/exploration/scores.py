@@ -177,10 +177,10 @@ def certainties(models: Models, setting: Setting, split: str, job: Job) -> dict[
     """
     tasks = measurable(models, setting, split)
     found = models.embeddings(Contents(setting=setting), tasks, split, job)
-    return {task: _certainty(models.text.logit_scale * (found[task] @ models.head(task).T)) for task in tasks}
+    return {task: certainty_of(models.text.logit_scale * (found[task] @ models.head(task).T)) for task in tasks}
 
 
-def _certainty(logits: torch.Tensor) -> float:
+def certainty_of(logits: torch.Tensor) -> float:
     """Mean over pictures of 1 - H / ln C of logits (N, C)."""
     log_shares = torch.log_softmax(logits.double(), 1)
     entropy = -(log_shares.exp() * log_shares).sum(1).mean()

@@ -231,6 +231,23 @@ class Workspace:
 
     # ------------------------------------------------------------------------------------- interference
 
+    def own_certainty(
+        self,
+        setting: Setting,
+        source: str,
+        task: str = "",
+        limits: ArchiveLimits | None = None,
+        job: Job = UNATTENDED,
+    ) -> float:
+        """How sure the merge is of what it says of a person's own pictures, in [0, 1]; nobody needs to label them.
+
+        Measured as `certainty`. `source` is a folder or a zip archive, whose inner folders do not matter; `task` is the
+        merged task whose classes are asked for, those of all merged tasks together when empty. Raises SettingError
+        where there are no pictures or no class names, LimitError for more than `limits` allow.
+        """
+        models, cache = self.engine.of(setting.family).models, self.engine.cache
+        return own_pictures.certainty(models, cache, setting, source, task, limits, job)
+
     def heatmap(self, setting: Setting, key: str, job: Job = UNATTENDED) -> Heatmap:
         """One measure over layers and matrices, in both subspaces. Reads no weights once the first pass is there."""
         return heatmaps.heatmap(self.engine.of(setting.family).stages, setting, key, job)

@@ -111,6 +111,10 @@ class BoundWorkspace:
         """Certainty of a setting of a search; `job` is the search's own."""
         return self._explorer.certainty(setting, job)
 
+    def own_certainty(self, setting: Setting, source: str, task: str, limits: ArchiveLimits, job: Job) -> float:
+        """The same on a visitor's own pictures, which nobody has labelled."""
+        return self._explorer.own_certainty(setting, source, task, limits, job)
+
     def effects(self, split: str) -> Iterator[EffectMap]:
         """What changing each part does to accuracy, growing; what is known comes first."""
         return self._explorer.effects(self._setting, split, job=self._job)

@@ -32,6 +32,10 @@ def read_picture(path: object, limits: Limits) -> Image.Image:
     return pictures.read_picture(Path(path), "The picture", formats=FORMATS, most_pixels=limits.max_pixels)
 
 
+MAX_PATH = 1_024
+"""Characters of a folder's path that may be typed."""
+
+
 def archive_limits(limits: Limits) -> ArchiveLimits:
     """What an archive of a visitor's may hold; pictures hardly shrink, so twice its bytes are enough unpacked."""
     most = limits.max_archive_bytes
@@ -52,4 +56,4 @@ def own_source(archive: object, folder: object) -> str:
         if not deployed.allow_local:
             raise LimitError("Folders of this machine cannot be named on this public deployment. Add a zip archive.")
         return str(expanded(folder.strip()))
-    raise SettingError("Add a zip archive first: one folder of pictures for each class.")
+    raise SettingError("Add a zip archive of pictures first.")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 
 from neuromerge.errors import SettingError, quoted
 from neuromerge.progress import Job
@@ -45,6 +45,39 @@ def weighted_score(weights: Mapping[str, float]) -> Goal:
         return sum(weights.get(task, 1.0) * value for task, value in scores.items()) / total
 
     return score
+
+
+def read_weights(text: str, tasks: Collection[str]) -> dict[str, float]:
+    """Weights as a person types them: ``digits=2, flags=0.5``; a task that is not named counts 1.
+
+    Raises SettingError for what is no weight of one of the `tasks`.
+    """
+    weights: dict[str, float] = {}
+    for entry in filter(None, (entry.strip() for entry in text.replace("\n", ",").split(","))):
+        task, equals, value = (word.strip() for word in entry.partition("="))
+        if not equals or task not in tasks:
+            raise SettingError(
+                f"{quoted(entry)} is no weight of a merged task. Write task=weight, with commas between. Tasks: "
+                f"{', '.join(tasks)}."
+            )
+        if task in weights:
+            raise SettingError(f"{quoted(task)} has two weights.")
+        try:
+            weights[task] = float(value)
+        except ValueError:
+            raise SettingError(f"The weight of {quoted(task)} must be a number, not {quoted(value)}.") from None
+    return weights
+
+
+def scored_as(goal: str, weights: Mapping[str, float] | None = None) -> str:
+    """The name of a score, so that a stored study holds one kind: empty for the mean accuracy."""
+    told = [f"{task}={weight:g}" for task, weight in sorted((weights or {}).items())]
+    return " ".join([*([goal] if goal != "mean" else []), *told])
+
+
+def scored_as_own(pictures: str, task: str = "") -> str:
+    """The same for the certainty on a person's own pictures: what they are called, and whose classes are asked for."""
+    return f"certainty on {pictures}" + (f" of {task}" if task else "")
 
 
 GOALS: Mapping[str, Goal] = {"mean": mean_score, "worst": worst_score}

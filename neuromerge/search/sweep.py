@@ -31,6 +31,7 @@ def sweep(
     goal: Goal = GOALS["mean"],
     scored: str = "",
     shape: str = "",
+    groups: Sequence[Sequence[str]] = (),
     trials: int = 40,
     sampler: str = "tpe",
     storage: str | None = None,
@@ -50,7 +51,7 @@ def sweep(
         objective: scores a setting, such as `Workspace.validation_scores`.
         goal: what of the scores is made large; `GOALS`, or `weighted_score` of tasks.
         scored: name of that, where it is not the mean accuracy; see `Search`.
-        shape: what of the profile is searched too; see `SHAPES`.
+        shape, groups: what of the profile is searched too; see `SHAPES` and `shape_axes`.
         trials: complete trials that the study shall have in the end, earlier and other processes' included.
         sampler: ``tpe`` or ``grid``.
         storage, study_name: where the study is kept, so that it can be resumed and shared; see `Search`.
@@ -70,7 +71,7 @@ def sweep(
         start,
         goal=goal,
         scored=scored,
-        axes=(*axes_of(method, search, ranges, fixed=hyperparameters or ()), *shape_axes(shape)),
+        axes=(*axes_of(method, search, ranges, fixed=hyperparameters or ()), *shape_axes(shape, groups)),
         trials=trials,
         sampler=sampler,
         storage=storage,

@@ -603,6 +603,27 @@ def test_own_pictures_of_a_task_give_the_scores_of_the_task(tiny, workspace, set
         workspace.own_pictures(setting, str(packed), spec.templates[0])
 
 
+def test_the_certainty_of_own_pictures_needs_no_labels_and_is_that_of_the_task(tiny, workspace, setting, tmp_path):
+    """The same pictures, packed without any classes, leave the merge as sure as they do in the task."""
+    samples = load_samples(tiny, "shapes", "validation")
+    packed = tmp_path / "mine.zip"
+    with zipfile.ZipFile(packed, "w") as archive:
+        for number, image in enumerate(samples.images):
+            out = io.BytesIO()
+            Image.fromarray(image).save(out, "PNG")
+            archive.writestr(f"{'holidays/' * (number % 3)}{number}.png", out.getvalue())
+    known = workspace.certainty(setting)["shapes"]
+    assert workspace.own_certainty(setting, str(packed), "shapes") == pytest.approx(known, abs=1e-6)
+    together = workspace.own_certainty(setting, str(packed))
+    assert 0 <= together <= 1
+    assert together != pytest.approx(known, abs=1e-3), "classes of all merged tasks are asked for"
+    with pytest.raises(SettingError, match="no merged task"):
+        workspace.own_certainty(setting, str(packed), "magic")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(SettingError, match="holds no pictures"):
+        workspace.own_certainty(setting, str(tmp_path / "empty"))
+
+
 def test_own_pictures_of_too_many_classes_are_refused(workspace, setting, tmp_path):
     for name in ("a", "b", "c"):
         (tmp_path / name).mkdir()

@@ -18,7 +18,7 @@ from neuromerge.engine.downloads import Fetching, Presence, always
 from neuromerge.errors import SettingError
 from neuromerge.evaluation.archives import ArchiveLimits
 from neuromerge.evaluation.families import Family, SampleSource, TaskSpec
-from neuromerge.evaluation.samples import own_samples
+from neuromerge.evaluation.samples import own_samples, unlabelled_samples
 from neuromerge.exploration.protocol import Explorer
 from neuromerge.exploration.results import (
     Accuracy,
@@ -510,6 +510,19 @@ class FakeWorkspace:
 
     def certainty(self, setting: Setting, job: Job = UNATTENDED) -> dict[str, float]:
         return dict.fromkeys(setting.tasks, 0.5)
+
+    def own_certainty(
+        self,
+        setting: Setting,
+        source: str,
+        task: str = "",
+        limits: ArchiveLimits | None = None,
+        job: Job = UNATTENDED,
+    ) -> float:
+        job.check()
+        unlabelled_samples(source, limits)
+        _, orthogonal, _ = _coefficients(setting)
+        return float(np.exp(-((orthogonal - 1.2) ** 2)))
 
     def export_bytes(self, setting: Setting, layout: str | None) -> int:
         return 7

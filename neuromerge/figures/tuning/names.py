@@ -17,7 +17,10 @@ NAMES = {
 
 
 def coefficient(key: str) -> str:
-    """The name of a hyperparameter as shown."""
+    """The name of a hyperparameter as shown; of a group of parts the first one, and how many more there are."""
+    first, *more = key.removeprefix("group_").split(" + ")
+    if more:
+        return f"{plain(first, 16)} and {len(more)} more"
     return NAMES.get(key, plain(key.replace("_", " "), 24))
 
 

@@ -155,11 +155,13 @@ class StrengthPanel:
             with gr.Row(elem_classes="nm-actions nm-buttons"):
                 self.calm = _button("Base where conflict is highest", "strength-calm")
                 self.reset = _button("Everything back to 1", "strength-reset")
+                self.search = _button("Search this in Tune", "strength-search")
             gr.HTML(
                 "<p class='nm-hint'>Depth curves: "
                 + "; ".join(f"<b>{CURVE_TITLES[key]}</b>, {hint}" for key, hint in CURVE_HINTS.items())
                 + ". <b>Base where conflict is highest</b> leaves the three most contested cells as they were before "
-                "training. Undo takes any of it back.</p>"
+                "training. <b>Search this in Tune</b> lets a search find the factor of what is chosen here. Undo takes "
+                "any of it back.</p>"
             )
         controls = self.page.controls
         self.shown = [self.title, self.sliders, controls.profile, controls.edit]
@@ -225,7 +227,8 @@ class StrengthPanel:
     def _set(self, edit: Callable[[Moment], Mapping[str, Any]], moment: Moment) -> Changes:
         return self.page.announced(self.page.controls.shaped(edit(moment)))
 
-    def _parts(self, aimed: Aimed, moment: Moment) -> list[str]:
+    def parts(self, aimed: Aimed, moment: Moment) -> list[str]:
+        """The parts that the panel acts on. Raises SettingError where there are none."""
         parts = aimed(moment).parts
         if not parts:
             raise SettingError("Click a cell of the map first, or drag over several: the factors act on them.")
@@ -233,27 +236,27 @@ class StrengthPanel:
 
     def _leave(self, aimed: Aimed, moment: Moment) -> Mapping[str, Any]:
         shape: Mapping[str, Any] = self.shape(moment)
-        for part in self._parts(aimed, moment):
+        for part in self.parts(aimed, moment):
             shape = with_factor(shape, part, "", 0.0, ())
         return shape
 
     def _whole(self, aimed: Aimed, moment: Moment) -> Mapping[str, Any]:
         shape: Mapping[str, Any] = self.shape(moment)
-        for part in self._parts(aimed, moment):
+        for part in self.parts(aimed, moment):
             shape = with_factor(shape, part, "", 1.0, ())
         return shape
 
     def _scale(self, aimed: Aimed, by: float, moment: Moment) -> Mapping[str, Any]:
         shape: Mapping[str, Any] = self.shape(moment)
         names = registry.get_method(moment.setting.method).component_names
-        for part in self._parts(aimed, moment):
+        for part in self.parts(aimed, moment):
             shape = scaled(shape, part, by, names)
         return shape
 
     def _add(self, aimed: Aimed, amount: float, moment: Moment) -> Mapping[str, Any]:
         shape: Mapping[str, Any] = self.shape(moment)
         names = registry.get_method(moment.setting.method).component_names
-        for part in self._parts(aimed, moment):
+        for part in self.parts(aimed, moment):
             shape = added(shape, part, amount, names)
         return shape
 

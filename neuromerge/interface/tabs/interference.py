@@ -27,6 +27,7 @@ from neuromerge.interface.plotly_view import PlotlyView, read_pick, read_selecti
 from neuromerge.interface.state import CELL, CELLS, CellName, TabState, linked, one_of
 from neuromerge.interface.tab import Tab
 from neuromerge.interface.tabs.neuron import NeuronTab
+from neuromerge.interface.tabs.tune import TuneTab
 from neuromerge.merging.measures import Measure, get_measure, measures
 
 SORT_TITLES = {"contested": "Most contested first", "strength": "Strongest first", "index": "As stored"}
@@ -273,6 +274,9 @@ class InterferenceTab(Tab[InterferenceState]):
         for heading in (self.heatmap.heading, self.versus.figure.heading):
             events.listen(heading, self.click_heading, clicked, extra=self.strength.read, lasting=True)
         self.strength.wire(events, self.aimed)
+        tune = self.page.tab(TuneTab)
+        group = [tune.shape, tune.groups, *tune.folded, self.page.signals.tab_to_open]
+        events.listen(self.strength.search.click, self.search_parts, group, lasting=True)
         self.effects.wire(events, self.open_part, clicked)
         events.listen(self.sort.input, self.draw, self.outputs)
         neuron = self.page.tab(NeuronTab)
@@ -365,6 +369,10 @@ class InterferenceTab(Tab[InterferenceState]):
         heatmap = moment.workspace.heatmap(state.measure)
         picked = tuple(cell for cell in state.picked if place_of(heatmap, cell))
         return Target(state.aim, state.cell if place_of(heatmap, state.cell) else None, picked, heatmap)
+
+    def search_parts(self, moment: Moment) -> Changes:
+        """Let a search find the factor of what the panel acts on."""
+        return self.page.tab(TuneTab).adding(moment, self.strength.parts(self.aimed, moment))
 
     def choose(self, moment: Moment) -> Changes:
         """Open the cell chosen from the menus; a layer without that matrix opens at its first one."""

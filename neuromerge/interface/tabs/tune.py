@@ -7,6 +7,7 @@ import html
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -21,6 +22,7 @@ from neuromerge.interface.components.download import download_link
 from neuromerge.interface.events import Events
 from neuromerge.interface.moment import Changes, Moment
 from neuromerge.interface.page import Page
+from neuromerge.interface.pictures import MAX_PATH, archive_limits, own_source
 from neuromerge.interface.plotly_view import PlotlyView, read_pick
 from neuromerge.interface.state import TabState
 from neuromerge.interface.tab import Tab
@@ -30,12 +32,20 @@ from neuromerge.progress import Job
 from neuromerge.search.axes import axes_of
 from neuromerge.search.compare import ComparedRow, Comparison
 from neuromerge.search.landscape import Landscape
-from neuromerge.search.objective import get_goal, selection_noise
-from neuromerge.search.shape import SHAPES, shape_axes
+from neuromerge.search.objective import (
+    get_goal,
+    read_weights,
+    scored_as,
+    scored_as_own,
+    selection_noise,
+    weighted_score,
+)
+from neuromerge.search.shape import SHAPES, read_groups, shape_axes
 from neuromerge.search.storage import delete_study
 from neuromerge.search.study import Search
 from neuromerge.search.trials import Trial, trials_to_csv
 from neuromerge.settings.choices import change, make_setting, short
+from neuromerge.settings.setting import Setting
 
 PAIRS = {
     "lambda_orthogonal:lambda_parallel": "λ₁ × λ₂",
@@ -50,8 +60,13 @@ SEARCH_SECONDS = 1800
 GOAL_TITLES = {
     "mean": "Mean accuracy",
     "worst": "Accuracy of the worst task",
+    "weighted": "Mean accuracy, tasks weighted",
     "certainty": "Certainty of predictions (no labels needed)",
+    "own": "Certainty on my own pictures (no labels needed)",
 }
+ALL_CLASSES = ""
+MAX_TYPED = 4_000
+"""Characters of the groups and the weights."""
 SHOWN_ROWS = 200
 
 
@@ -77,10 +92,20 @@ class TrialTable(gr.HTML):
 
 @dataclass(frozen=True)
 class TuneState(TabState):
-    """What the last search found, and the rows of the last comparison."""
+    """What the last search found, the rows of the last comparison, and what the next search is asked for."""
 
     found: tuple[Trial, ...] = ()
     compared: tuple[ComparedRow, ...] = ()
+    sampler: str = "tpe"
+    trials: float | None = 30
+    shape: str = ""
+    groups: str = ""
+    goal: str = "mean"
+    weights: str = ""
+    folder: str = ""
+    classes_of: str = ALL_CLASSES
+    storage: str = ""
+    study: str = ""
 
 
 class TuneTab(Tab[TuneState]):
@@ -162,6 +187,61 @@ class TuneTab(Tab[TuneState]):
                 elem_id="study",
                 min_width=220,
             )
+        with gr.Column(visible=False) as self.grouping:
+            self.groups = gr.Textbox(
+                "",
+                label="Groups of parts",
+                info="One group a line, parts with commas between: a factor on each group is searched. “Search this in "
+                "Tune”, under the map of the Interference tab, adds what is selected there. The search starts from "
+                "factors of 1 everywhere else.",
+                placeholder="block 1/fc1, block 2/fc1",
+                lines=3,
+                max_length=MAX_TYPED,
+                elem_id="search-groups",
+            )
+        with gr.Column(visible=False) as self.weighing:
+            self.weights = gr.Textbox(
+                "",
+                label="How much each task counts",
+                info="task=weight, with commas between; a task that is not named counts 1.",
+                placeholder="digits=2, flags=0.5",
+                max_length=MAX_TYPED,
+                elem_id="search-weights",
+            )
+        deployed = deployment()
+        with gr.Row(visible=False, elem_classes="nm-own") as self.picturing:
+            self.archive = gr.File(
+                label="Zip archive of pictures, in any folders",
+                file_types=[".zip"],
+                height=130,
+                visible=deployed.own_pictures,
+                elem_id="search-archive",
+                scale=2,
+                min_width=240,
+            )
+            with gr.Column(scale=3, min_width=260):
+                gr.HTML(
+                    "<p class='nm-hint'>Nobody needs to say what they show: the search makes the merge as sure as it "
+                    "can be of what it sees in them. Certain is not right: look at the accuracy, too.</p>"
+                    if deployed.own_pictures
+                    else "<p class='nm-empty'>Archives of pictures are not taken on this server. The app on your own "
+                    "machine takes them, and so does <code>neuromerge sweep --pictures</code>.</p>"
+                )
+                self.folder = gr.Textbox(
+                    "",
+                    label="Or a folder on this machine",
+                    placeholder="~/pictures",
+                    max_length=MAX_PATH,
+                    visible=deployed.allow_local,
+                    elem_id="search-folder",
+                )
+                self.classes_of = gr.Dropdown(
+                    self._tasks(next(iter(self.page.controls.families.values()))),
+                    value=ALL_CLASSES,
+                    label="They show classes of",
+                    elem_id="search-classes",
+                    min_width=200,
+                )
         with gr.Row(elem_classes="nm-actions"):
             self.start = gr.Button(
                 "Start the search", variant="primary", elem_id="start-search", min_width=140, scale=0
@@ -203,12 +283,42 @@ class TuneTab(Tab[TuneState]):
             self.stop_compare = gr.Button("Stop", elem_id="stop-compare", min_width=80, scale=0)
         self.compared = ComparisonTable(elem_id="compared")
         self.mapped = gr.State(None, time_to_live=self.page.limits.session_seconds)
-        self.outputs = [self.table]
+        self.holders = {
+            "sampler": self.sampler,
+            "trials": self.trials,
+            "shape": self.shape,
+            "groups": self.groups,
+            "goal": self.goal,
+            "weights": self.weights,
+            "folder": self.folder,
+            "classes_of": self.classes_of,
+            "storage": self.storage,
+            "study": self.study,
+        }
+        self.folded = [self.grouping, self.weighing, self.picturing]
+        self.outputs = [self.table, self.classes_of]
+
+    def fold(self, state: TuneState) -> Changes:
+        """What else the chosen search asks for."""
+        asked = {self.grouping: state.shape == "own", self.weighing: state.goal == "weighted"}
+        return {box: gr.update(visible=on) for box, on in {**asked, self.picturing: state.goal == "own"}.items()}
+
+    @staticmethod
+    def _tasks(family: Family) -> list[tuple[str, str]]:
+        """Whose classes pictures may show."""
+        return [("All merged tasks", ALL_CLASSES), *((spec.title, task) for task, spec in family.tasks.items())]
 
     # ------------------------------------------------------------------------------------------- drawing
     def draw(self, moment: Moment) -> Changes:
         """The table: what the last search found, and what the visitor tried by hand."""
-        return {self.table: trial_rows(self._rows(moment))}
+        tasks = self._tasks(self._family(moment))
+        chosen = self.shown(moment).classes_of
+        return {
+            self.table: trial_rows(self._rows(moment)),
+            self.classes_of: gr.update(
+                choices=tasks, value=chosen if chosen in [task for _, task in tasks] else ALL_CLASSES
+            ),
+        }
 
     def _rows(self, moment: Moment) -> tuple[Trial, ...]:
         return (*self.shown(moment).found, *moment.session.trials)
@@ -220,10 +330,9 @@ class TuneTab(Tab[TuneState]):
         mapped = [self.landscape, self.mapped]
         long(self.map.click, self.draw_map, mapped, extra=[self.pair], show_progress="minimal")
         searched = [self.progress, self.noise, self.parallel, self.importance, *self.outputs]
-        asked = [self.sampler, self.trials, self.storage, self.shape, self.goal, self.study]
-        long(self.start.click, self.search, searched, extra=asked)
-        deleted = [self.progress, *self.outputs]
-        events.listen(self.delete.click, self.delete_study, deleted, extra=[self.storage, self.study])
+        long(self.start.click, self.search, searched, extra=[self.archive])
+        events.listen(self.delete.click, self.delete_study, [self.progress, *self.outputs])
+        events.listen([self.shape.input, self.goal.input], self.ask, self.folded)
         held = [] if self.held is None else [self.held]
         long(self.compare.click, self.compare_methods, [self.compared, *held], extra=[self.split])
         stops = [self.stop.click, self.stop_map.click, self.stop_compare.click]
@@ -250,28 +359,25 @@ class TuneTab(Tab[TuneState]):
 
     def search(self, moment: Moment) -> Iterator[Changes]:
         """A search, trial by trial."""
-        limits = self.page.limits
-        trials, storage = moment.value(self.trials), moment.value(self.storage)
+        limits, asked, family = self.page.limits, self.shown(moment), self._family(moment)
+        trials = asked.trials
         if isinstance(trials, bool) or not isinstance(trials, (int, float)) or trials != trials or not trials >= 1:
             raise SettingError(f"The number of trials must be from 1 to {limits.max_trials}.")
         if trials > limits.max_trials:
             raise LimitError(f"At most {limits.max_trials} trials are possible here.")
-        if storage and deployment().public:
+        if asked.storage and deployment().public:
             raise LimitError("A study storage can be named only when the app runs on your own machine.")
-        goal = moment.value(self.goal)
-        workspace = moment.workspace
+        groups = read_groups(asked.groups) if asked.shape == "own" else []
         search = Search(
-            workspace.certainty if goal == "certainty" else workspace.validation_scores,
-            moment.setting,
-            goal=get_goal("mean" if goal == "certainty" else goal),
-            scored="" if goal == "mean" else str(goal),
-            axes=(*axes_of(moment.setting.method), *shape_axes(moment.value(self.shape) or "")),
+            start=moment.setting,
+            axes=(*axes_of(moment.setting.method), *shape_axes(asked.shape or "", groups)),
             trials=int(trials),
-            sampler=moment.value(self.sampler),
-            storage=storage.strip() or None if isinstance(storage, str) else None,
-            study_name=str(moment.value(self.study) or "").strip() or None,
+            sampler=asked.sampler,
+            storage=asked.storage.strip() or None,
+            study_name=asked.study.strip() or None,
             seed=moment.setting.seed,
-            family=self._family(moment),
+            family=family,
+            **self._sought(moment, asked),
         )
         self._begin(moment)
         yield self._progress(moment, search, running=True)
@@ -281,11 +387,47 @@ class TuneTab(Tab[TuneState]):
         except Cancelled:
             pass
         changes = self._progress(moment, search, running=False)
-        yield {**changes, self.noise: self._noise(moment, search, str(goal))}
+        yield {**changes, self.noise: self._noise(moment, search, asked.goal)}
+
+    def _sought(self, moment: Moment, asked: TuneState) -> dict[str, Any]:
+        """What a search makes large, as `Search` takes it: objective, goal, and the name of the score."""
+        workspace = moment.workspace
+        if asked.goal == "own":
+            source, limits = own_source(moment.value(self.archive), asked.folder), archive_limits(self.page.limits)
+            name, task = Path(source).name, asked.classes_of
+
+            def sure(setting: Setting, job: Job) -> dict[str, float]:
+                return {name: workspace.own_certainty(setting, source, task, limits, job)}
+
+            return {"objective": sure, "scored": scored_as_own(name, task)}
+        if asked.goal == "certainty":
+            return {"objective": workspace.certainty, "scored": scored_as(asked.goal)}
+        if asked.goal == "weighted":
+            weights = read_weights(asked.weights, moment.setting.tasks)
+            goal, scored = weighted_score(weights), scored_as("mean", weights)
+        else:
+            goal, scored = get_goal(asked.goal), scored_as(asked.goal)
+        return {"objective": workspace.validation_scores, "goal": goal, "scored": scored}
+
+    def ask(self, moment: Moment) -> Changes:
+        """Another kind of search asks for other things."""
+        return self.fold(self.shown(moment))
+
+    def adding(self, moment: Moment, parts: Sequence[str]) -> Changes:
+        """One more group of parts for the search, and the tab that shows it."""
+        asked = self.shown(moment)
+        lines = [line for line in asked.groups.splitlines() if line.strip()]
+        state = replace(asked, shape="own", groups="\n".join(dict.fromkeys([*lines, ", ".join(parts)])))
+        return {
+            self.shape: state.shape,
+            self.groups: state.groups,
+            **self.fold(state),
+            **self.page.open_tab(self.key),
+        }
 
     def delete_study(self, moment: Moment) -> Changes:
         """Remove the study of that name from its storage, and what it found from the page."""
-        storage, name = (str(moment.value(box) or "").strip() for box in (self.storage, self.study))
+        storage, name = self.shown(moment).storage.strip(), self.shown(moment).study.strip()
         if deployment().public:
             raise LimitError("A study storage can be named only when the app runs on your own machine.")
         if not storage or not name:

@@ -24,14 +24,13 @@ from neuromerge.interface.components.text import bring, way_back
 from neuromerge.interface.events import Events
 from neuromerge.interface.limits import check_class_names, check_template
 from neuromerge.interface.moment import Changes, Moment
-from neuromerge.interface.pictures import archive_limits, own_source, read_picture
+from neuromerge.interface.pictures import MAX_PATH, archive_limits, own_source, read_picture
 from neuromerge.interface.plotly_view import PlotlyView
 from neuromerge.interface.signals import stamp
 from neuromerge.interface.state import TabState, linked, one_of
 from neuromerge.interface.tab import Tab
 from neuromerge.settings.choices import describe
 
-MAX_PATH = 1_024
 FILTERS = {
     "all": "All pictures",
     "merge_wrong": "Merge wrong, expert right",
