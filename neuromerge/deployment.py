@@ -7,6 +7,7 @@ Each field of `Deployment` is the variable ``NEUROMERGE_<FIELD>``. Whether stran
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import MISSING, Field, dataclass, fields
 from pathlib import Path
@@ -19,6 +20,7 @@ _NO = frozenset({"0", "false", "no", "off", "n", "f"})
 _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30}
 _LARGEST = 2**50
 _GRADIO_FILES = "GRADIO_TEMP_DIR"
+_SITES = re.compile(r"|'none'|(?:'self'|[\w.:/*-]+)(?: (?:'self'|[\w.:/*-]+))*", re.ASCII)
 LOG_LEVELS = ("debug", "info", "warning", "error")
 
 
@@ -103,6 +105,8 @@ class Deployment:
     """Heavy steps at the same time; 0: one for every four cores."""
     kernels: bool = True
     """Passes over weights are compiled for this machine's processor where that pays; off: torch alone."""
+    frame_ancestors: str = ""
+    """Sites that may show the page in a frame, as in ``Content-Security-Policy``; empty: every site, see README."""
     log_level: str = "warning"
     """What the server logs, from this level on: debug, info (a line for every request), warning or error."""
     limits: Limits = Limits()
@@ -114,6 +118,11 @@ class Deployment:
         if self.log_level not in LOG_LEVELS:
             levels = ", ".join(LOG_LEVELS)
             raise SettingError(f"NEUROMERGE_LOG_LEVEL must be one of {levels}, not {quoted(self.log_level)}.")
+        if not _SITES.fullmatch(self.frame_ancestors):
+            raise SettingError(
+                "NEUROMERGE_FRAME_ANCESTORS must be 'none', or 'self' and sites such as https://huggingface.co with "
+                f"blanks between, not {quoted(self.frame_ancestors)}."
+            )
 
     @property
     def pickles_allowed(self) -> bool:
@@ -150,6 +159,7 @@ class Deployment:
         }
         if environment.get("NEUROMERGE_LOG_LEVEL", "").strip():
             given["log_level"] = environment["NEUROMERGE_LOG_LEVEL"].strip().lower()
+        given["frame_ancestors"] = " ".join(environment.get("NEUROMERGE_FRAME_ANCESTORS", "").split())
         if temporary := environment.get("NEUROMERGE_TEMPORARY") or environment.get(_GRADIO_FILES):
             given["temporary"] = Path(temporary).expanduser()
         if environment.get("NEUROMERGE_ASSETS"):

@@ -79,6 +79,19 @@ def test_other_numbers_are_refused(name, text):
         Deployment.from_environment({name: text})
 
 
+@pytest.mark.parametrize(
+    "text", ["", "'none'", "'self'", "'self'  https://huggingface.co https://*.school.example:8443"]
+)
+def test_sites_that_may_frame_the_page(text):
+    assert Deployment.from_environment({"NEUROMERGE_FRAME_ANCESTORS": text}).frame_ancestors == " ".join(text.split())
+
+
+@pytest.mark.parametrize("text", ["a; script-src *", "'none' a", "self'", "a,b", "é", "a\x00b", "<a>"])
+def test_what_are_no_sites_is_refused(text):
+    with pytest.raises(SettingError, match="NEUROMERGE_FRAME_ANCESTORS"):
+        Deployment.from_environment({"NEUROMERGE_FRAME_ANCESTORS": text})
+
+
 def test_folders_of_the_users_own_home(monkeypatch):
     monkeypatch.setenv("HOME", "/home/someone")
     monkeypatch.setenv("NEUROMERGE_CACHE", "~/kept")

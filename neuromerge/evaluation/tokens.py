@@ -6,13 +6,14 @@ by the `tokenizers` library itself, which starts in a fraction of the time of tr
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import html
 import string
 import threading
 import unicodedata
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +23,13 @@ from torch import Tensor
 from neuromerge.checkpoints.fields import Fields
 from neuromerge.errors import CheckpointError
 from neuromerge.evaluation.configuration import CLIP_VOCABULARY, TextSettings
-from neuromerge.json_files import read_json
+from neuromerge.json_files import beginning, read_json
 
 _MOST_BYTES = 64 * 1024 * 1024
 _MOST_GROWTH = 64  # of a text by what is done to it before it is split; Unicode's own forms make 18 of 1
 _MOST_MARKS = 256  # tokens at the ends of a text
 _TOKENIZER_SETTINGS = ("tokenizer_config.json", "special_tokens_map.json")
+_FILES = ("tokenizer.json", "vocab.json", "merges.txt", "added_tokens.json", *_TOKENIZER_SETTINGS)
 _NO_PUNCTUATION = str.maketrans("", "", string.punctuation)
 
 
@@ -81,6 +83,15 @@ def tokenizer_for(settings: TextSettings, folder: Path | None, vocabulary: int) 
         f"The text tower has {vocabulary} tokens, which is not CLIP's own vocabulary, and there is no tokenizer.json "
         f"in {folder or 'the folder of its weights'}."
     )
+
+
+def tokenizer_mark(folder: Path | None) -> str:
+    """A mark of the tokenizer's files in a folder: another for other files, whatever their names and ages."""
+    mark = hashlib.sha256()
+    for name in _FILES if folder is not None else ():
+        with contextlib.suppress(OSError):
+            mark.update(f"{name}\0".encode() + beginning(folder / name, _MOST_BYTES) + b"\0")
+    return mark.hexdigest()[:16]
 
 
 def cleaner(kind: str) -> Callable[[str], str]:
@@ -248,7 +259,7 @@ def _marks(processor: Any) -> int:
     return longest * len(single) if isinstance(single, list) else 0
 
 
-@contextmanager
+@contextlib.contextmanager
 def _library_errors(where: Path) -> Iterator[None]:
     """Errors of the tokenizer libraries, which raise bare ones and panic, as CheckpointError."""
     try:

@@ -55,14 +55,22 @@ class Gate:
         app: what answers the requests that may pass.
         limits: of one visitor.
         largest_upload: bytes of the largest file that may be uploaded, in a request that may be larger than others.
+        frame_ancestors: sites that may show the page in a frame; every site where it is empty.
     """
 
     def __init__(
-        self, app: Callable[[Scope, Receive, Send], Awaitable[None]], limits: Limits, largest_upload: int = 0
+        self,
+        app: Callable[[Scope, Receive, Send], Awaitable[None]],
+        limits: Limits,
+        largest_upload: int = 0,
+        frame_ancestors: str = "",
     ) -> None:
         self.app = app
         self.limits = limits
         self.largest_upload = largest_upload
+        self._always: list[tuple[bytes, bytes]] = []
+        if frame_ancestors:
+            self._always.append((b"content-security-policy", f"frame-ancestors {frame_ancestors}".encode()))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let a request pass, or answer it."""
@@ -75,7 +83,7 @@ class Gate:
             nonlocal answered
             if message["type"] == "http.response.start":
                 answered = message["status"]
-                message.setdefault("headers", []).append((b"x-request-id", number.encode()))
+                message["headers"] = [*message.get("headers", ()), *self._always, (b"x-request-id", number.encode())]
             await send(message)
 
         try:

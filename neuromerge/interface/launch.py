@@ -18,6 +18,7 @@ from neuromerge.interface.app import build, opening_workspace, warm_up
 from neuromerge.interface.components.controls import method_rules, suite_rules
 from neuromerge.interface.components.fetching import FETCHING_RULES
 from neuromerge.interface.components.readout import STALE_RULES
+from neuromerge.interface.front import SameForAll
 from neuromerge.interface.gate import Gate
 from neuromerge.interface.leftovers import ServerFolder
 from neuromerge.interface.lesson.hiding import hiding_rules
@@ -37,7 +38,10 @@ def server_options(limits: Limits) -> dict[str, Any]:
         "head": f"{static_files.head()}<style>{rules}</style>",
         "app_kwargs": {
             "routes": [*static_files.routes(), *observing.routes()],
-            "middleware": [Middleware(Gate, limits=limits, largest_upload=largest)],
+            "middleware": [
+                Middleware(Gate, limits=limits, largest_upload=largest, frame_ancestors=deployment().frame_ancestors),
+                Middleware(SameForAll),
+            ],
             "docs_url": None,
             "redoc_url": None,
             "openapi_url": None,

@@ -56,6 +56,29 @@ def test_slow_heads_of_fixed_tasks_are_kept_on_disk(models, monkeypatch, tmp_pat
     assert [path.name for path in kept.parent.iterdir()] == [kept.name]
 
 
+@pytest.mark.parametrize("changed", ["tokenizer.json", "open_clip_config.json"])
+def test_the_same_weights_with_another_tokenizer_or_setting_make_another_head(changed, family, tmp_path):
+    """The weights alone do not say what a class name becomes."""
+    folder = shutil.copytree(family.base, tmp_path / "base")
+    heads, names = Heads(), ["dog", "red circle"]
+
+    def head():
+        return heads.head(TextModel.from_checkpoint(load_checkpoint(folder)), names, ["a {}"])
+
+    first = head()
+    assert head() is first, "the same again"
+    path = folder / changed
+    content = json.loads(path.read_text())
+    if changed == "tokenizer.json":
+        vocabulary = content["model"]["vocab"]
+        one, other, *_ = vocabulary
+        vocabulary[one], vocabulary[other] = vocabulary[other], vocabulary[one]
+    else:
+        content["model_cfg"]["quick_gelu"] = not content["model_cfg"].get("quick_gelu", False)
+    path.write_text(json.dumps(content))
+    assert head() is not first
+
+
 def test_heads_that_were_not_used_for_long_are_dropped(models):
     _, text = models
     heads = Heads(most_bytes=1)

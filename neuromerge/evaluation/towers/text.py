@@ -11,7 +11,7 @@ from torch import Tensor
 from neuromerge.checkpoints.checkpoint import Checkpoint
 from neuromerge.errors import CheckpointError
 from neuromerge.evaluation.configuration import TextSettings, configuration_of
-from neuromerge.evaluation.tokens import Tokenizer, tokenizer_for
+from neuromerge.evaluation.tokens import Tokenizer, tokenizer_for, tokenizer_mark
 from neuromerge.evaluation.towers.blocks import ACTIVATIONS, MIN_ROWS, block_forward, bound_threads
 from neuromerge.evaluation.towers.weights import (
     Shapes,
@@ -36,7 +36,7 @@ class TextModel:
     """A CLIP text transformer with its projection and tokenizer, in float32 on the CPU.
 
     Attributes:
-        digest: a fingerprint of its weights; heads are cached under it.
+        digest: a fingerprint of weights, settings and tokenizer; heads are cached under it.
         logit_scale: the factor on cosine similarities (already exponentiated).
         context: how many tokens a text may have; what is longer is cut.
     """
@@ -90,7 +90,7 @@ class TextModel:
         tokenizer = tokenizer_for(configuration.text, configuration.folder, vocabulary)
         model = cls(shapes, configuration.text, tokenizer)
         copy_weights(model.weights, found, checkpoint)
-        model.digest = fingerprint(model.weights)
+        model.digest = f"{fingerprint(model.weights)} {configuration.text!r} {tokenizer_mark(configuration.folder)}"
         if scale is not None:
             model.logit_scale = float(checkpoint.tensor(scale.key).float().exp())
         return model

@@ -1,0 +1,146 @@
+"""What the page's blocks read of Gradio's own tables: these tests fail where a new Gradio has moved one."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import gradio as gr
+import httpx
+import pytest
+
+from neuromerge.benchmarks.clients import forwarded
+from neuromerge.deployment import Limits
+from neuromerge.interface.blocks import PageBlocks, address_of
+from tests.interface.conftest import served
+
+
+def repeat(text: str) -> str:
+    return text
+
+
+class Held:
+    """A page with one slow event in a lane of its own, and two that the API may and may not see."""
+
+    def __init__(self) -> None:
+        self.go_on = threading.Event()
+        with PageBlocks(analytics_enabled=False) as self.demo:
+            self.state = gr.State([1])
+            self.menu = gr.Dropdown(["a", "b"], value="a")
+            out = gr.Textbox()
+            out.submit(
+                lambda text: self.go_on.wait(60) and text,
+                [out],
+                [out],
+                concurrency_id="slow",
+                concurrency_limit=1,
+                api_visibility="private",
+            )
+            gr.api(repeat, api_name="shown")
+        self.demo.queue(api_open=False, default_concurrency_limit=1)
+
+    def ask(self, address: str, page: str, text: str = "x") -> None:
+        """Send the slow event for a page, from an address of its own, without waiting for the answer."""
+        event = {"data": [text], "fn_index": self.number("slow"), "session_hash": page}
+        httpx.post(f"{address}gradio_api/queue/join", json=event, headers=forwarded(page)).raise_for_status()
+
+    def number(self, name: str) -> int:
+        """The index of an event."""
+        (found,) = (
+            index
+            for index, function in self.demo.fns.items()
+            if (function.concurrency_id == "slow") == (name == "slow")
+        )
+        return found
+
+
+@pytest.fixture
+def held() -> Iterator[tuple[Held, str]]:
+    page = Held()
+    with served(page.demo, Limits()) as address:
+        yield page, address
+        page.go_on.set()
+
+
+def until(holds: Callable[[], bool]) -> None:
+    """Wait a moment for what another thread does."""
+    deadline = time.monotonic() + 10
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def test_what_waits_is_told_by_page_by_address_and_by_lane(held: tuple[Held, str]) -> None:
+    page, address = held
+    assert page.demo.waiting().by_page.total() == 0
+    for who in ("one", "one", "two"):
+        page.ask(address, who)
+    until(lambda: page.demo.waiting().lanes["slow"] == 2)  # and one runs
+    waiting = page.demo.waiting()
+    assert waiting.by_page == {"one": 2, "two": 1}
+    expected = {address_of({"headers": [(b"x-forwarded-for", forwarded(who)["x-forwarded-for"].encode())]}): count
+                for who, count in (("one", 2), ("two", 1))}  # fmt: skip
+    assert waiting.by_address == expected
+
+
+def test_the_oldest_waiting_event_of_a_page_is_dropped_and_its_browser_told(held: tuple[Held, str]) -> None:
+    page, address = held
+    page.ask(address, "one", "runs")
+    until(lambda: page.demo.waiting().lanes["slow"] == 0 and page.demo.waiting().by_page["one"] == 1)
+    for text in ("old", "new"):
+        page.ask(address, "two", text)
+    drop = page.demo.drop_oldest
+
+    async def dropped() -> tuple[bool, bool]:
+        return await drop("two", page.number("slow")), await drop("three", page.number("slow"))
+
+    assert asyncio.run(dropped()) == (True, False)
+    assert page.demo.waiting().by_page == {"one": 1, "two": 1}
+    page.go_on.set()
+    told = []
+    with httpx.stream("GET", f"{address}gradio_api/queue/data", params={"session_hash": "two"}, timeout=20) as stream:
+        for line in stream.iter_lines():
+            if line.startswith("data:"):
+                told.append(json.loads(line.removeprefix("data:")))
+                if told[-1]["msg"] == "close_stream":
+                    break
+    assert "oldest request was dropped" in str([each for each in told if each["msg"] == "log"])
+    data = [each["output"]["data"] for each in told if each["msg"] == "process_completed"]
+    assert data[0] == [{"__type__": "update"}], "nothing changes on the page"
+    assert data[1] == ["new"]
+
+
+def test_events_are_known_by_their_number(held: tuple[Held, str]) -> None:
+    page, _ = held
+    demo, slow, shown = page.demo, page.number("slow"), page.number("shown")
+    assert demo.inputs_of(slow) == 1
+    assert demo.is_private(slow)
+    assert not demo.is_private(shown)
+    for index in (-1, 99, True, None, "0", 1.0):
+        assert demo.inputs_of(index) is None
+        assert not demo.is_private(None if index is True else index)
+
+
+def test_what_a_page_holds_is_looked_up_by_component(held: tuple[Held, str]) -> None:
+    page, _ = held
+    demo = page.demo
+    assert demo.recall("unknown", [page.state]) == {page.state: [1]}
+    demo.state_holder["one"][page.state._id] = [2]
+    assert demo.recall("one", [page.state]) == {page.state: [2]}
+    assert demo.taken("one", page.menu, "b") == "b"
+    with pytest.raises(gr.Error):
+        demo.taken("one", page.menu, "c")
+    demo.state_holder["one"][page.menu._id] = gr.Dropdown(["c"], value="c")
+    assert demo.taken("one", page.menu, "c") == "c"
+
+
+def test_gradio_calls_what_is_overridden_and_reads_what_is_set() -> None:
+    overridden: Any = PageBlocks.preprocess_data
+    own, gradios = (list(inspect.signature(each).parameters) for each in (overridden, gr.Blocks.preprocess_data))
+    assert own[:3] == gradios[:3] == ["self", "block_fn", "inputs"]
+    assert "GRADIO_ANALYTICS_CACHE_FREQUENCY" in inspect.getsource(inspect.getmodule(gr.queueing.Queue))  # type: ignore[arg-type]
