@@ -53,7 +53,7 @@ def visit_once(address: str, dice: random.Random, until: float, record: Record, 
             value = round(dice.uniform(0.05, 4.95), 2)
             clock(record, "move lambda: whole split", functools.partial(client.move, ORTHOGONAL, value))
             quick = client.seconds_until("readout")
-            told = re.search(r"lambda_orthogonal ([\d.]+)", str(client.value("readout")))
+            told = re.search(r"λ₂ \(orthogonal\) ([\d.]+)", str(client.value("readout")))
             if told is None or abs(float(told.group(1)) - value) > 0.006:
                 with record.lock:
                     record.crossed += 1
