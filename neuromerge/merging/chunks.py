@@ -29,6 +29,7 @@ _Chunks = tuple[Parameter, list[tuple[int, int]]]
 
 _AHEAD = 2  # chunks begun before the one that is waited for, per core
 _BUNDLE_ENTRIES = 1 << 15  # of the base, handed to a thread at least
+_FUSED = 2  # times as many rows for a compiled kernel: no more than `Scratch` keeps, where they have to be read
 
 
 def chunks(rows: int, row_entries: int, device: torch.device = CPU) -> Iterator[tuple[int, int]]:
@@ -38,18 +39,24 @@ def chunks(rows: int, row_entries: int, device: torch.device = CPU) -> Iterator[
         yield start, min(start + step, rows)
 
 
-def row_chunks(parameter: Parameter, tasks: int, device: torch.device = CPU) -> Iterator[tuple[int, int]]:
-    """(start, stop) of chunks of rows of a parameter: on the CPU, all tasks of one chunk fit the cache."""
+def row_chunks(
+    parameter: Parameter, tasks: int, device: torch.device = CPU, *, fused: bool = False
+) -> Iterator[tuple[int, int]]:
+    """(start, stop) of chunks of rows of a parameter: on the CPU, all tasks of one chunk fit the cache.
+
+    `fused` says that a compiled kernel takes them: it goes row by row anyway, so that a chunk is larger, and begun
+    less often.
+    """
     rows = parameter.shape[0]
-    return chunks(rows, tasks * (parameter.numel // max(1, rows)), device)
+    return chunks(rows, tasks * (parameter.numel // max(1, rows)) // (_FUSED if fused else 1), device)
 
 
 def merge_units(
-    parameter: Parameter, tasks: int, by_rows: bool = True, device: torch.device = CPU
+    parameter: Parameter, tasks: int, by_rows: bool = True, device: torch.device = CPU, *, fused: bool = False
 ) -> Iterator[tuple[int, int]]:
     """(start, stop) of what is merged at a time: chunks of neurons, or a whole parameter where one vote spans it."""
     if by_rows and parameter.kind == "neurons":
-        return row_chunks(parameter, tasks, device)
+        return row_chunks(parameter, tasks, device, fused=fused)
     return iter([(0, parameter.shape[0])])
 
 

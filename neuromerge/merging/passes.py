@@ -115,7 +115,7 @@ def merged_weights(
     """
     begun: dict[str, torch.Tensor] = {}
     fused = served(vectors)
-    split = _split(vectors, method)
+    split = _split(vectors, method, fused)
 
     def opened(parameter: Parameter) -> Iterator[tuple[int, int]]:
         begun[parameter.name] = target(parameter)
@@ -207,8 +207,11 @@ def _add_rows(out: torch.Tensor, rows: torch.Tensor, change: torch.Tensor) -> No
     out[index] = (out[index].to(change.dtype) + change.to(out.device)).to(out.dtype)
 
 
-def _split(vectors: TaskVectors, method: MergeMethod) -> Callable[[Parameter], Iterator[tuple[int, int]]]:
-    return lambda parameter: merge_units(parameter, len(vectors.task_names), method.by_rows, vectors.device)
+def _split(
+    vectors: TaskVectors, method: MergeMethod, fused: bool = False
+) -> Callable[[Parameter], Iterator[tuple[int, int]]]:
+    tasks = len(vectors.task_names)
+    return lambda parameter: merge_units(parameter, tasks, method.by_rows, vectors.device, fused=fused)
 
 
 def _with_ties(found: Components, ties: BrokenTies) -> Components:

@@ -201,7 +201,7 @@ def first_pass(
     def split(parameter: Parameter) -> Iterator[tuple[int, int]]:
         if keep_parts:
             parts[parameter.name] = vectors.read(parameter, 0, 0)[0].new_empty(parameter.shape)
-        return merge_units(parameter, len(vectors.task_names), device=vectors.device)
+        return merge_units(parameter, len(vectors.task_names), device=vectors.device, fused=fused is not None)
 
     def finish(parameter: Parameter, results: list[MergedChunk | PointwiseStatistics]) -> Statistics:
         if isinstance(results[0], PointwiseStatistics):

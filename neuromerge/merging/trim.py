@@ -158,14 +158,17 @@ class MagnitudeSample:
             return [tally.count(magnitudes[task]) for task, tally in tallies.items()]
 
         count: Callable[[Parameter, int, int], list[_Count]] = plain
+        fused = served(vectors)
+
+        def split(parameter: Parameter) -> Iterator[tuple[int, int]]:
+            return row_chunks(parameter, len(vectors.task_names), vectors.device, fused=fused)
+
         if served(vectors):
             count = _counting(tallies, _counted_by_kernel(vectors))
         elif vectors.device.type != "cpu":
             count = _counting(tallies, partial(_counted_there, vectors))
         done = 0
-        for parameter, counted in map_chunks(
-            count, self._vectors.parameters, self._split, as_they_are, device=vectors.device
-        ):
+        for parameter, counted in map_chunks(count, vectors.parameters, split, as_they_are, device=vectors.device):
             for of_chunk in counted:
                 for tally, of_task in zip(tallies.values(), of_chunk, strict=True):
                     tally.add(of_task)
@@ -174,9 +177,6 @@ class MagnitudeSample:
         # Sorting out a few hundred thousand entries takes as long as reading some million.
         kept = in_threads(lambda tally: tally.select(rank), tallies.values())
         return {task: found for task, found in zip(tallies, kept, strict=True) if found is not None}
-
-    def _split(self, parameter: Parameter) -> Iterator[tuple[int, int]]:
-        return row_chunks(parameter, len(self._vectors.task_names), self._vectors.device)
 
     @property
     def _sampling(self) -> Sampling:

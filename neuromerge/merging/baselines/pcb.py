@@ -127,7 +127,7 @@ def _compete_sampled(vectors: TaskVectors, entries: int, ratio: float) -> Compet
             return count((parameter, start, stop), [of.collects for of in sums])
 
         def split(parameter: Parameter) -> Iterator[tuple[int, int]]:
-            return row_chunks(parameter, tasks, vectors.device)
+            return row_chunks(parameter, tasks, vectors.device, fused=counts.by_kernel)
 
         for _, pieces in map_chunks(work, vectors.parameters, split, as_they_are, device=vectors.device):
             for piece in pieces:

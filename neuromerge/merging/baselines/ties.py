@@ -50,7 +50,7 @@ def hold_election(vectors: TaskVectors, thresholds: Thresholds) -> Election:
         return int(elected_sign(apply_trim(tau, thresholds)).sum(dtype=torch.float64))
 
     def split(parameter: Parameter) -> Iterator[tuple[int, int]]:
-        return row_chunks(parameter, len(vectors.task_names), vectors.device)
+        return row_chunks(parameter, len(vectors.task_names), vectors.device, fused=fused is not None)
 
     counted = map_chunks(balance_of, vectors.parameters, split, as_they_are, device=vectors.device)
     balance = sum(sum(found) for _, found in counted)

@@ -187,16 +187,16 @@ def count_magnitudes(
     rows: Rows, tasks: Sequence[int], brackets: Sequence[tuple[float, float]], wanted: Sequence[bool]
 ) -> list[Counted]:
     """Count the magnitudes of some tasks (one may come again) around a bracket each; collect where `wanted`."""
-    table, working = Table(rows, neurons=True), _numpy_dtype(rows.dtype)
+    table, working = Table(rows, neurons=False), _numpy_dtype(rows.dtype)
     lows, highs = (np.array([bracket[side] for bracket in brackets], dtype=working) for side in (0, 1))
     lines, collects = np.array(tasks, dtype=np.int64), np.array(wanted, dtype=np.bool_)
     reached, above = np.zeros((2, len(tasks)), np.int64)
     l1, l1_above = np.zeros((2, len(tasks)))
-    buffer = _Buffer(len(tasks), table.width, working)
-    row = 0
-    while row < table.rows:
-        row = magnitudes.count(
-            table.lines, table.rows, table.width, table.subtract, lines, lows, highs, collects, row,
+    buffer = _Buffer(len(tasks), magnitudes.PIECE, working)
+    entry = 0
+    while entry < table.rows * table.width:
+        entry = magnitudes.count(
+            table.lines, table.rows, table.width, table.subtract, lines, lows, highs, collects, entry,
             reached, above, l1, l1_above, buffer.found, buffer.filled,
         )  # fmt: skip
         buffer.drain()
@@ -268,15 +268,16 @@ def published_votes(gram: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, tor
     matrices = np.ascontiguousarray(gram.numpy())
     k, tasks = matrices.shape[:2]
     alpha, margin, weight, ill = np.empty((k, tasks)), np.empty(k), np.empty(k), np.empty(k, np.bool_)
-    votes.published_votes(matrices, alpha, margin, weight, ill)
+    votes.votes(matrices, _PUBLISHED, alpha, margin, weight, ill)
     return torch.from_numpy(alpha), torch.from_numpy(margin), torch.from_numpy(weight), torch.from_numpy(ill)
 
 
 def balanced_votes(gram: torch.Tensor, ridge: float) -> torch.Tensor:
     """alpha (k, T) of the balanced vote over Gram matrices (k, T, T), float64."""
     matrices = np.ascontiguousarray(gram.numpy())
-    alpha = np.empty(matrices.shape[:2])
-    votes.balanced_votes(matrices, float(ridge), alpha)
+    k, tasks = matrices.shape[:2]
+    alpha, margin, weight, ill = np.empty((k, tasks)), np.empty(k), np.empty(k), np.empty(k, np.bool_)
+    votes.votes(matrices, float(ridge), alpha, margin, weight, ill)
     return torch.from_numpy(alpha)
 
 

@@ -14,7 +14,7 @@ from numba import njit, types
 from numba.extending import overload
 
 from neuromerge.merging.kernels.codes import CONSENSUS, MEAN, MEAN_OF_ELECTED, SUM, SUM_OF_ELECTED
-from neuromerge.merging.kernels.magnitudes import collect
+from neuromerge.merging.kernels.lanes import lowest_bit
 from neuromerge.merging.kernels.rows import (
     EXACT,
     FOUR,
@@ -369,7 +369,7 @@ def balance(table, rows, width, bounds, subtract):  # type: ignore[no-untyped-de
 
 @njit(**SUMS)
 def _reach(values, low, high, marks, most):  # type: ignore[no-untyped-def]
-    """(entries >= low, entries > high); `marks` as of `magnitudes.collect`, most (n,) becomes the larger of both."""
+    """(entries >= low, entries > high); `marks` as of `_collect`, most (n,) becomes the larger of both."""
     kind = values.dtype.type
     reached = above = kind(0)
     for j in range(len(values)):
@@ -379,6 +379,26 @@ def _reach(values, low, high, marks, most):  # type: ignore[no-untyped-def]
         marks[j] = np.uint8((value >= low) & (value <= high))
         most[j] = value if value > most[j] else most[j]
     return int(reached), int(above)
+
+
+@njit(**EXACT)
+def _collect(values, marks, found, filled):  # type: ignore[no-untyped-def]
+    """Append the marked entries to `found`; returns how many it then holds.
+
+    marks: uint8, 0 or 1, a multiple of eight at least as long as `values`. Few are marked: eight are looked at as one
+    number.
+    """
+    width = len(values)
+    whole = (width + 7) // 8
+    marks[width : 8 * whole] = 0
+    eights = marks.view(np.uint64)
+    for k in range(whole):
+        bits = eights[k]
+        while bits != 0:
+            found[filled] = values[8 * k + (lowest_bit(bits) >> 3)]
+            filled += 1
+            bits &= bits - np.uint64(1)
+    return filled
 
 
 @njit(**EXACT)
@@ -408,7 +428,7 @@ def count_scores(  # type: ignore[no-untyped-def]
                 reached[t] += at_least
                 above[t] += beyond
                 if collects[t] and at_least > beyond:
-                    filled[t] = collect(score, marks, found[t], filled[t])
+                    filled[t] = _collect(score, marks, found[t], filled[t])
     for t in range(tasks):
         most[t] = max(most[t], largest[t].max())
     return done

@@ -5,60 +5,94 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from neuromerge.merging.kernels.rows import (
-    EXACT,
-    SUMS,
-    change,
-    fours,
-    locate,
-    lowest_bit,
-    numbers_at,
-    scratch_for,
-    widen,
-)
+from neuromerge.merging.kernels.lanes import LANES, LINE, bits, foresee, load, lowest_bit, ones, spread, total, where
+from neuromerge.merging.kernels.rows import EXACT, change, fours, locate, numbers_at, scratch_for, widen
 
-PIECE = 1024
-"""Entries whose sums are taken in the working dtype before float64 takes over."""
-
-
-@njit(**SUMS)
-def _sums(task, lower, low, high, sizes, marks):  # type: ignore[no-untyped-def]
-    """(entries >= low, entries > high, L1 norm, L1 norm above high) of task - lower.
-
-    Filled: `sizes` with the magnitudes, `marks` (uint8) with 1 where they lie within [low, high].
-    """
-    kind = sizes.dtype.type
-    # Counts, too, in the working dtype: they go up to PIECE, and vectors want one dtype.
-    reached = above = whole = whole_above = kind(0)
-    for j in range(len(sizes)):
-        size = abs(task[j] - lower[j])
-        sizes[j] = size
-        beyond = kind(size > high)
-        reached += kind(size >= low)
-        above += beyond
-        whole += size
-        whole_above += size * beyond
-        marks[j] = np.uint8((size >= low) & (size <= high))
-    return int(reached), int(above), np.float64(whole), np.float64(whole_above)
+PIECE = 4096
+"""Entries of one task that are counted in one go: so many that memory is in step, so few that the base stays near."""
+_WORD = 64
+"""Entries whose marks are one number."""
 
 
 @njit(**EXACT)
-def collect(values, marks, found, filled):  # type: ignore[no-untyped-def]
-    """Append the marked entries to `found`; returns how many it then holds.
+def _step(task, lower, entry, low, high, none, like):  # type: ignore[no-untyped-def]
+    """Of a few entries: magnitudes, those of them beyond `high`; bits of those >= low, and of those > high."""
+    size = abs(load(task, entry, like) - load(lower, entry, like))
+    beyond = size > high
+    return size, where(beyond, size, none), bits(size >= low), bits(beyond)
 
-    marks: uint8, 0 or 1, a multiple of eight at least as long as `values`. Few are marked: eight are looked at as one
-    number.
+
+@njit(**EXACT)
+def _whole_words(task, lower, count, low, high, ahead, words):  # type: ignore[no-untyped-def]
+    """(entries >= low, entries > high, L1 norm, L1 norm above high) of `count` words of entries of task - lower.
+
+    Args:
+        task, lower: addresses of numbers in the dtype of `low` (1,) and `high` (1,).
+        ahead: bytes from here to what is counted next of this task.
+        words: filled, a bit for each entry: whether it lies within [low, high].
     """
-    width = len(values)
-    whole = (width + 7) // 8
-    marks[width : 8 * whole] = 0
-    eights = marks.view(np.uint64)
-    for k in range(whole):
-        bits = eights[k]
-        while bits != 0:
-            found[filled] = values[8 * k + np.int64(lowest_bit(bits) >> np.uint64(3))]
+    least, most = spread(low[0]), spread(high[0])
+    none = spread(low[0] - low[0])
+    first = first_above = second = second_above = none
+    reached = above = 0
+    next_line = task + ahead
+    for word in range(count):
+        entry = word * _WORD
+        for _ in range(_WORD * 4 // LINE):
+            foresee(next_line)
+            next_line += LINE
+        size, beyond, a, p = _step(task, lower, entry, least, most, none, low)
+        first, first_above = first + size, first_above + beyond
+        size, beyond, b, q = _step(task, lower, entry + LANES, least, most, none, low)
+        second, second_above = second + size, second_above + beyond
+        size, beyond, c, r = _step(task, lower, entry + 2 * LANES, least, most, none, low)
+        first, first_above = first + size, first_above + beyond
+        size, beyond, d, s = _step(task, lower, entry + 3 * LANES, least, most, none, low)
+        second, second_above = second + size, second_above + beyond
+        at_least, larger = _joined(a, b, c, d), _joined(p, q, r, s)
+        reached += ones(at_least)
+        above += ones(larger)
+        words[word] = at_least ^ larger
+    return reached, above, np.float64(total(first + second)), np.float64(total(first_above + second_above))
+
+
+@njit(**EXACT)
+def _joined(a, b, c, d):  # type: ignore[no-untyped-def]
+    """The bits of four masks as one word."""
+    lanes = np.uint64(LANES)
+    return ((d << lanes | c) << lanes | b) << lanes | a
+
+
+@njit(**EXACT)
+def _tally(task, lower, size, low, high, ahead, words, spare):  # type: ignore[no-untyped-def]
+    """`_whole_words` of any number of entries; spare is scratch, (2, _WORD)."""
+    whole = size // _WORD
+    reached, above, l1, l1_above = _whole_words(task, lower, whole, low, high, ahead, words)
+    rest = size - whole * _WORD
+    if rest:
+        place = whole * _WORD * spare.itemsize
+        spare[:] = 0  # what is put behind the rest has no magnitude
+        spare[0, :rest] = numbers_at(task + place, rest, spare)
+        spare[1, :rest] = numbers_at(lower + place, rest, spare)
+        more, beyond, sum_, sum_above = _whole_words(
+            spare[0].ctypes.data, spare[1].ctypes.data, 1, low, high, 0, words[whole:]
+        )
+        words[whole] &= (np.uint64(1) << np.uint64(rest)) - np.uint64(1)
+        reached += more - (_WORD - rest if low[0] <= 0 else 0)
+        above, l1, l1_above = above + beyond, l1 + sum_, l1_above + sum_above
+    return reached, above, l1, l1_above
+
+
+@njit(**EXACT)
+def _collect(task, lower, words, found, filled):  # type: ignore[no-untyped-def]
+    """Append the marked magnitudes of task - lower to `found`; returns how many it then holds. Few are marked."""
+    for word in range(len(words)):
+        marks = words[word]
+        while marks != 0:
+            j = word * _WORD + lowest_bit(marks)
+            found[filled] = abs(task[j] - lower[j])
             filled += 1
-            bits &= bits - np.uint64(1)
+            marks &= marks - np.uint64(1)
     return filled
 
 
@@ -66,35 +100,45 @@ def collect(values, marks, found, filled):  # type: ignore[no-untyped-def]
 def count(  # type: ignore[no-untyped-def]
     table, rows, width, subtract, tasks, lows, highs, collects, first, reached, above, whole, whole_above, found, filled
 ):  # fmt: skip
-    """Count rows `first` to `rows` of some tasks; returns the row at which `found` was full, or `rows`.
+    """Count entries `first` to `rows * width` of some tasks; returns the entry at which `found` was full, or the last.
 
     Args:
         tasks: (m,) which lines of the table; the arrays that follow have an entry for each.
         lows, highs: (m,) brackets in the working dtype. collects: (m,) whether entries inside are wanted.
-        reached, above, whole, whole_above: (m,) added to, see `_sums`.
-        found: (m, capacity) the entries inside; filled: (m,) how many. A row more than it can take is not begun.
+        reached, above, whole, whole_above: (m,) added to, see `_tally`.
+        found: (m, capacity) the entries inside; filled: (m,) how many. A piece more than it can take is not begun.
     """
     sources = len(table) - 1
     scratch, places = scratch_for(sources, PIECE, lows), np.zeros(fours(sources) + 2, np.int64)
-    sizes, marks = np.empty(PIECE, lows.dtype), np.empty(PIECE, np.uint8)
-    for i in range(first, rows):
+    words, spare = np.empty(PIECE // _WORD, np.uint64), np.empty((2, _WORD), lows.dtype)
+    entry = first
+    while entry < rows * width:
+        row, start = entry // width, entry % width
+        size = min(PIECE, width - start)
         for m in range(len(tasks)):
-            if collects[m] and filled[m] + width > found.shape[1]:
-                return i
-        for start in range(0, width, PIECE):
-            size = min(PIECE, width - start)
-            locate(table, i, start, size, subtract, scratch, places)
-            lower = numbers_at(places[-1], size, lows)
-            for m in range(len(tasks)):
-                task = numbers_at(places[tasks[m]], size, lows)
-                at_least, beyond, l1, l1_above = _sums(task, lower, lows[m], highs[m], sizes[:size], marks)
-                reached[m] += at_least
-                above[m] += beyond
-                whole[m] += l1
-                whole_above[m] += l1_above
-                if collects[m] and at_least > beyond:
-                    filled[m] = collect(sizes[:size], marks, found[m], filled[m])
-    return rows
+            if collects[m] and filled[m] + size > found.shape[1]:
+                return entry
+        locate(table, row, start, size, subtract, scratch, places)
+        lower, ahead = places[-1], size * lows.itemsize
+        for m in range(len(tasks)):
+            task = places[tasks[m]]
+            at_least, beyond, l1, l1_above = _tally(
+                task, lower, size, lows[m : m + 1], highs[m : m + 1], ahead, words, spare
+            )
+            reached[m] += at_least
+            above[m] += beyond
+            whole[m] += l1
+            whole_above[m] += l1_above
+            if collects[m] and at_least > beyond:
+                filled[m] = _collect(
+                    numbers_at(task, size, lows),
+                    numbers_at(lower, size, lows),
+                    words[: (size + _WORD - 1) // _WORD],
+                    found[m],
+                    filled[m],
+                )
+        entry += size
+    return entry
 
 
 @njit(**EXACT)

@@ -9,13 +9,15 @@ import numpy as np
 from numba import njit
 
 from neuromerge.merging.kernels import votes
-from neuromerge.merging.kernels.products import COLUMNS, padded, products
+from neuromerge.merging.kernels.lanes import LANES
+from neuromerge.merging.kernels.products import products, workspace
 from neuromerge.merging.kernels.rows import (
     EXACT,
     SUMS,
     fours,
     locate,
     numbers_at,
+    on_lines,
     scratch_for,
     trim_rows,
 )
@@ -23,14 +25,14 @@ from neuromerge.merging.subspaces import SAFE_ORTHOGONAL_SHARE
 
 
 @njit(**SUMS)
-def _split(base, kept, wide, total, shares, parallel, gram):  # type: ignore[no-untyped-def]
+def _split(places, bounds, width, wide, total, shares, parallel, gram, ahead):  # type: ignore[no-untyped-def]
     """One neuron's |w_0|^2 (returned), c (T,) and Gram matrix (T, T) of its orthogonal parts, in float64.
 
-    `total` and `wide` are scratch, see `products`.
+    `total` and `wide` are scratch, see `products`; so are places, bounds, width and ahead.
     """
-    tasks = len(kept)
+    tasks = len(bounds)
     shares[:] = 0.0
-    products(base, kept, shares, wide, total)
+    products(places, bounds, width, shares, wide, total, ahead)
     square = total[tasks, tasks]
     whole = remains = 0.0
     for t in range(tasks):
@@ -42,7 +44,7 @@ def _split(base, kept, wide, total, shares, parallel, gram):  # type: ignore[no-
     if remains < SAFE_ORTHOGONAL_SHARE * whole:
         # The difference has cancelled: form the orthogonal parts themselves.
         shares[:] = parallel
-        products(base, kept, shares, wide, total)
+        products(places, bounds, width, shares, wide, total, 0)
         gram[:, :] = total[:tasks, :tasks]
     for s in range(tasks):
         for t in range(s):
@@ -148,35 +150,38 @@ def merge_rows(  # type: ignore[no-untyped-def]
     """
     tasks = len(bounds)
     scratch, places = scratch_for(tasks, width, bounds), np.zeros(fours(tasks) + 2, np.int64)
-    kept = np.empty((tasks, width), bounds.dtype)
+    kept = on_lines(tasks, width, bounds)
     spare = np.empty((3, width if count_conflict else 0), bounds.dtype)
-    size = padded(tasks + 1)
-    wide, total = np.zeros((size, COLUMNS)), np.empty((size, size))
+    wide, total = workspace(tasks + 1)
     shares, space, weights = np.empty(tasks), votes.scratch(tasks), np.empty(tasks)
-    for i in range(len(square)):
-        locate(table, i, 0, width, subtract, scratch, places)
-        base = numbers_at(places[-2], width, bounds)
-        trim_rows(places, bounds, kept)
-        square[i] = _split(base, kept, wide, total, shares, parallel[i], gram[i])
-        if ridge < 0.0:
-            margin[i], weight[i], ill[i] = votes.published(gram[i], space, alpha[i])
-        else:
-            votes.balanced(gram[i], ridge, space, alpha[i])
-            margin[i], weight[i], ill[i] = 0.0, 0.0, False
-        sign[i], mean = _elected(parallel[i])
-        if count_conflict:
-            both, several = _conflict(base, kept, parallel[i], spare[0], spare[1], spare[2])
-            conflict[0] += both
-            conflict[1] += several
-        if len(out):
-            along = 0.0
-            for t in range(tasks):
-                along += alpha[i, t] * parallel[i, t]
-                weights[t] = scale_orthogonal * alpha[i, t]
-            factor = own + scale_parallel * mean - scale_orthogonal * along
-            _write(base, kept, factor, weights, out[i])
-            if len(products_with):
-                _share(square[i], parallel[i], gram[i], factor - 1.0, weights, products_with, squares_of)
+    ahead = width * bounds.itemsize
+    for first in range(0, len(square), LANES):
+        some = slice(first, min(first + LANES, len(square)))
+        for i in range(some.start, some.stop):
+            locate(table, i, 0, width, subtract, scratch, places)
+            square[i] = _split(places, bounds, width, wide, total, shares, parallel[i], gram[i], ahead)
+        votes.vote(gram[some], ridge, space, alpha[some], margin[some], weight[some], ill[some])
+        for i in range(some.start, some.stop):
+            sign[i], mean = _elected(parallel[i])
+            if not (count_conflict or len(out)):
+                continue
+            # These rows are still near: to read them again costs less than to keep what was made of them.
+            locate(table, i, 0, width, subtract, scratch, places)
+            base = numbers_at(places[-2], width, bounds)
+            trim_rows(places, bounds, kept)
+            if count_conflict:
+                both, several = _conflict(base, kept, parallel[i], spare[0], spare[1], spare[2])
+                conflict[0] += both
+                conflict[1] += several
+            if len(out):
+                along = 0.0
+                for t in range(tasks):
+                    along += alpha[i, t] * parallel[i, t]
+                    weights[t] = scale_orthogonal * alpha[i, t]
+                factor = own + scale_parallel * mean - scale_orthogonal * along
+                _write(base, kept, factor, weights, out[i])
+                if len(products_with):
+                    _share(square[i], parallel[i], gram[i], factor - 1.0, weights, products_with, squares_of)
 
 
 @njit(**EXACT)
@@ -184,7 +189,7 @@ def write_rows(table, width, bounds, subtract, factor, weights, out):  # type: i
     """out (k, n) = factor_i w_0 + sum_t weights_it tau_t, coefficients known: factor (k,), weights (k, T)."""
     tasks = len(bounds)
     scratch, places = scratch_for(tasks, width, bounds), np.zeros(fours(tasks) + 2, np.int64)
-    kept = np.empty((tasks, width), bounds.dtype)
+    kept = on_lines(tasks, width, bounds)
     for i in range(len(out)):
         locate(table, i, 0, width, subtract, scratch, places)
         base = numbers_at(places[-2], width, bounds)
@@ -201,7 +206,7 @@ def inner_products(table, width, bounds, subtract, merged, dots, norms, along, o
     """
     tasks = len(bounds)
     scratch, places = scratch_for(tasks, width, bounds), np.zeros(fours(tasks) + 2, np.int64)
-    kept = np.empty((tasks, width), bounds.dtype)
+    kept = on_lines(tasks, width, bounds)
     for i in range(len(merged)):
         locate(table, i, 0, width, subtract, scratch, places)
         base, row = numbers_at(places[-2], width, bounds), merged[i]

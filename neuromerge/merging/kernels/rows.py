@@ -14,6 +14,7 @@ from numba import carray, njit, types
 from numba.extending import intrinsic
 
 from neuromerge.merging.kernels.codes import ABSENT, BFLOAT16, FLOAT16, FLOAT32, FLOAT64
+from neuromerge.merging.kernels.lanes import LINE
 
 EXACT = {"nogil": True, "cache": True, "error_model": "numpy"}
 """Options of kernels that must not change a bit."""
@@ -51,17 +52,6 @@ def _pointer_like(typing_context: Any, address: Any, like: Any) -> Any:
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         return builder.inttoptr(arguments[0], context.get_value_type(signature.return_type))
-
-    return signature, generate
-
-
-@intrinsic
-def lowest_bit(typing_context: Any, bits: Any) -> Any:
-    """Number of the lowest bit that is set in a uint64 other than 0."""
-    signature = types.uint64(types.uint64)
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return builder.cttz(arguments[0], context.get_constant(types.boolean, True))
 
     return signature, generate
 
@@ -144,9 +134,21 @@ def padded_to_fours(values):  # type: ignore[no-untyped-def]
 
 
 @njit(**EXACT)
+def on_lines(rows, width, like):  # type: ignore[no-untyped-def]
+    """(rows, width) zeros in the dtype of `like` that begin where a line of memory does.
+
+    A register that is filled from two lines takes twice as long.
+    """
+    numbers = LINE // like.itemsize
+    room = np.zeros(rows * width + numbers, like.dtype)
+    skipped = -(room.ctypes.data // like.itemsize) % numbers
+    return room[skipped : skipped + rows * width].reshape((rows, width))
+
+
+@njit(**EXACT)
 def scratch_for(tasks, piece, like):  # type: ignore[no-untyped-def]
     """What `locate` widens into: (T + 2, piece), the last row zeros; the dtype is that of `like`."""
-    return np.zeros((tasks + 2, piece), like.dtype)
+    return on_lines(tasks + 2, piece, like)
 
 
 @njit(**EXACT)

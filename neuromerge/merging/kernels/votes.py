@@ -1,7 +1,8 @@
 """The vote of every neuron: a small symmetric eigenproblem (published), or a small solve (balanced). float64.
 
-The mathematics is that of `neuromerge.merging.subspaces.orthogonal_vote`; here each neuron is a loop of its own,
-because T x T matrices are far too small for a library call each.
+The mathematics is that of `neuromerge.merging.subspaces.orthogonal_vote`. T x T matrices are far too small for a
+library call each; here as many neurons as there are lanes go side by side. So Jacobi's method: it takes more arithmetic
+than others, but the same steps for every matrix, and it loses no digit of small eigenvalues.
 """
 
 from __future__ import annotations
@@ -12,190 +13,182 @@ import numpy as np
 from numba import njit
 
 from neuromerge.merging.election import TIE_RELATIVE
+from neuromerge.merging.kernels.lanes import LANES, bits, load, root, spread, store, where
 from neuromerge.merging.kernels.rows import EXACT
 from neuromerge.merging.subspaces import ILL_EIGENGAP, ILL_ENTRY, ILL_MARGIN, RANK_RELATIVE, ZERO_VOTE
 
 _EPSILON = 2.0**-52
-_ROUNDS = 60  # of QL per eigenvalue: two are usual
+_SWEEPS = 40  # of Jacobi's method: five are usual
+_NONE = 2.0**-56  # beside a trace of 1: what is left off the diagonal when the diagonal holds the eigenvalues
 _TINY = 2.0**-1022
 
 
 @njit(**EXACT)
-def _tridiagonalise(matrix, vectors, diagonal, beside, reflector, product):  # type: ignore[no-untyped-def]
-    """Householder's reduction: matrix = vectors^T tridiagonal vectors. `matrix` (T, T) is used up."""
-    size = len(matrix)
-    vectors[:] = 0.0
-    for i in range(size):
-        vectors[i, i] = 1.0
-    for k in range(size - 1):
-        rest = 0.0
-        for i in range(k + 2, size):
-            rest += matrix[k, i] * matrix[k, i]
-        head = matrix[k, k + 1]
-        diagonal[k], beside[k] = matrix[k, k], head
-        if rest == 0.0:
-            continue
-        length = -math.copysign(math.sqrt(head * head + rest), head)
-        beside[k] = length
-        for i in range(k + 1, size):
-            reflector[i] = matrix[k, i]
-        reflector[k + 1] = head - length
-        factor = 1.0 / (length * (length - head))  # 2 / |reflector|^2
-        along = 0.0
-        for i in range(k + 1, size):
-            total = 0.0
-            for j in range(k + 1, size):
-                total += matrix[i, j] * reflector[j]
-            product[i] = factor * total
-            along += product[i] * reflector[i]
-        along *= 0.5 * factor
-        for i in range(k + 1, size):
-            product[i] -= along * reflector[i]
-        for i in range(k + 1, size):
-            for j in range(k + 1, size):
-                matrix[i, j] -= reflector[i] * product[j] + product[i] * reflector[j]
-        product[:] = 0.0
-        for i in range(k + 1, size):
-            for j in range(size):
-                product[j] += reflector[i] * vectors[i, j]
-        for i in range(k + 1, size):
-            for j in range(size):
-                vectors[i, j] -= factor * reflector[i] * product[j]
-    diagonal[size - 1], beside[size - 1] = matrix[size - 1, size - 1], 0.0
-
-
-@njit(**EXACT)
-def _diagonalise(vectors, diagonal, beside):  # type: ignore[no-untyped-def]
-    """Implicit QL on a tridiagonal matrix; the rows of `vectors` become the eigenvectors."""
-    size = len(diagonal)
-    for low in range(size):
-        for _ in range(_ROUNDS):
-            high = low
-            while high < size - 1:
-                if abs(beside[high]) <= _EPSILON * (abs(diagonal[high]) + abs(diagonal[high + 1])):
-                    break
-                high += 1
-            if high == low:
-                break
-            shift = (diagonal[low + 1] - diagonal[low]) / (2.0 * beside[low])
-            length = math.sqrt(shift * shift + 1.0)
-            g = diagonal[high] - diagonal[low] + beside[low] / (shift + math.copysign(length, shift))
-            sine, cosine, carried = 1.0, 1.0, 0.0
-            whole = True
-            for i in range(high - 1, low - 1, -1):
-                f, b = sine * beside[i], cosine * beside[i]
-                length = math.sqrt(f * f + g * g)
-                beside[i + 1] = length
-                if length == 0.0:  # the matrix falls apart here
-                    diagonal[i + 1] -= carried
-                    beside[high] = 0.0
-                    whole = False
-                    break
-                sine, cosine = f / length, g / length
-                g = diagonal[i + 1] - carried
-                turned = (diagonal[i] - g) * sine + 2.0 * cosine * b
-                carried = sine * turned
-                diagonal[i + 1] = g + carried
-                g = cosine * turned - b
-                for j in range(size):
-                    upper, lower = vectors[i, j], vectors[i + 1, j]
-                    vectors[i + 1, j] = sine * upper + cosine * lower
-                    vectors[i, j] = cosine * upper - sine * lower
-            if whole:
-                diagonal[low] -= carried
-                beside[low] = g
-                beside[high] = 0.0
-
-
-@njit(**EXACT)
-def _sort(vectors, values):  # type: ignore[no-untyped-def]
-    """Largest eigenvalue first."""
-    for i in range(1, len(values)):
-        j = i
-        while j > 0 and values[j - 1] < values[j]:
-            values[j - 1], values[j] = values[j], values[j - 1]
-            for k in range(len(values)):
-                vectors[j - 1, k], vectors[j, k] = vectors[j, k], vectors[j - 1, k]
-            j -= 1
-
-
-@njit(**EXACT)
 def scratch(tasks):  # type: ignore[no-untyped-def]
-    """What the vote of one neuron needs, to be made once for many of them."""
-    return np.empty((2 * tasks + 4, tasks))
+    """What the vote of one neuron, or of `LANES` of them, needs, to be made once for many: (2T + 1, T, LANES)."""
+    return np.empty((2 * tasks + 1, tasks, LANES))
 
 
 @njit(**EXACT)
-def eigen(gram, space):  # type: ignore[no-untyped-def]
-    """(eigenvalues (T,) falling, eigenvectors in rows (T, T)) of a symmetric matrix; views of `space`."""
-    tasks = len(gram)
-    matrix, vectors, values = space[:tasks], space[tasks : 2 * tasks], space[2 * tasks]
-    trace = 0.0
-    for t in range(tasks):
-        trace += gram[t, t]
-    # Squares of what is far from 1 would overflow or vanish.
-    scale = 1.0 / trace if trace > _TINY else 1.0
-    for s in range(tasks):
-        for t in range(tasks):
-            matrix[s, t] = gram[s, t] * scale
-    _tridiagonalise(matrix, vectors, values, space[2 * tasks + 1], space[2 * tasks + 2], space[2 * tasks + 3])
-    _diagonalise(vectors, values, space[2 * tasks + 1])
-    _sort(vectors, values)
-    for t in range(tasks):
-        values[t] /= scale
-    return values, vectors
+def _rotation(own, other, between):  # type: ignore[no-untyped-def]
+    """(cosine, sine, tangent) of the angle that turns a 2 x 2 matrix diagonal; no turn where it is."""
+    zero, one = spread(0.0), spread(1.0)
+    gap, twice = other - own, between + between
+    length = abs(gap) + root(gap * gap + twice * twice)
+    turns = length > zero
+    tangent = where(gap >= zero, twice, zero - twice) / where(turns, length, one)
+    cosine = one / root(one + tangent * tangent)
+    return cosine, cosine * tangent, tangent
 
 
 @njit(**EXACT)
-def published(gram, space, alpha):  # type: ignore[no-untyped-def]
-    """The vote in the singular directions of one neuron: fills alpha (T,); returns (margin, weight, ill-conditioned).
+def _turn(cosine, sine, first, second, like):  # type: ignore[no-untyped-def]
+    """Turn two numbers of every neuron, at two addresses, by an angle."""
+    a, b = load(first, 0, like), load(second, 0, like)
+    store(cosine * a - sine * b, first, 0)
+    store(sine * a + cosine * b, second, 0)
 
-    Margin and weight as in `OrthogonalVote`.
+
+@njit(**EXACT)
+def _diagonalise(matrix, vectors, tasks, like):  # type: ignore[no-untyped-def]
+    """Cyclic Jacobi rotations of symmetric matrices, of which the upper triangle is kept.
+
+    matrix, vectors: addresses of (T, T, LANES) float64. The diagonal becomes the eigenvalues, in no order; the rows of
+    `vectors` the eigenvectors.
     """
-    tasks = len(gram)
-    values, vectors = eigen(gram, space)
-    alpha[:] = 0.0
-    largest = max(values[0], 0.0)
-    margins = weight = 0.0
-    ill = False
+    step = LANES * like.itemsize
+    line = tasks * step
+    for p in range(tasks):
+        for q in range(tasks):
+            store(spread(1.0 if p == q else 0.0), vectors + p * line + q * step, 0)
+    none = spread(_NONE)
+    for _ in range(_SWEEPS):
+        rotated = np.uint64(0)
+        for p in range(tasks - 1):
+            for q in range(p + 1, tasks):
+                place_p, place_q, crossing = matrix + p * line, matrix + q * line, matrix + p * line + q * step
+                between = load(crossing, 0, like)
+                off = bits(abs(between) > none)
+                rotated |= off
+                if off == 0:
+                    continue
+                own, other = load(place_p + p * step, 0, like), load(place_q + q * step, 0, like)
+                cosine, sine, tangent = _rotation(own, other, between)
+                store(own - tangent * between, place_p + p * step, 0)
+                store(other + tangent * between, place_q + q * step, 0)
+                store(between - between, crossing, 0)
+                for k in range(p):
+                    row = matrix + k * line
+                    _turn(cosine, sine, row + p * step, row + q * step, like)
+                for k in range(p + 1, q):
+                    _turn(cosine, sine, place_p + k * step, matrix + k * line + q * step, like)
+                for k in range(q + 1, tasks):
+                    _turn(cosine, sine, place_p + k * step, place_q + k * step, like)
+                for k in range(0, line, step):
+                    _turn(cosine, sine, vectors + p * line + k, vectors + q * line + k, like)
+        if rotated == 0:
+            break
+
+
+@njit(**EXACT)
+def _elect(energy, vectors, weights, tasks, largest, like):  # type: ignore[no-untyped-def]
+    """The vote in one singular direction: added to the weights (T, LANES); (margin, singular value, ill-conditioned).
+
+    Of every neuron where the direction is none all three are 0. All but `largest` and numbers are addresses.
+    """
+    zero, one, step = spread(0.0), spread(1.0), LANES * like.itemsize
+    value = load(energy, 0, like)
+    lives = value > spread(RANK_RELATIVE) * largest
+    singular = root(where(lives, value, zero))
+    total = magnitude = zero
+    ill = zero > zero
+    for t in range(tasks):
+        entry = load(vectors + t * step, 0, like)
+        size = abs(entry)
+        votes = size > spread(ZERO_VOTE)
+        total, magnitude = total + where(votes, entry, zero), magnitude + where(votes, size, zero)
+        ill = ill | (votes & (spread(ILL_ENTRY) > size))
+    margin = abs(total) / where(magnitude > zero, magnitude, one)
+    ill = (ill | (spread(ILL_MARGIN) > margin)) & lives
+    sign = where(total > zero, one, zero - one)
+    sign = where(lives & (abs(total) > spread(TIE_RELATIVE) * magnitude), sign, zero)
+    agreeing = voters = zero
+    for t in range(tasks):
+        along = load(vectors + t * step, 0, like) * sign
+        agrees = along > spread(ZERO_VOTE)
+        agreeing, voters = agreeing + where(agrees, along, zero), voters + where(agrees, one, zero)
+    elected = sign * agreeing / where(voters > zero, voters, one)
+    for t in range(tasks):
+        entry = load(vectors + t * step, 0, like)
+        entry = where(abs(entry) > spread(ZERO_VOTE), entry, zero)
+        store(load(weights + t * step, 0, like) + entry * elected, weights + t * step, 0)
+    return margin * singular, singular, ill
+
+
+@njit(**EXACT)
+def _crowded(matrix, largest, tasks, like):  # type: ignore[no-untyped-def]
+    """Which neurons have two eigenvalues that rounding could take for each other."""
+    least, near = spread(RANK_RELATIVE) * largest, spread(ILL_EIGENGAP) * largest
+    step = (tasks + 1) * LANES * like.itemsize
+    crowded = least > least
+    for p in range(tasks):
+        one = load(matrix + p * step, 0, like)
+        for q in range(p):
+            other = load(matrix + q * step, 0, like)
+            crowded = crowded | ((one > least) & (other > least) & (near > abs(one - other)))
+    return crowded
+
+
+@njit(**EXACT)
+def published(gram, space, alpha, margin, weight, ill):  # type: ignore[no-untyped-def]
+    """The vote in the singular directions of at most `LANES` neurons: gram (k, T, T); fills the rest.
+
+    As in `OrthogonalVote`: alpha (k, T), margin (k,), weight (k,), ill (k,). `space` is of `scratch`.
+    """
+    count, tasks = alpha.shape
+    matrices, weights, sizes = space[:tasks], space[2 * tasks], np.ones(LANES)
+    for i in range(LANES):
+        trace = 0.0
+        if i < count:
+            for t in range(tasks):
+                trace += gram[i, t, t]
+        # Squares of what is far from 1 would overflow or vanish. A lane without a neuron holds zeros.
+        scale = 1.0 / trace if trace > _TINY else (1.0 if i < count else 0.0)
+        sizes[i] = math.sqrt(trace) if trace > _TINY else 1.0
+        for s in range(tasks):
+            for t in range(s, tasks):
+                matrices[s, t, i] = gram[min(i, count - 1), s, t] * scale
+    weights[:] = 0.0
+    step = LANES * space.itemsize
+    matrix, vectors, summed = space.ctypes.data, space[tasks:].ctypes.data, weights.ctypes.data
+    _diagonalise(matrix, vectors, tasks, space)
+    zero = spread(0.0)
+    largest = margins = singulars = zero
+    for t in range(tasks):
+        value = load(matrix + t * (tasks + 1) * step, 0, space)
+        largest = where(value > largest, value, largest)
+    arbitrary = _crowded(matrix, largest, tasks, space)
     for r in range(tasks):
-        energy = max(values[r], 0.0)
-        if not energy > RANK_RELATIVE * largest:
-            break  # so are all that follow
-        if r and max(values[r - 1], 0.0) - energy < ILL_EIGENGAP * largest:
-            ill = True
-        total = magnitude = 0.0
+        voted, singular, hangs = _elect(
+            matrix + r * (tasks + 1) * step, vectors + r * tasks * step, summed, tasks, largest, space
+        )
+        margins, singulars, arbitrary = margins + voted, singulars + singular, arbitrary | hangs
+    marks = bits(arbitrary)
+    store(margins, matrix, 0)
+    store(singulars, matrix + step, 0)
+    sums = space.ravel()
+    for i in range(count):
+        margin[i], weight[i] = sums[i] * sizes[i], sums[LANES + i] * sizes[i]
+        ill[i] = (marks >> np.uint64(i)) & np.uint64(1) != 0
         for t in range(tasks):
-            size = abs(vectors[r, t])
-            if size > ZERO_VOTE:
-                total += vectors[r, t]
-                magnitude += size
-                if size < ILL_ENTRY:
-                    ill = True
-        margin = abs(total) / max(magnitude, _TINY)
-        if margin < ILL_MARGIN:
-            ill = True
-        singular = math.sqrt(energy)
-        margins += margin * singular
-        weight += singular
-        if abs(total) <= TIE_RELATIVE * magnitude:
-            continue
-        agreeing, voters = 0.0, 0
-        for t in range(tasks):
-            if abs(vectors[r, t]) > ZERO_VOTE and (vectors[r, t] > 0.0) == (total > 0.0):
-                agreeing += vectors[r, t]
-                voters += 1
-        for t in range(tasks):
-            if abs(vectors[r, t]) > ZERO_VOTE:
-                alpha[t] += vectors[r, t] * (agreeing / voters)
-    return margins, weight, ill
+            alpha[i, t] = weights[t, i]
 
 
 @njit(**EXACT)
 def balanced(gram, ridge, space, alpha):  # type: ignore[no-untyped-def]
     """alpha = (G + ridge mean(diag G) I)^-1 diag(G) of one neuron, by Cholesky's factorisation; 0 where G is 0."""
     tasks = len(gram)
-    factor = space[:tasks]
+    factor = space.ravel()[: tasks * tasks].reshape((tasks, tasks))
     mean = 0.0
     for t in range(tasks):
         mean += gram[t, t] / tasks
@@ -222,16 +215,22 @@ def balanced(gram, ridge, space, alpha):  # type: ignore[no-untyped-def]
 
 
 @njit(**EXACT)
-def published_votes(gram, alpha, margin, weight, ill):  # type: ignore[no-untyped-def]
-    """`published` of k neurons: gram (k, T, T); the rest is filled, as in `OrthogonalVote`."""
-    space = scratch(gram.shape[1])
+def vote(gram, ridge, space, alpha, margin, weight, ill):  # type: ignore[no-untyped-def]
+    """`published`, or with a ridge of 0 and more `balanced`, of at most `LANES` neurons."""
+    if ridge < 0.0:
+        published(gram, space, alpha, margin, weight, ill)
+        return
     for i in range(len(gram)):
-        margin[i], weight[i], ill[i] = published(gram[i], space, alpha[i])
+        balanced(gram[i], ridge, space, alpha[i])
+    margin[:] = 0.0
+    weight[:] = 0.0
+    ill[:] = False
 
 
 @njit(**EXACT)
-def balanced_votes(gram, ridge, alpha):  # type: ignore[no-untyped-def]
-    """`balanced` of k neurons: gram (k, T, T) -> alpha (k, T)."""
+def votes(gram, ridge, alpha, margin, weight, ill):  # type: ignore[no-untyped-def]
+    """`vote` of any number of neurons."""
     space = scratch(gram.shape[1])
-    for i in range(len(gram)):
-        balanced(gram[i], ridge, space, alpha[i])
+    for start in range(0, len(gram), LANES):
+        some = slice(start, start + LANES)
+        vote(gram[some], ridge, space, alpha[some], margin[some], weight[some], ill[some])
