@@ -209,3 +209,20 @@ def test_a_point_of_the_depth_curve_follows_a_finger(visit: Callable[..., Visito
         points = [] if at is None else [{"x": x, "y": at}]
         client.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
     expect(sliders(page).nth(2)).to_have_value("2")
+
+
+def test_an_edit_of_a_cell_that_rest_reaches_moves_that_cell_alone(visitor: Visitor) -> None:
+    page = opened(visitor, "cell=block 2~fc1&x=rest:0.5")
+
+    def of_cell_and_others() -> tuple[set[str], set[str]]:
+        marks = page.evaluate(MARKS)
+        at = [mark[3] for mark in marks if mark[1:3] == [BLOCK_2, FC1] and mark[0] != "single numbers"]
+        return set(at), {mark[3] for mark in marks} - set(at)
+
+    assert of_cell_and_others() == ({"×0.5"}, set())
+    page.locator("#strength-halve").click()
+    page.wait_for_function(f"() => ({MARKS})().some(([, , , text]) => text === '×0.25')")
+    assert of_cell_and_others() == ({"×0.25"}, {"×0.5"})
+    press(sliders(page).first, "ArrowRight", 10)
+    page.wait_for_function(f"() => ({MARKS})().filter(([, , , text]) => text === '×0.25').length === 1")
+    assert of_cell_and_others() == ({"×0.25", "×0.5"}, set())

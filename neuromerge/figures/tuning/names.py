@@ -24,6 +24,16 @@ def coefficient(key: str) -> str:
     return NAMES.get(key, plain(key.replace("_", " "), 24))
 
 
+def brief(key: str) -> str:
+    """The same where there is room for a few characters: a symbol, a point of a depth curve, a group's first part."""
+    first, *more = key.removeprefix("group_").split(" + ")
+    if key in NAMES:
+        return NAMES[key].split(" ")[0]
+    if key.startswith("group_"):
+        return plain(first.replace("block ", "b"), 8) + (f" +{len(more)}" if more else "")
+    return plain(key.replace("_", " "), 8) if key.startswith("depth_") else plain(key.split("_")[0], 8)
+
+
 def finished(trials: Sequence[Trial]) -> list[Trial]:
     """Trials with a value."""
     return [trial for trial in trials if trial.value is not None and math.isfinite(trial.value)]

@@ -10,7 +10,7 @@ from typing import Any
 from neuromerge.figures.figure import Figure
 from neuromerge.figures.text import coloured, note, plain
 from neuromerge.figures.theme import SMALL, token
-from neuromerge.figures.tuning.names import coefficient, finished
+from neuromerge.figures.tuning.names import brief, coefficient, finished
 from neuromerge.figures.wire import Layout, Trace
 from neuromerge.search.trials import Trial
 
@@ -124,8 +124,9 @@ def _is_number(value: Any) -> bool:
 
 
 def _varies(trials: Sequence[Trial], key: str) -> bool:
-    """Whether a coefficient differs between the trials: constant ones are no axis."""
-    return len({trial.hyperparameters.get(key) for trial in trials}) > 1 or len(trials) == 1
+    """Whether a coefficient differs between the trials that name it: constant ones are no axis."""
+    named = {trial.hyperparameters[key] for trial in trials if key in trial.hyperparameters}
+    return len(named) > 1 or len(trials) == 1
 
 
 def _shown(value: Any) -> str:
@@ -174,9 +175,8 @@ def _layouts(found: Lines) -> tuple[Layout, Layout]:
         note(f"<b>{title}</b>", i, 1, xref="x", yanchor="bottom", yshift=22, font=bold)
         for i, title in enumerate(found.titles)
     ]
-    short_heads = [
-        {**head, "text": f"<b>{title.split(' ')[0]}</b>"} for head, title in zip(heads, found.titles, strict=True)
-    ]
+    briefs = [*map(brief, found.keys), "accuracy"]
+    short_heads = [{**head, "text": f"<b>{name}</b>"} for head, name in zip(heads, briefs, strict=True)]
     ends = [_end(text, i, at) for i, scale in enumerate(found.scales) for at, text in scale.ends(percent=i == last)]
     hand = coloured("━ by hand", "pinned") if any(trial.origin == "hand" for trial in found.trials) else ""
     key = "    ".join([coloured("<b>━ best</b>", "merge"), *([hand] if hand else [])])

@@ -61,8 +61,8 @@ GOAL_TITLES = {
     "mean": "Mean accuracy",
     "worst": "Accuracy of the worst task",
     "weighted": "Mean accuracy, tasks weighted",
-    "certainty": "Certainty of predictions (no labels needed)",
-    "own": "Certainty on my own pictures (no labels needed)",
+    "certainty": "Certainty (no labels needed)",
+    "own": "Certainty on my own pictures",
 }
 ALL_CLASSES = ""
 MAX_TYPED = 4_000
