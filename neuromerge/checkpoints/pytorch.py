@@ -25,6 +25,8 @@ from neuromerge.checkpoints.text import shown
 from neuromerge.errors import CheckpointError
 
 _MAX_PICKLE_BYTES = 512 * 1024 * 1024
+_SMALL_PICKLE_BYTES = 16 * 1024 * 1024
+_MOST_GROWTH = 64  # of a larger pickle that is compressed: keys of layers make some 20 of 1, a bomb makes 1,000
 _MAGIC = 0x1950A86A20F9469CFC6C
 _PROTOCOL = 1001
 _AGAIN = "Download or export the file again."
@@ -131,7 +133,8 @@ def _read_zip(path: Path) -> tuple[Any, dict[str, _Span]]:
             raise PickleError("holds no single data.pkl")
         folder = pickles[0].removesuffix("data.pkl")
         _require_little_endian(archive, members, folder + "byteorder")
-        if members[pickles[0]].file_size > _MAX_PICKLE_BYTES:
+        size, stored = members[pickles[0]].file_size, members[pickles[0]].compress_size
+        if size > min(_MAX_PICKLE_BYTES, max(_SMALL_PICKLE_BYTES, _MOST_GROWTH * stored)):
             raise PickleError("is too long a pickle to be a checkpoint")
         with archive.open(pickles[0]) as member:
             content = read_pickle(io.BytesIO(member.read(_MAX_PICKLE_BYTES)))

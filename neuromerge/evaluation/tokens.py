@@ -88,9 +88,9 @@ def tokenizer_for(settings: TextSettings, folder: Path | None, vocabulary: int) 
 def tokenizer_mark(folder: Path | None) -> str:
     """A mark of the tokenizer's files in a folder: another for other files, whatever their names and ages."""
     mark = hashlib.sha256()
-    for name in _FILES if folder is not None else ():
+    for path in [] if folder is None else [folder / name for name in _FILES]:
         with contextlib.suppress(OSError):
-            mark.update(f"{name}\0".encode() + beginning(folder / name, _MOST_BYTES) + b"\0")
+            mark.update(f"{path.name}\0".encode() + beginning(path, _MOST_BYTES) + b"\0")
     return mark.hexdigest()[:16]
 
 

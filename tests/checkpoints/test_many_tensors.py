@@ -1,14 +1,16 @@
-"""A file of more tensors than any model has is refused before each of them is looked at."""
+"""A file of more than any model has is refused before it is looked at piece by piece."""
 
 from __future__ import annotations
 
+import pickle
+import zipfile
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import save_file
 
-from neuromerge.checkpoints import filetypes, load_checkpoint, pickles
+from neuromerge.checkpoints import filetypes, load_checkpoint, pickles, pytorch
 from neuromerge.errors import CheckpointError
 
 
@@ -38,3 +40,13 @@ def test_more_tensors_than_any_model_has(kind: str, tmp_path: Path, monkeypatch:
     assert len(load_checkpoint(path(30)).state_dict()) == 30
     with pytest.raises(CheckpointError, match="holds more than 40 tensors"):
         load_checkpoint(path(41))
+
+
+def test_a_pickle_that_swells_is_refused_before_it_is_unpacked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "bomb.pt"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("x/data.pkl", pickle.dumps("a" * 40_000_000, protocol=2))
+    assert path.stat().st_size < 100_000
+    monkeypatch.setattr(pytorch, "read_pickle", lambda *_: pytest.fail("it was unpacked"))
+    with pytest.raises(CheckpointError, match="too long a pickle"):
+        load_checkpoint(path)

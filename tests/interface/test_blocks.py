@@ -41,7 +41,7 @@ class Held:
                 concurrency_limit=1,
                 api_visibility="private",
             )
-            gr.api(repeat, api_name="shown")
+            gr.events.api(repeat, api_name="shown")
         self.demo.queue(api_open=False, default_concurrency_limit=1)
 
     def ask(self, address: str, page: str, text: str = "x") -> None:

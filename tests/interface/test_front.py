@@ -28,7 +28,7 @@ class Inner:
         self.asked[path] += 1
         await asyncio.sleep(0.01)
         headers = dict(scope["headers"])
-        seen = headers.get(b"x-forwarded-host", headers[b"host"])
+        seen = bytes(headers.get(b"x-forwarded-host") or headers[b"host"])
         status = 404 if "missing" in path else 200
         sent = [(b"content-type", b"text/html"), (b"content-length", str(len(seen) + 1000).encode())]
         await send({"type": "http.response.start", "status": status, "headers": sent})
