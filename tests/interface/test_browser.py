@@ -130,7 +130,7 @@ def test_moving_a_slider_by_hand_switches_auto_off_and_auto_on_brings_its_value_
     expect(slider).not_to_have_value("0")
     resolved = slider.input_value()
     press(slider, "ArrowRight")
-    expect(page.locator(".nm-score-label small")).to_contain_text("lambda_orthogonal")
+    expect(page.locator(".nm-score-label small")).to_contain_text("λ₂ (orthogonal)")
     expect(auto).not_to_be_checked()
     auto.check()
     expect(slider).to_have_value(resolved)
@@ -188,7 +188,7 @@ def test_a_long_drag_ends_on_the_last_value(visitor: Visitor) -> None:
     page.mouse.up()
     last = float(slider.input_value())
     assert last > 2
-    expect(page.locator(".nm-score-label small")).to_contain_text(f"lambda_orthogonal {last:.4g}")
+    expect(page.locator(".nm-score-label small")).to_contain_text(f"λ₂ (orthogonal) {last:.4g}")
     expect(page.locator(".nm-score-split")).to_have_attribute("data-split", "validation")
     expect(page.locator(".nm-change")).to_be_visible()
 
@@ -344,7 +344,7 @@ def test_two_visitors_do_not_see_each_other(visit: Callable[..., Visitor]) -> No
     assert score(second).inner_text() == told
     press(b.slider(PARALLEL), "ArrowRight", 5)
     expect(second.locator(".nm-score-label small")).to_contain_text("λ₁ (parallel) 0.05")
-    expect(first.locator(".nm-score-label small")).not_to_contain_text("lambda_parallel")
+    expect(first.locator(".nm-score-label small")).not_to_contain_text("λ₁ (parallel)")
 
 
 def test_undo_redo_and_reset(visitor: Visitor) -> None:
@@ -403,7 +403,7 @@ def test_a_number_out_of_range_is_a_message(visitor: Visitor) -> None:
     expect(page.locator("#readout")).to_contain_text("trim_ratio must be a number from 0 below 1, not 7")
     number.fill("0.5")
     press(visitor.slider(PARALLEL), "ArrowRight", 3)
-    expect(page.locator(".nm-score-label small")).to_contain_text("lambda_parallel")
+    expect(page.locator(".nm-score-label small")).to_contain_text("λ₁ (parallel)")
 
 
 def test_an_own_picture_is_classified_and_a_broken_one_is_a_message(visitor: Visitor, tmp_path: Path) -> None:
@@ -450,7 +450,7 @@ def test_a_link_to_a_cell_that_is_not_there_says_so_and_the_page_goes_on(visitor
     drawn = page.locator("#interference .nm-view").get_attribute("data-drawn")
     press(visitor.slider(ORTHOGONAL), "ArrowRight", 3)
     expect(page.locator("#interference .nm-view")).not_to_have_attribute("data-drawn", drawn)
-    expect(page.locator(".nm-score-label small")).to_contain_text("lambda_orthogonal")
+    expect(page.locator(".nm-score-label small")).to_contain_text("λ₂ (orthogonal)")
     visitor.tab("Neuron")
     visitor.drawn("neuron-plane")
 
@@ -461,7 +461,7 @@ def test_a_link_to_a_neuron_that_is_not_there_opens_another_one(visitor: Visitor
     expect(page.locator("#neuron-caption")).to_contain_text("block 2 · fc1")
     visitor.drawn("neuron-plane")
     press(visitor.slider(ORTHOGONAL), "ArrowRight", 3)
-    expect(page.locator(".nm-score-label small")).to_contain_text("lambda_orthogonal")
+    expect(page.locator(".nm-score-label small")).to_contain_text("λ₂ (orthogonal)")
 
 
 def test_a_menu_that_is_only_looked_at_says_nothing(visitor: Visitor) -> None:
@@ -529,7 +529,7 @@ def test_a_search_fills_the_table_and_a_row_can_be_applied(visitor: Visitor) -> 
     expect(page.locator("#search-progress")).to_contain_text("finished")
     assert page.locator("#trials-table tbody tr").count() >= 5
     page.locator("#trials-table tr").filter(has_text="tpe").locator("button").first.click()
-    expect(page.locator(".nm-score-label small")).to_contain_text("lambda_parallel")
+    expect(page.locator(".nm-score-label small")).to_contain_text("λ₁ (parallel)")
     assert page.locator("#trials-table a[download]").get_attribute("href").startswith("data:text/csv")
 
 

@@ -23,7 +23,7 @@ def test_the_curve_is_filled_in_while_the_page_rests_and_a_point_is_taken_by_key
     stage.press("ArrowRight")
     stage.press("Enter")
     expect(page.locator(".nm-score-label small")).not_to_have_text(before)
-    expect(page.locator(".nm-score-label small")).to_contain_text("lambda_orthogonal")
+    expect(page.locator(".nm-score-label small")).to_contain_text("λ₂ (orthogonal)")
     expect(words).to_contain_text("This merge is best")
 
 

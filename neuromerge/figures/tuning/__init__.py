@@ -2,6 +2,7 @@
 
 from neuromerge.figures.tuning.importances import importance_bars
 from neuromerge.figures.tuning.landscape import landscape_contour
+from neuromerge.figures.tuning.names import coefficient
 from neuromerge.figures.tuning.trials import parallel_coordinates
 
-__all__ = ["importance_bars", "landscape_contour", "parallel_coordinates"]
+__all__ = ["coefficient", "importance_bars", "landscape_contour", "parallel_coordinates"]

@@ -588,7 +588,7 @@ def trial_rows(trials: Sequence[Trial]) -> str:
         return f"<p class='nm-empty'>{NO_SEARCH}</p>"
     complete.sort(key=lambda entry: -(entry[1].value or 0.0))
     names = list(dict.fromkeys(name for _, trial in complete for name in trial.hyperparameters))
-    head = "".join(f"<th scope='col'>{html.escape(name)}</th>" for name in names)
+    head = "".join(f"<th scope='col'>{html.escape(tuning.coefficient(name))}</th>" for name in names)
     body = "".join(
         f"<tr><th scope='row'>{html.escape(trial.origin)} {trial.number}</th>"
         f"<td><b>{100 * (trial.value or 0):.2f} %</b></td>"
