@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -34,22 +34,42 @@ def gallery(
     if which not in GALLERY_FILTERS:
         raise SettingError(f"The gallery can show {', '.join(GALLERY_FILTERS)}, not {quoted(which)}.")
     samples = models.samples(task, split)
-    merge = models.predictions(Contents(setting=setting), task, split, job)
-    base = models.predictions(BASE, task, split, job)
-    expert = models.predictions(_expert(models, task), task, split, job)
-    right, expert_right = merge == samples.labels, expert == samples.labels
-    shown = {
-        "all": np.ones(len(samples), dtype=bool),
-        "merge_wrong": ~right & expert_right,
-        "expert_wrong": right & ~expert_right,
-    }[which]
     mixed = _class_by_class(samples.labels)
-    rows = mixed[shown[mixed]]
+    notes = samples.notes
+    if which == "all":
+        rows = mixed
+    else:
+        rows, looked = _passing(models, setting, task, split, which, mixed, (page + 2) * per_page, job)
+        if looked < len(mixed):
+            notes = (*notes, f"{task}: the first {looked:,} of {len(mixed):,} pictures were looked through.")
     pages = max(1, -(-len(rows) // per_page))
     page = min(max(0, int(page)), pages - 1)
-    shown_rows = rows[page * per_page : (page + 1) * per_page]
-    items = tuple(_item(samples, int(row), base, expert, merge) for row in shown_rows)
-    return GalleryPage(items, len(rows), page, pages, samples.notes)
+    shown = rows[page * per_page : (page + 1) * per_page]
+    said = [models.predictions(contents, task, split, job, shown) for contents in _asked(models, setting, task)]
+    items = tuple(_item(samples, int(row), *names) for row, *names in zip(shown, *said, strict=True))
+    return GalleryPage(items, len(rows), page, pages, notes)
+
+
+def _asked(models: Models, setting: Setting, task: str) -> tuple[Contents, Contents, Contents]:
+    """Base, expert, merge."""
+    return BASE, _expert(models, task), Contents(setting=setting)
+
+
+def _passing(
+    models: Models, setting: Setting, task: str, split: str, which: str, rows: np.ndarray, enough: int, job: Job
+) -> tuple[np.ndarray, int]:
+    """Those of `rows` that pass a filter, `enough` of them where there are more; how many were looked at."""
+    _, expert, merge = _asked(models, setting, task)
+    labels, looked = models.samples(task, split).labels, 0
+    passing = np.arange(0)
+    while looked < len(rows) and len(passing) < enough:
+        part = rows[looked : looked + models.pictures_at_once]
+        right, expert_right = (
+            models.predictions(contents, task, split, job, part) == labels[part] for contents in (merge, expert)
+        )
+        found = ~right & expert_right if which == "merge_wrong" else right & ~expert_right
+        passing, looked = np.concatenate([passing, part[found]]), looked + len(part)
+    return passing, looked
 
 
 def examples(models: Models, setting: Setting, job: Job) -> tuple[Example, ...]:
@@ -68,15 +88,24 @@ def examples(models: Models, setting: Setting, job: Job) -> tuple[Example, ...]:
         mixed = _class_by_class(samples.labels)
         if telling.any():
             merge = models.predictions(Contents(setting=setting), task, split, job)
-            found.append(Example(task, _item(samples, int(mixed[telling[mixed]][0]), base, expert, merge)))
+            row = int(mixed[telling[mixed]][0])
+            found.append(Example(task, _item(samples, row, base[row], expert[row], merge[row])))
     return tuple(found)
 
 
-def confusion(models: Models, setting: Setting, task: str, split: str, job: Job) -> Confusion:
-    """What the merge takes for what, on one task."""
-    samples = models.samples(task, split)
-    predicted = models.predictions(Contents(setting=setting), task, split, job)
-    return Confusion(task, samples.classes, confusion_counts(samples.labels, predicted, len(samples.classes)))
+def confusion(models: Models, setting: Setting, task: str, split: str, job: Job) -> Iterator[Confusion]:
+    """What the merge takes for what, on one task: see `Workspace.confusion`."""
+    samples, held = models.samples(task, split), Contents(setting=setting)
+    order, step = models.order(task, split), models.pictures_at_once
+    known = len(order) if len(order) <= step else models.seen(held, task, split) or step
+    while True:
+        rows = order[:known]
+        predicted = models.predictions(held, task, split, job, rows)
+        counts = confusion_counts(samples.labels[rows], predicted, len(samples.classes))
+        yield Confusion(task, samples.classes, counts, len(order))
+        if known >= len(order):
+            return
+        known = min(known + step, len(order))
 
 
 def classify(
@@ -107,16 +136,16 @@ def prompt_notes(models: Models, class_names: Sequence[str], template: str | Seq
     return heads.prompt_notes(models.text, class_names, (template,) if isinstance(template, str) else template)
 
 
-def _item(samples: SampleSet, row: int, base: np.ndarray, expert: np.ndarray, merge: np.ndarray) -> GalleryItem:
-    """One picture with the classes that the predictions (N,) name."""
+def _item(samples: SampleSet, row: int, base: int, expert: int, merge: int) -> GalleryItem:
+    """One picture with the classes that the models name."""
     names = samples.classes
     return GalleryItem(
         index=row,
         image=np.asarray(samples.images[row]),
         truth=names[samples.labels[row]],
-        base=names[base[row]],
-        expert=names[expert[row]],
-        merge=names[merge[row]],
+        base=names[base],
+        expert=names[expert],
+        merge=names[merge],
     )
 
 

@@ -166,8 +166,10 @@ class Explorer(Protocol):
     def examples(self, setting: Setting, job: Job = UNATTENDED) -> tuple[Example, ...]:
         """Two sample pictures that tell base, expert and merge apart."""
 
-    def confusion(self, setting: Setting, task: str, split: str = "validation", job: Job = UNATTENDED) -> Confusion:
-        """What the merge takes for what."""
+    def confusion(
+        self, setting: Setting, task: str, split: str = "validation", job: Job = UNATTENDED
+    ) -> Iterator[Confusion]:
+        """What the merge takes for what, growing."""
 
     def classify(
         self,

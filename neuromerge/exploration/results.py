@@ -397,6 +397,8 @@ class GalleryItem:
 class GalleryPage:
     """One page of a gallery; iterates over its items. `total` items pass the filter, on `pages` pages.
 
+    Of a large family only as many pictures are looked at as the page needs; `total` counts those among them, and a note
+    says how many that were.
     `notes` are sentences about pictures of the task that are not among them, such as unreadable ones.
     """
 
@@ -423,8 +425,12 @@ class Example:
 
 @dataclass(frozen=True)
 class Confusion:
-    """Counts (classes, classes): rows are the truth, columns the prediction of the merge."""
+    """Counts (classes, classes): rows are the truth, columns the prediction of the merge.
+
+    `pictures` are those of the whole split; while the counts grow they are of fewer. 0 where that is not known.
+    """
 
     task: str
     classes: tuple[str, ...]
     counts: np.ndarray
+    pictures: int = 0

@@ -332,7 +332,8 @@ class Workspace:
         """Sample pictures of a task with what base, expert and merge say; one of every class in turn.
 
         `filter`: ``all``, ``merge_wrong`` (merge wrong, expert right) or ``expert_wrong`` (merge right, expert
-        wrong). `page` counts from 0; one beyond the end gives the last. Raises SettingError for unknown names.
+        wrong). `page` counts from 0; one beyond the end gives the last. Only what is shown is looked at, and for a
+        filter what has to be looked through. Raises SettingError for unknown names.
         """
         models = self.engine.of(setting.family).models
         return pictures.gallery(models, setting, task, split, filter, page, per_page, job)
@@ -345,8 +346,10 @@ class Workspace:
         """
         return pictures.examples(self.engine.of(setting.family).models, setting, job)
 
-    def confusion(self, setting: Setting, task: str, split: str = "validation", job: Job = UNATTENDED) -> Confusion:
-        """What the merge takes for what, on one task."""
+    def confusion(
+        self, setting: Setting, task: str, split: str = "validation", job: Job = UNATTENDED
+    ) -> Iterator[Confusion]:
+        """What the merge takes for what, on one task; growing, as `growing_board` does."""
         return pictures.confusion(self.engine.of(setting.family).models, setting, task, split, job)
 
     def classify(

@@ -21,12 +21,16 @@ NAMED = 24
 
 @dataclass(frozen=True)
 class Mixed:
-    """The numbers of the figure: `counts` and `percent` of the row (K, K), and the share that is `right`."""
+    """The numbers of the figure: `counts` and `percent` of the row (K, K), and the share that is `right`.
+
+    `so_far` says of how many pictures, while they grow.
+    """
 
     names: list[str]
     counts: np.ndarray
     percent: np.ndarray
     right: float
+    so_far: str
 
     @property
     def worst(self) -> str:
@@ -49,7 +53,7 @@ def confusion_matrix(confusion: Confusion) -> Figure:
         data=[_trace(found)],
         layout={**layout, "uirevision": f"confusion {confusion.task} {len(found.names)}"},
         description=(
-            f"Confusion matrix of {confusion.task}: {100 * found.right:.1f} percent right. "
+            f"Confusion matrix of {confusion.task}: {100 * found.right:.1f} percent right{found.so_far}. "
             f"Often mixed up: {found.worst or 'nothing'}."
         ),
         narrow_layout=narrow,
@@ -65,7 +69,9 @@ def mixed(confusion: Confusion) -> Mixed:
     totals = counts.sum(1, keepdims=True)
     percent = 100 * np.divide(counts, totals, out=np.full_like(counts, np.nan), where=totals > 0)
     right = float(np.trace(counts) / counts.sum()) if counts.sum() else float("nan")
-    return Mixed([plain(name, 18) for name in confusion.classes], counts, percent, right)
+    seen = int(counts.sum())
+    so_far = f" on {seen:,} of {confusion.pictures:,} images so far" if seen < confusion.pictures else ""
+    return Mixed([plain(name, 18) for name in confusion.classes], counts, percent, right, so_far)
 
 
 def _trace(found: Mixed) -> Trace:
@@ -95,7 +101,7 @@ def _layouts(found: Mixed) -> tuple[Layout, Layout]:
     named = size <= NAMED
     axis: dict[str, Any] = {"showgrid": False, "zeroline": False}
     axis |= {"tickvals": list(range(size)), "ticktext": found.names} if named else {"showticklabels": False}
-    head = f"<b>{100 * found.right:.1f} %</b> right" if found.counts.sum() else "no images"
+    head = f"<b>{100 * found.right:.1f} %</b> right{found.so_far}" if found.counts.sum() else "no images"
     worst = found.worst
     above = {"xanchor": "left", "yanchor": "bottom", "align": "left"}
     big, small = {"size": 14, "color": token("ink")}, {"size": SMALL}

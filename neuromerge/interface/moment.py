@@ -139,8 +139,8 @@ class BoundWorkspace:
         """Two sample pictures that tell base, expert and merge apart."""
         return self._explorer.examples(self._setting, job=self._job)
 
-    def confusion(self, task: str) -> Confusion:
-        """What the merge takes for what on validation pictures."""
+    def confusion(self, task: str) -> Iterator[Confusion]:
+        """What the merge takes for what on validation pictures, growing."""
         return self._explorer.confusion(self._setting, task, "validation", job=self._job)
 
     def classify(self, image: Any, class_names: Sequence[str], template: str) -> tuple[Prediction, ...]:

@@ -17,7 +17,7 @@ from neuromerge.engine.models import ModelPool, Models
 from neuromerge.errors import Cancelled, CheckpointError, SettingError
 from neuromerge.evaluation.families import local_family
 from neuromerge.evaluation.towers import VisionModel
-from neuromerge.exploration import scores
+from neuromerge.exploration import pictures, scores
 from neuromerge.exploration.workspace import Workspace
 from neuromerge.progress import UNATTENDED, Job
 from neuromerge.settings.choices import make_setting
@@ -142,11 +142,11 @@ def test_scores_of_a_large_model_grow_and_no_picture_is_looked_at_twice(tiny, wo
                 assert getattr(before, name)[task].n <= getattr(after, name)[task].n
     whole = boards[-1]
     assert not whole.is_growing
-    pictures = sum(len(models.samples(task, "validation")) for task in tiny.experts)
-    assert whole.pictures == whole.looked_at == pictures
-    assert sum(encoded) == 3 * pictures, "each under base, its expert and the merge"
+    count = sum(len(models.samples(task, "validation")) for task in tiny.experts)
+    assert whole.pictures == whole.looked_at == count
+    assert sum(encoded) == 3 * count, "each under base, its expert and the merge"
     assert scores.board(models, setting, "validation", None, None, "", UNATTENDED) == whole
-    assert sum(encoded) == 3 * pictures
+    assert sum(encoded) == 3 * count
     plain = workspace.board(setting, "validation")
     assert [plain.merge, plain.base, plain.expert] == [whole.merge, whole.base, whole.expert]
 
@@ -165,6 +165,34 @@ def test_growing_stops_with_its_job_and_goes_on_where_it_stopped(tiny, workspace
     with pytest.raises(Cancelled):
         next(growing)
     assert next(scores.growing_board(models, setting, None, None, "", UNATTENDED)).looked_at == reached
+
+
+def test_the_gallery_looks_at_no_more_than_it_shows(tiny, workspace, encoded):
+    setting = make_setting(tiny)
+    models = Models(tiny, workspace.engine.of(tiny.name).stages, BoundedCache(2**26), Executor(1), live_products=1.0)
+    page = pictures.gallery(models, setting, "animals", "validation", "all", 0, 4, UNATTENDED)
+    assert len(page) == 4
+    assert page.total == len(models.samples("animals", "validation")) == 24
+    assert sum(encoded) == 3 * 4, "under base, expert and merge"
+    plain = workspace.gallery(setting, "animals", per_page=4)
+    assert [(item.index, item.merge, item.expert) for item in page] == [
+        (item.index, item.merge, item.expert) for item in plain
+    ]
+    wrong = pictures.gallery(models, setting, "animals", "validation", "merge_wrong", 0, 1, UNATTENDED)
+    whole = workspace.gallery(setting, "animals", filter="merge_wrong", per_page=1)
+    assert [item.index for item in wrong] == [item.index for item in whole]
+    assert wrong.total <= whole.total
+    assert wrong.total == whole.total or any("looked through" in note for note in wrong.notes)
+
+
+def test_a_confusion_of_a_large_model_grows_to_the_whole(tiny, workspace):
+    setting = make_setting(tiny)
+    models = Models(tiny, workspace.engine.of(tiny.name).stages, BoundedCache(2**26), Executor(1), live_products=1.0)
+    grown = list(pictures.confusion(models, setting, "animals", "validation", UNATTENDED))
+    assert [int(each.counts.sum()) for each in grown] == [8, 16, 24]
+    assert {each.pictures for each in grown} == {24}
+    (plain,) = workspace.confusion(setting, "animals")
+    assert (grown[-1].counts == plain.counts).all()
 
 
 @pytest.fixture

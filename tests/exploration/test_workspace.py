@@ -397,7 +397,7 @@ def test_orders_that_are_not_there(workspace, setting):
 def test_gallery_and_confusion_agree_with_the_scores(workspace, setting):
     board = workspace.board(setting, "validation")
     for task in board.tasks:
-        confusion = workspace.confusion(setting, task)
+        (confusion,) = workspace.confusion(setting, task)
         assert confusion.counts.sum() == board.merge[task].n
         assert np.trace(confusion.counts) == board.merge[task].correct
         everything = workspace.gallery(setting, task, per_page=1000)

@@ -424,9 +424,13 @@ class FakeWorkspace:
         merge = "one" if orthogonal > 0.5 else "two"
         return tuple(Example(task, GalleryItem(0, image, "one", "two", "one", merge)) for task in tasks)
 
-    def confusion(self, setting: Setting, task: str, split: str = "validation", job: Job = UNATTENDED) -> Confusion:
+    def confusion(
+        self, setting: Setting, task: str, split: str = "validation", job: Job = UNATTENDED
+    ) -> Iterator[Confusion]:
         job.check()
-        return Confusion(task, ("one", "two", "three"), _random(task).integers(0, 40, (3, 3)))
+        whole = _random(task).integers(0, 40, (3, 3))
+        for part in (*self.growing_parts, 1.0):
+            yield Confusion(task, ("one", "two", "three"), (part * whole).astype(int), int(whole.sum()))
 
     def classify(
         self,

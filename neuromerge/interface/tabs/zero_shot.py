@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import gradio as gr
@@ -22,6 +23,7 @@ from neuromerge.interface.components.pictures import (
 from neuromerge.interface.components.tables import own_table
 from neuromerge.interface.components.text import bring, way_back
 from neuromerge.interface.events import Events
+from neuromerge.interface.guard import silent
 from neuromerge.interface.limits import check_class_names, check_template
 from neuromerge.interface.moment import Changes, Moment
 from neuromerge.interface.pictures import MAX_PATH, archive_limits, own_source, read_picture
@@ -139,6 +141,7 @@ class ZeroShotTab(Tab[ZeroShotState]):
         self.answer = gr.HTML(NOTHING_YET, elem_id="own-answer")
         self._build_own_classes()
         self.holders = {"task": self.task, "filter": self.filter}
+        self.filled = [self.confusion]
         self.outputs = [self.task, self.grid, self.confusion, self.items, self.earlier, self.later, self.own_board]
 
     def _build_own_classes(self) -> None:
@@ -185,11 +188,11 @@ class ZeroShotTab(Tab[ZeroShotState]):
 
     # ------------------------------------------------------------------------------------------- drawing
     def draw(self, moment: Moment) -> Changes:
-        """Gallery and confusion of the chosen task."""
+        """Gallery of the chosen task, and its confusion as far as it is known; `fill_in` has the rest."""
         state = self._chosen(moment)
         titles = self.page.controls.titles(moment.setting)
         page = moment.workspace.gallery(state.task, state.filter, state.at)
-        confusion = moment.workspace.confusion(state.task)
+        confusion = next(moment.workspace.confusion(state.task))
         return {
             **self.hold(replace(state, at=page.page)),
             self.task: gr.update(choices=[(title, name) for name, title in titles.items()], value=state.task),
@@ -200,6 +203,13 @@ class ZeroShotTab(Tab[ZeroShotState]):
             self.later: gr.update(interactive=page.page + 1 < page.pages),
             **self._draw_own(moment, state),
         }
+
+    def fill_in(self, moment: Moment) -> Iterator[Changes]:
+        """The confusion matrix on ever more pictures, after `draw` has shown what was known."""
+        growing = moment.workspace.confusion(self._chosen(moment).task)
+        next(growing)
+        for confusion in growing:
+            yield {self.confusion: confusion_matrix(confusion)}
 
     def _draw_own(self, moment: Moment, state: ZeroShotState) -> Changes:
         """The board of the visitor's own pictures; why it cannot be drawn stands in its place."""
@@ -228,9 +238,13 @@ class ZeroShotTab(Tab[ZeroShotState]):
     # ------------------------------------------------------------------------------------------- events
     def wire(self, events: Events) -> None:
         """Another task, filter or page; a picture picked; a picture classified."""
-        events.listen([self.task.input, self.filter.input], self.first_page, self.outputs, lane="heavy")
-        events.listen(self.earlier.click, self.page_before, self.outputs, lane="heavy")
-        events.listen(self.later.click, self.page_after, self.outputs, lane="heavy")
+        for trigger, turn in (
+            ([self.task.input, self.filter.input], self.first_page),
+            (self.earlier.click, self.page_before),
+            (self.later.click, self.page_after),
+        ):
+            turned = events.listen(trigger, turn, self.outputs, lane="heavy")
+            events.listen(turned.then, self.fill_in, self.filled, lane="fill", told=silent, trigger_mode="multiple")
         events.listen(self.grid.pick, self.pick, [self.picture], extra=[self.items])
         events.in_browser(self.grid.pick, [], [], bring("own-picture"))
         form = [self.classes, self.template]
