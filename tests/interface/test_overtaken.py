@@ -105,6 +105,7 @@ def test_whatever_handlers_ask_is_asked_for_their_job() -> None:
     bound.landscape("x", "y")
     bound.export("open_clip", Path())
     bound.validation_scores(setting, job)
+    bound.spelled_out(setting.profile)
     bound.certainty(setting, job)
     bound.between_tasks("stem", "patch")
     bound.drift()
