@@ -53,7 +53,7 @@ class Sampling:
 
 
 PLAIN = Sampling(2048, 64, (0.01, 0.05))
-COMPILED = Sampling(1 << 14, 16, (0.005, 0.05))
+COMPILED = Sampling(1 << 14, 8, (0.005, 0.05))
 """For compiled kernels, to which a place costs next to nothing; with more places the sample knows more."""
 
 
