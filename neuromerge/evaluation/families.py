@@ -68,7 +68,8 @@ class SampleSource:
 
     `kind` is ``bundled`` (packed beside the assets), ``hub`` (a test set on the Hugging Face Hub) or
     ``folder`` (one subfolder a class). For the Hub: `dataset`, `config`, `split`, and the columns `image` and
-    `label` (None: found by type and name). `path` is the folder, or the packed file of a bundled task.
+    `label` (None: found by type and name); `revision` pins a commit, "" takes the newest.
+    `path` is the folder, or the packed file of a bundled task.
     """
 
     kind: Literal["bundled", "hub", "folder"]
@@ -79,6 +80,7 @@ class SampleSource:
     label: str | None = None
     tried: bool = True
     path: Path | None = None
+    revision: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -446,6 +448,7 @@ def _task_from(data: Mapping[str, Any], path: Path, default_name: str) -> TaskSp
             label=samples.get("label"),
             tried=bool(samples.get("tried", True)),
             path=path.parent / str(samples["path"]) if "path" in samples else None,
+            revision=str(samples.get("revision", "")),
         ),
         display=display,
     )

@@ -1,9 +1,11 @@
 """Test pictures from the Hugging Face Hub: a fixed few hundred of a data set, fetched once and kept.
 
-Whole test sets run to gigabytes, so a few row groups of their parquet files are read (see `parquet`). A set that
-stands in the order of its many classes would show few of them that way; of such a one, and of one without parquet
-files, a few rows at a time are asked for through the Hub's dataset viewer, evenly spread over the whole split. The
-viewer may hand out pictures encoded anew, so accuracies can differ in the last digit from those on the original files.
+Whole test sets run to gigabytes, so a few row groups of their parquet files are read (see `parquet`), all over the
+split. Of a set without parquet files a few rows at a time are asked for through the Hub's dataset viewer, evenly
+spread. The viewer may hand out pictures encoded anew, so accuracies can differ in the last digit from those on the
+original files.
+
+A file is kept for each task, under the revision that was asked for; all of them together are bounded in bytes.
 """
 
 from __future__ import annotations
@@ -28,10 +30,13 @@ from neuromerge.errors import SourceUnavailableError, StorageError
 from neuromerge.evaluation import parquet
 from neuromerge.evaluation.families import SampleSource
 from neuromerge.evaluation.parquet import NoSuchSplit
+from neuromerge.folder_bounds import keep_within, mark_used
 from neuromerge.hub import answers
 from neuromerge.json_files import parse_json
 from neuromerge.progress import UNATTENDED, Job
 
+MOST_KEPT = 2_000_000_000
+"""Bytes of all fetched pictures on disk; those used longest ago are dropped first."""
 TEST_IMAGES = 300
 VALIDATION_IMAGES = 200
 _SPLITS = np.array([0, 1, 0, 1, 1], np.uint8)  # of the neighbouring rows that one request brings
@@ -61,8 +66,8 @@ _one_fetch_at_a_time = threading.Lock()
 
 def cached_file(source: SampleSource) -> Path:
     """The file that keeps the pictures of `source`."""
-    name = "__".join((source.dataset, source.config, source.split)).replace("/", "--")
-    return deployment().cache / "samples" / f"{name}.npz"
+    marks = (source.dataset, source.config, source.split, *((source.revision,) if source.revision else ()))
+    return deployment().cache / "samples" / f"{'__'.join(marks).replace('/', '--')}.npz"
 
 
 def load_or_fetch(source: SampleSource, fetch_command: str, job: Job = UNATTENDED) -> Packed:
@@ -260,6 +265,7 @@ def _read(path: Path) -> Packed | None:
     """What is kept in `path`, None where there is nothing or it is damaged (it is then fetched anew)."""
     try:
         with np.load(path, allow_pickle=False) as packed:
+            mark_used(path)
             content, ends = packed["content"].tobytes(), packed["ends"].tolist()
             starts = [0, *ends[:-1]]
             return Packed(
@@ -286,6 +292,7 @@ def _write(path: Path, packed: Packed) -> None:
                 ids=np.array(packed.ids),
                 revision=np.array(packed.revision),
             )
+        keep_within(path.parent, MOST_KEPT, path)
     except OSError as error:
         raise StorageError(f"The fetched pictures cannot be kept in {path.parent}: {error.strerror}.") from None
 

@@ -42,10 +42,9 @@ class NoSuchSplit(Exception):
 
 
 def rows_of(source: SampleSource, most: int, job: Job = UNATTENDED) -> Rows | None:
-    """About `most` rows spread over the split of `source`.
+    """About `most` rows spread over the split of `source`: runs of neighbours, a hundred or so each.
 
-    None where the data set has no parquet files, or stands in the order of its classes with so many of them that a few
-    groups would miss most. Raises NoSuchSplit, and what the Hub library raises.
+    None where the data set has no parquet files. Raises NoSuchSplit, and what the Hub library raises.
     """
     from huggingface_hub import HfFileSystem
 
@@ -54,7 +53,7 @@ def rows_of(source: SampleSource, most: int, job: Job = UNATTENDED) -> Rows | No
     if not paths:
         return None
     groups = _groups(files, paths, source, job)
-    if groups is None:
+    if not groups:
         return None
     encoded: list[bytes] = []
     labels: list[int] = []
@@ -108,7 +107,7 @@ def _files(files: Any, source: SampleSource, job: Job) -> tuple[list[str], str]:
     from huggingface_hub import HfApi
     from huggingface_hub.errors import RevisionNotFoundError
 
-    for revision in (None, _CONVERTED):
+    for revision in (source.revision,) if source.revision else (None, _CONVERTED):
         try:
             info = answers.patiently(partial(HfApi().dataset_info, source.dataset, revision=revision), job)
         except RevisionNotFoundError:
@@ -150,8 +149,8 @@ def _opened(files: Any, path: str) -> Any:
     return pq.ParquetFile(files.open(path, "rb", cache_type="none"), pre_buffer=True)
 
 
-def _groups(files: Any, paths: Sequence[str], source: SampleSource, job: Job) -> list[_Group] | None:
-    """Row groups that are spread over the split and fit the bound; None where they would miss most classes."""
+def _groups(files: Any, paths: Sequence[str], source: SampleSource, job: Job) -> list[_Group]:
+    """Row groups that are spread over the split and fit the bound."""
     opened = [paths[place] for place in spread(len(paths), MOST_FILES)]
     groups: list[_Group] = []
     for path in opened:
@@ -160,31 +159,15 @@ def _groups(files: Any, paths: Sequence[str], source: SampleSource, job: Job) ->
         name = path.rpartition("/")[2]
         groups += [_Group(table, n, f"{name}/{n}", image, label) for n in range(table.num_row_groups)]
     if not groups:
-        return None
+        return []
     affordable = max(1, MOST_BYTES // max(1, *(group.nbytes for group in groups)))
-    chosen = [groups[place] for place in spread(len(groups), min(MOST_GROUPS, affordable))]
-    return None if len(chosen) < len(groups) and _is_sorted(groups) else chosen
+    return [groups[place] for place in spread(len(groups), min(MOST_GROUPS, affordable))]
 
 
 def spread(count: int, most: int) -> Iterator[int]:
     """At most `most` of `count` places, evenly spread: each in the middle of its share."""
     number = min(count, most)
     return (int((2 * place + 1) * count / (2 * number)) for place in range(number))
-
-
-def _is_sorted(groups: Sequence[_Group]) -> bool:
-    """Whether rows stand in the order of their classes, as the smallest and the largest label of every group tell."""
-    spans: list[tuple[int, int]] = []
-    for group in groups:
-        facts = group.table.metadata.row_group(group.number)
-        for place in range(facts.num_columns):
-            column = facts.column(place)
-            if column.path_in_schema == group.label and column.statistics is not None and column.statistics.has_min_max:
-                spans.append((int(column.statistics.min), int(column.statistics.max)))
-    if len(spans) < len(groups):
-        return False
-    classes = max(high for _, high in spans) - min(low for low, _ in spans) + 1
-    return float(np.median([high - low + 1 for low, high in spans])) < classes / 2
 
 
 def columns_of(schema: Any, source: SampleSource) -> tuple[str, str]:

@@ -580,6 +580,7 @@ def _from_hub(family: Family, spec: TaskSpec, split: str) -> SampleSet:
         source=f"{spec.samples.dataset}@{packed.revision or 'unknown'}",
         revision=packed.revision,
         skipped=unreadable,
+        empty=tuple(name for number, name in enumerate(spec.shown_classes) if number not in set(labels[kept].tolist())),
         remark=f"{len(kept)} pictures are taken, spread evenly over the {spec.samples.split} set of "
         f"{spec.samples.dataset}",
     )

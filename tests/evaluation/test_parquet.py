@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -52,13 +53,41 @@ def test_a_few_requests_bring_pictures_of_every_class_in_their_own_bytes(hub):
     assert len(hub.asked) == asked, "kept"
 
 
-def test_a_set_in_the_order_of_its_classes_is_not_judged_by_a_few_of_them(hub):
+def test_a_set_in_the_order_of_its_classes_is_sampled_over_the_whole_split(hub):
+    """By row groups, never picture by picture through the viewer."""
     publish(hub, np.repeat(np.arange(100), 40))
-    assert parquet.rows_of(SOURCE, 500) is None
+    found = parquet.rows_of(SOURCE, 500)
+    assert found is not None
+    assert len(hub.asked) <= 20
+    assert not any("/rows" in path for path in hub.asked)
+    classes = set(found.labels.tolist())
+    assert min(classes) < 15
+    assert max(classes) >= 85
+    assert len(classes) >= 2 * parquet.MOST_GROUPS
     publish(hub, np.repeat(np.arange(100), 7))
     found = parquet.rows_of(SOURCE, 500)
     assert found is not None, "the whole of a small set is read"
     assert len(set(found.labels.tolist())) == 100
+
+
+def test_a_pinned_revision_is_read_and_kept_apart(hub):
+    first = publish(hub, np.arange(300) % CLASSES)
+    newest = publish(hub, np.arange(400) % CLASSES)
+    pinned = replace(SOURCE, revision=first)
+    assert pictures.load_or_fetch(SOURCE, "fetch it").revision == newest
+    assert pictures.load_or_fetch(pinned, "fetch it").revision == first
+    assert pictures.cached_file(pinned) != pictures.cached_file(SOURCE)
+
+
+def test_what_is_kept_is_bounded(hub, monkeypatch):
+    publish(hub, np.arange(300) % CLASSES)
+    pictures.load_or_fetch(SOURCE, "fetch it")
+    size = pictures.cached_file(SOURCE).stat().st_size
+    monkeypatch.setattr(pictures, "MOST_KEPT", size + size // 2)
+    other = replace(SOURCE, revision=hub.refs["datasets.org/set"]["main"])
+    pictures.load_or_fetch(other, "fetch it")
+    assert pictures.cached_file(other).exists()
+    assert not pictures.cached_file(SOURCE).exists(), "the one used longest ago"
 
 
 def test_the_hubs_conversion_serves_where_the_set_has_other_files(hub):
