@@ -378,7 +378,9 @@ def test_methods_and_models_can_be_listed(capsys: pytest.CaptureFixture[str]) ->
     code, text, _ = run(capsys, "models", "--json")
     assert code == 0
     assert isinstance(json.loads(text), list)
-    assert run(capsys, "models")[0] == 0
+    code, text, _ = run(capsys, "models")
+    assert code == 0
+    assert "of at most 2,000" in text.splitlines()[-1], "disk use is bounded and told"
 
 
 def test_several_experts_may_follow_one_option(zoo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

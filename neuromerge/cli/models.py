@@ -64,7 +64,23 @@ def run(options: argparse.Namespace) -> int:
         if entry["online"]:
             print(f"  fetch it with: {get_family(entry['name']).fetch_command}")
         print()
+    print(_kept())
     return 0
+
+
+def _kept() -> str:
+    """How much of the disk fetched pictures and what was measured of them take, and what they may take."""
+    from neuromerge.deployment import deployment
+    from neuromerge.engine import embeddings
+    from neuromerge.evaluation import hub
+    from neuromerge.folder_bounds import nbytes
+
+    folder = deployment().cache
+    pictures, measured = (nbytes(folder / name) / 1e6 for name in ("samples", "embeddings"))
+    return (
+        f"Kept in {folder}: test pictures {pictures:,.0f} MB of at most {hub.MOST_KEPT / 1e6:,.0f}, what base and "
+        f"experts said of them {measured:,.0f} MB of at most {embeddings.MOST_BYTES / 1e6:,.0f}."
+    )
 
 
 def _recorded_accuracy(folder: Path | None) -> dict[str, dict[str, float]]:
