@@ -169,7 +169,7 @@ def measure(address: str, moves: int, warm: int) -> dict[str, list[float]]:
 
         page = browser.new_context(viewport={"width": 1280, "height": 900}).new_page()
         page.set_default_timeout(1000 * PATIENCE_S)
-        page.goto(f"{address}/?tab=interference&measure={MOVING}")
+        page.goto(f"{address}/?m=neuromerging&tab=interference&measure={MOVING}")
         page.wait_for_selector("#readout .nm-score-value")
         page.wait_for_selector("#interference .nm-view[data-drawn]")
         pictures: list[Target] = [

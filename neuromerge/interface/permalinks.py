@@ -23,8 +23,8 @@ of the Neuron tab.
 
 A link may be years old or written by a stranger. Each field is checked on its own; one that cannot be used
 is left at its default and explained in a message, and the rest applies. Unknown fields are mentioned, except
-those that browsers and hosts add themselves (``utm_...``, names that start with ``__``). An address without any
-field of this format is no link: it is a fresh page, which opens as `opening_setting` says.
+those that browsers and hosts add themselves (``utm_...``, names that start with ``__``). An address that says nothing
+of a merge, such as that of a fresh page whose tabs were opened, has the merge that `opening_setting` says.
 """
 
 from __future__ import annotations
@@ -63,6 +63,8 @@ _FIELDS = ("v", "f", "t", "m", "p", "s", "w", "x", "pin", "tab")
 _OF_LESSON = ("step", "hide")
 """What a teacher's link adds: it says nothing of the merge."""
 _OF_FAMILY = ("t", "w", "x", "pin")
+_OF_MERGE = frozenset({"v", "t", "m", "p", "s", "w", "x"})
+"""What says that a link is about a merge. One that only opens a tab, as the address of a fresh page does, is not."""
 _NOT_OURS = re.compile(r"^(utm_\w*|__\w*|fbclid|gclid|logs|embed|view|deep_link|session_hash)$")
 
 
@@ -137,7 +139,7 @@ def decode(
         for dependent in (*_OF_FAMILY, *(link.name for link in linked.values() if link.of_family)):
             fields.pop(dependent, None)
 
-    setting = _setting(family, fields, messages) if fields else opening_setting(family)
+    setting = _setting(family, fields, messages) if _OF_MERGE & set(fields) else opening_setting(family)
     return (
         PageState(
             setting=setting,

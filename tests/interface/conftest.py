@@ -87,8 +87,12 @@ class Visitor:
             self.complaints.append(f"HTTP {response.status}: {response.url}")
 
     def open(self, query: str = "", *, tab: str = "") -> Any:
-        """Load the page and wait for the first merge; `tab` is opened afterwards."""
-        self.page.goto(f"{self.address}/?{query}")
+        """Load the page and wait for the first merge; `tab` is opened afterwards.
+
+        A query is about the published merge, but for a teacher's; without one the page opens as it does for everybody.
+        """
+        about = "m=neuromerging&" if query and not query.startswith("step=") and "m=" not in query else ""
+        self.page.goto(f"{self.address}/?{about}{query}")
         self.page.wait_for_selector("#readout .nm-score-value")
         if tab:
             self.tab(tab)

@@ -291,3 +291,16 @@ def test_task_names_with_punctuation_come_back(family: Any) -> None:
         zero_shot=ZeroShotState("c;d:e"),
     )
     assert decode(encode(state), {odd.name: odd}) == (state, ())
+
+
+@pytest.mark.parametrize("query", ["", "tab=interference", "measure=retention&tab=neuron", "f={family}", "step=2"])
+def test_an_address_that_says_nothing_of_a_merge_opens_as_a_fresh_page(query: str, family: Any, families: Any) -> None:
+    """Clicking a tab of a fresh page puts ``tab`` into the address: a reload must not show another merge."""
+    state, messages = decode(query.replace("{family}", family.name), families)
+    assert (state.setting, messages) == (opening_setting(family), ())
+
+
+@pytest.mark.parametrize("query", ["v=1", "t=digits", "m=neuromerging", "v=1&tab=interference"])
+def test_an_address_about_a_merge_means_the_published_defaults(query: str, family: Any, families: Any) -> None:
+    state, _ = decode(query, families)
+    assert state.setting == make_setting(family, state.setting.tasks)
