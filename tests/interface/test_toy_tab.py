@@ -77,7 +77,7 @@ def test_it_is_drawn_moves_remembers_and_is_linked(client: Client) -> None:
     assert client.value("toy-text") == "1 in red, seen 0 times"
     assert client.move(ORTHOGONAL, 2.0) == []
     assert client.value("toy-text") == "2 in red, seen 0 times"
-    client.values[client.ids["toy-colour"]] = "blue"
+    assert client.move("toy-colour", "blue") == []
     assert client.fire("toy-look", "click") == []
     assert client.move(ORTHOGONAL, 3.0) == []
     assert client.value("toy-text") == "3 in blue, seen 1 times"
