@@ -8,10 +8,13 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import math
 import time
 import uuid
+from collections import OrderedDict
 from collections.abc import Awaitable, Callable, MutableMapping
 from contextlib import nullcontext
+from functools import partial
 from typing import Any
 from urllib.parse import parse_qs
 
@@ -38,6 +41,10 @@ MULTIPART_BYTES = 2**16
 
 LAST_WORD = b'data: {"msg":"close_stream"'
 """How the last message of a stream of answers begins."""
+HEARD_SECONDS = 0.05
+"""Time in which a browser surely hears that word."""
+MOST_ENDED = 1024
+"""Pages whose last word is remembered, for that long."""
 
 
 class Refused(Exception):
@@ -68,6 +75,7 @@ class Gate:
         self.app = app
         self.limits = limits
         self.largest_upload = largest_upload
+        self._ended: OrderedDict[str, float] = OrderedDict()
         self._always: list[tuple[bytes, bytes]] = []
         if frame_ancestors:
             self._always.append((b"content-security-policy", f"frame-ancestors {frame_ancestors}".encode()))
@@ -104,7 +112,8 @@ class Gate:
         if what.startswith(UNUSED):
             raise Refused(404, "There is no such page.")
         if scope["method"] not in ("POST", "PUT", "PATCH"):
-            await self.app(scope, *(_ending(receive, send) if what.startswith("queue/data") else (receive, send)))
+            stream = what.startswith("queue/data")
+            await self.app(scope, *(_ending(receive, send, partial(self._ends, scope)) if stream else (receive, send)))
             return
         headers = dict(scope["headers"])
         uploads = what.startswith("upload") and b"multipart/" in headers.get(b"content-type", b"")
@@ -119,12 +128,35 @@ class Gate:
         body = await _whole(counted)
         if (why := fault(body)) is not None:
             raise Refused(413, why)
+        page = ""
         if what.startswith(("queue/join", "call/", "run/", "api/")):
-            await self._admit(scope, what, body)
-        await self.app(scope, _replayed(body, receive), send)
+            page = await self._admit(scope, what, body)
+        await self.app(scope, _replayed(body, receive), self._behind(page, send))
 
-    async def _admit(self, scope: Scope, what: str, body: bytes) -> None:
-        """Refuse an event that does not fit the page, or whose page or address has too much under way."""
+    def _ends(self, scope: Scope) -> None:
+        """Note that a page's stream of answers says its last word."""
+        page = page_of(scope)
+        self._ended.pop(page, None)
+        self._ended[page] = time.monotonic()
+        while len(self._ended) > MOST_ENDED:
+            self._ended.popitem(last=False)
+
+    def _behind(self, page: str, send: Send) -> Send:
+        """`send` for an event's receipt, which comes after the last word of the page's stream if that was just said.
+
+        A browser that gets the receipt first takes the stream for open and opens none: nobody would hear the answer.
+        """
+
+        async def sending(message: MutableMapping[str, Any]) -> None:
+            left = self._ended.get(page, -math.inf) + HEARD_SECONDS - time.monotonic()
+            if message["type"] == "http.response.start" and left > 0:
+                await asyncio.sleep(left)
+            await send(message)
+
+        return sending
+
+    async def _admit(self, scope: Scope, what: str, body: bytes) -> str:
+        """The page of an event. Refuses one that does not fit, or whose page or address has too much under way."""
         blocks = blocks_of(scope)
         try:
             event = json.loads(body)
@@ -145,7 +177,9 @@ class Gate:
                 raise Refused(413, f"An event of the page may have at most {EVENT_BYTES:,} bytes.")
             if blocks.presence.arrived(page):
                 blocks.keep_listeners()
-        await self._within_bounds(blocks, page if isinstance(page, str) else "", index, address_of(scope))
+        page = page if isinstance(page, str) else ""
+        await self._within_bounds(blocks, page, index, address_of(scope))
+        return page
 
     async def _within_bounds(self, blocks: PageBlocks, page: str, index: object, address: str) -> None:
         """Make room for one more event of a page. Raises Refused where its page or its address has more than a share.
@@ -169,9 +203,14 @@ class Gate:
         if what.startswith("heartbeat/"):
             page = what.removeprefix("heartbeat/").strip("/")
         elif what.startswith("queue/data"):
-            page = parse_qs(scope["query_string"].decode("latin-1")).get("session_hash", [""])[0]
+            page = page_of(scope)
         blocks = blocks_of(scope)
         return blocks.presence.listening(page) if blocks is not None and 0 < len(page) <= 64 else nullcontext()
+
+
+def page_of(scope: Scope) -> str:
+    """The page that a stream of answers is for."""
+    return parse_qs(scope["query_string"].decode("latin-1")).get("session_hash", [""])[0]
 
 
 def blocks_of(scope: Scope) -> PageBlocks | None:
@@ -190,8 +229,8 @@ def route_of(path: str) -> str:
     )
 
 
-def _ending(receive: Receive, send: Send) -> tuple[Receive, Send]:
-    """A stream of answers that is left to end by itself once it has said that it ends.
+def _ending(receive: Receive, send: Send, ends: Callable[[], None]) -> tuple[Receive, Send]:
+    """A stream of answers that is left to end by itself once it has said that it ends; then `ends` is called.
 
     The browser hangs up at that word, and may have opened the next stream of the page by then. Gradio takes a hang-up
     for a visitor who has gone, and drops what the next stream waits for: the page would lose its connection.
@@ -200,7 +239,9 @@ def _ending(receive: Receive, send: Send) -> tuple[Receive, Send]:
 
     async def sending(message: MutableMapping[str, Any]) -> None:
         nonlocal ending
-        ending = ending or message.get("body", b"").startswith(LAST_WORD)
+        if message.get("body", b"").startswith(LAST_WORD):
+            ending = True
+            ends()
         await send(message)
 
     async def receiving() -> MutableMapping[str, Any]:

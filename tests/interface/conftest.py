@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import urlparse
 
 import pytest
@@ -15,6 +17,8 @@ from neuromerge.deployment import Limits
 from neuromerge.evaluation.families import Family
 from neuromerge.interface.loader import WorkspaceLoader
 from tests.interface import fakes
+
+T = TypeVar("T")
 
 PATIENCE_MS = 1000 * int(os.environ.get("NEUROMERGE_BROWSER_PATIENCE", "60"))
 """How long a test waits for what should take a moment: the machine may be busy with other things."""
@@ -40,6 +44,12 @@ def served(demo: Any, limits: Limits = LIMITS) -> Iterator[str]:
         yield address
     finally:
         demo.close(verbose=False)
+
+
+def in_a_loop(work: Coroutine[Any, Any, T]) -> T:
+    """What a coroutine returns, run by a thread of its own: a browser's driver keeps this thread's loop."""
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(asyncio.run, work).result()
 
 
 @pytest.fixture(scope="session")

@@ -13,6 +13,7 @@ import pytest
 from neuromerge.deployment import Limits
 from neuromerge.interface.front import MOST_PAGES, SameForAll
 from neuromerge.interface.launch import server_options
+from tests.interface.conftest import in_a_loop
 
 SCRIPT = "/assets/Index-BNME6_a6.js"
 
@@ -44,7 +45,7 @@ def asked(inner: Inner, *requests: tuple[str, dict[str, str]]) -> list[httpx.Res
         async with httpx.AsyncClient(transport=httpx.ASGITransport(kept), base_url="http://here") as client:
             return await asyncio.gather(*(client.get(path, headers=headers) for path, headers in requests))
 
-    return asyncio.run(all_of_them())
+    return in_a_loop(all_of_them())
 
 
 def test_the_page_is_written_once_for_all_who_come() -> None:
@@ -138,7 +139,7 @@ def test_sites_that_may_frame_the_page_are_named_in_every_answer(monkeypatch: py
         async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://here") as client:
             return [await client.get("/"), await client.get("/missing"), await client.get("/gradio_api/deep_link")]
 
-    page, missing, refused = asyncio.run(answers())
+    page, missing, refused = in_a_loop(answers())
     assert [answer.status_code for answer in (page, missing, refused)] == [200, 404, 404]
     for answer in (page, missing, refused):
         assert answer.headers["content-security-policy"] == "frame-ancestors 'self' https://huggingface.co"

@@ -8,6 +8,7 @@ import logging
 import threading
 import time
 from collections.abc import AsyncIterator, Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
@@ -15,14 +16,15 @@ import pytest
 from gradio.server_messages import CloseStreamMessage
 from hypothesis import given
 from hypothesis import strategies as st
-from starlette.responses import StreamingResponse
+from starlette.responses import JSONResponse, StreamingResponse
 
 from neuromerge.benchmarks.clients import Client
 from neuromerge.benchmarks.load import ORTHOGONAL
 from neuromerge.deployment import Limits
 from neuromerge.errors import Cancelled
+from neuromerge.interface import gate
 from neuromerge.interface.app import build
-from neuromerge.interface.blocks import address_of
+from neuromerge.interface.blocks import PageBlocks, address_of
 from neuromerge.interface.bodies import MAX_DEPTH, MAX_ITEMS, fault
 from neuromerge.interface.gate import Gate, route_of
 from neuromerge.interface.loader import WorkspaceLoader
@@ -30,7 +32,7 @@ from neuromerge.interface.observing import FewLines
 from neuromerge.interface.presence import Presence
 from neuromerge.progress import UNATTENDED, Job
 from tests.interface import fakes
-from tests.interface.conftest import served, serving
+from tests.interface.conftest import in_a_loop, served, serving
 
 SMALL = Limits(
     max_upload_bytes=300_000,
@@ -360,7 +362,7 @@ def hang_up_at(word: bytes, *messages: bytes) -> bool:
         "query_string": b"session_hash=one",
         "headers": [],
     }
-    asyncio.run(Gate(app, Limits())(scope, receive, send))
+    in_a_loop(Gate(app, Limits())(scope, receive, send))
     return ended
 
 
@@ -373,3 +375,53 @@ def test_a_stream_that_has_said_its_last_word_is_not_cut_short() -> None:
 def test_a_stream_whose_visitor_has_gone_stops() -> None:
     told = b'data: {"msg":"log","log":"close_stream"}\n\n'
     assert not hang_up_at(b"close_stream", told, b"data: {}\n\n")
+
+
+def test_a_receipt_comes_after_the_last_word_of_the_page_s_stream(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A browser that has the receipt first takes the stream for open, opens none, and never hears the answer."""
+    monkeypatch.setattr(gate, "HEARD_SECONDS", 0.3)
+    heard: list[str] = []
+
+    class Blocks(PageBlocks):
+        def inputs_of(self, index: object) -> int:
+            return 0
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        if scope["path"].endswith("data"):
+            await StreamingResponse(iter([CloseStreamMessage().model_dump_json().join(("data: ", ""))]))(
+                scope, receive, send
+            )
+        else:
+            await JSONResponse({})(scope, receive, send)
+
+    passing = Gate(app, Limits())
+
+    def request(path: str, page: str, body: bytes = b"") -> Any:
+        async def receive() -> dict[str, Any]:
+            return {"type": "http.request", "body": body, "more_body": False}
+
+        async def send(message: Any) -> None:
+            if message["type"] == "http.response.start":
+                heard.append(f"{path} {page}")
+
+        scope = {
+            "type": "http",
+            "asgi": {"spec_version": "2.4"},
+            "app": serving_app,
+            "method": "POST" if body else "GET",
+            "path": f"/gradio_api/queue/{path}",
+            "query_string": f"session_hash={page}".encode(),
+            "headers": [],
+        }
+        return passing(scope, receive, send)
+
+    serving_app = SimpleNamespace(get_blocks=lambda: Blocks(analytics_enabled=False))
+
+    async def visit() -> None:
+        await request("data", "one")
+        events = [json.dumps({"fn_index": 0, "data": [], "session_hash": page}).encode() for page in ("one", "two")]
+        await asyncio.gather(request("join", "one", events[0]), request("join", "two", events[1]))
+        await request("join", "one", events[0])
+
+    in_a_loop(visit())
+    assert heard == ["data one", "join two", "join one", "join one"]

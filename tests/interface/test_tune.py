@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from tests.interface import fakes
 from tests.interface.conftest import Visitor
 
 pytestmark = pytest.mark.browser
@@ -40,7 +42,14 @@ def found(page: Any) -> Any:
     return page.locator("#trials-table tr").filter(has_text="tpe")
 
 
-def test_a_search_is_stopped_and_what_is_finished_stays(visitor: Visitor) -> None:
+def test_a_search_is_stopped_and_what_is_finished_stays(visitor: Visitor, monkeypatch: pytest.MonkeyPatch) -> None:
+    scores = fakes.FakeWorkspace.validation_scores
+
+    def slow(self: fakes.FakeWorkspace, *asked: Any) -> dict[str, float]:
+        time.sleep(0.1)  # two hundred of them leave a busy machine the time to press Stop
+        return scores(self, *asked)
+
+    monkeypatch.setattr(fakes.FakeWorkspace, "validation_scores", slow)
     page = opened(visitor, 200)
     page.locator("#start-search").click()
     expect(page.locator("#search-progress")).to_contain_text("of 200 trials")
