@@ -17,25 +17,14 @@ from neuromerge.evaluation.towers import VisionModel
 from neuromerge.exploration.results import AccuracyBoard
 from neuromerge.exploration.workspace import Workspace
 from neuromerge.settings.choices import make_setting
-from tests.evaluation.hub_stand_in import HubStandIn, served
+from tests.evaluation.hub_stand_in import HubStandIn
 from tests.evaluation.networks import save_transformers
-from tests.evaluation.parquet_files import table_of
-from tests.interface.test_hub_whole import FAMILY, TASK
+from tests.interface.test_hub_whole import tiny_family
 
 
 @pytest.fixture
 def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HubStandIn]:
-    described = tmp_path / "families"
-    (described / "tasks").mkdir(parents=True)
-    (described / "tiny-hub.yaml").write_text(FAMILY)
-    monkeypatch.setenv("NEUROMERGE_FAMILIES", str(described))
-    monkeypatch.setenv("NEUROMERGE_CACHE", str(tmp_path / "kept"))
-    with served(monkeypatch, tmp_path / "cache") as running:
-        for seed, name in enumerate(("base", "one", "two")):
-            publish(running, tmp_path, name, seed)
-        for name in ("one", "two"):
-            (described / "tasks" / f"{name}.yaml").write_text(TASK.format(name=name))
-            running.publish(f"datasets.org/{name}-pictures", {"data/test-0-of-1.parquet": table_of(np.arange(80) % 2)})
+    with tiny_family(tmp_path, monkeypatch, lambda hub, name, seed: publish(hub, tmp_path, name, seed)) as running:
         yield running
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -36,8 +37,11 @@ samples: {{kind: hub, dataset: org/{name}-pictures}}
 """
 
 
-@pytest.fixture
-def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HubStandIn]:
+@contextmanager
+def tiny_family(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, publish: Callable[[HubStandIn, str, int], None]
+) -> Iterator[HubStandIn]:
+    """A stand-in with the family of base, one and two, whose weights `publish(hub, name, seed)` puts there."""
     described = tmp_path / "families"
     (described / "tasks").mkdir(parents=True)
     (described / "tiny-hub.yaml").write_text(FAMILY)
@@ -45,13 +49,22 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HubStandIn]
     monkeypatch.setenv("NEUROMERGE_CACHE", str(tmp_path / "kept"))
     with served(monkeypatch, tmp_path / "cache") as running:
         for seed, name in enumerate(("base", "one", "two")):
-            folder = tmp_path / name
-            save_transformers(folder, seed=seed)
-            files = {path.name: path.read_bytes() for path in folder.iterdir()}
-            running.publish(f"org/{name}", {**files, "flax_model.msgpack": b"twin", "README.md": b"#"})
+            publish(running, name, seed)
         for name in ("one", "two"):
             (described / "tasks" / f"{name}.yaml").write_text(TASK.format(name=name))
             running.publish(f"datasets.org/{name}-pictures", {"data/test-0-of-1.parquet": table_of(np.arange(80) % 2)})
+        yield running
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HubStandIn]:
+    def publish(running: HubStandIn, name: str, seed: int) -> None:
+        folder = tmp_path / name
+        save_transformers(folder, seed=seed)
+        files = {path.name: path.read_bytes() for path in folder.iterdir()}
+        running.publish(f"org/{name}", {**files, "flax_model.msgpack": b"twin", "README.md": b"#"})
+
+    with tiny_family(tmp_path, monkeypatch, publish) as running:
         yield running
 
 

@@ -18,6 +18,7 @@ MARK_FETCHING = """
   document.body.dataset.fetching = /data-missing=.weights/.test(panel) ? 'weights' : '';
 }
 """
+"""What the panel says, as a mark on the page's body for `FETCHING_RULES` (see `readout.MARK_READOUT`)."""
 
 NO_MERGE_YET = "<section data-missing='weights'></section>"
 """In the place of scores, until the weights are here."""
