@@ -11,6 +11,7 @@ from neuromerge.search.trials import Trial
 NAMES = {
     "lambda_parallel": "λ₁ (parallel)",
     "lambda_orthogonal": "λ₂ (orthogonal)",
+    "lambda_pointwise": "λ of biases and norms",
     "trim_ratio": "trim ratio",
 }
 """Coefficients as the figures write them; others keep their own names."""
