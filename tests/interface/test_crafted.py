@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -32,7 +33,10 @@ def said(dice: random.Random) -> Any:
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning:gradio.*")  # messages to the visitor
-def test_no_crafted_event_meets_a_defect(server: str, caplog: pytest.LogCaptureFixture) -> None:
+def test_no_crafted_event_meets_a_defect(
+    server: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)  # a study's storage is a file that a visitor of one's own machine may name
     dice = random.Random(0)
     client = Client(server)
     client.load()
