@@ -152,7 +152,7 @@ def run(options: argparse.Namespace) -> int:
         )
     # Printed before anything is written: a full disk must not cost the result.
     if options.json:
-        print_json(_as_dict(found))
+        print_json({**_as_dict(found), "sources": family.commits(options.tasks or family.experts)})
     else:
         print(_as_text(found))
     if options.csv:

@@ -8,7 +8,7 @@ Families are described in YAML files beside this module (`families/`, tasks in `
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
@@ -26,6 +26,7 @@ DEFAULT_TEMPLATES = ("a photo of a {}.",)
 MAX_CLASSES = 5_000
 MAX_TEMPLATES = 200
 MAX_TEXT = 200
+_COMMIT = re.compile(r"[0-9a-f]{40}")
 _AT_COMMIT = re.compile(r"@[0-9a-f]{40}$")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
@@ -153,6 +154,10 @@ class Family:
                 f"The family {self.name} has no expert {quoted(task)}. It has: {', '.join(self.experts)}."
             )
         return self.experts[task]
+
+    def commits(self, tasks: Iterable[str]) -> dict[str, str]:
+        """Sources of the base (under ``base``) and of the experts of `tasks`, with the commits they stand for here."""
+        return {"base": resolved(self.base), **{task: resolved(self.source(task)) for task in tasks}}
 
     def written(self, task: str) -> str:
         """The source of an expert as recipes have it: of one that a visitor brought, where that visitor has it."""
@@ -433,6 +438,9 @@ def _task_from(data: Mapping[str, Any], path: Path, default_name: str) -> TaskSp
         raise AssetError(f"{path}: samples.kind must be bundled, hub or folder, not {quoted(kind)}.")
     if kind == "hub" and not samples.get("dataset"):
         raise AssetError(f"{path}: samples.dataset must name a data set on the Hub.")
+    revision = str(samples.get("revision", ""))
+    if revision and not _COMMIT.fullmatch(revision):
+        raise AssetError(f"{path}: samples.revision must be a commit (40 hexadecimal digits), not {quoted(revision)}.")
     return TaskSpec(
         name=name,
         title=str(data.get("title", name)),
@@ -448,7 +456,7 @@ def _task_from(data: Mapping[str, Any], path: Path, default_name: str) -> TaskSp
             label=samples.get("label"),
             tried=bool(samples.get("tried", True)),
             path=path.parent / str(samples["path"]) if "path" in samples else None,
-            revision=str(samples.get("revision", "")),
+            revision=revision,
         ),
         display=display,
     )

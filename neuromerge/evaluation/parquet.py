@@ -103,11 +103,14 @@ class _Group:
 
 
 def _files(files: Any, source: SampleSource, job: Job) -> tuple[list[str], str]:
-    """The parquet files of the split and the commit they are of: the data set's own, else the Hub's conversion."""
+    """The parquet files of the split and the commit they are of: the data set's own, else the Hub's conversion.
+
+    Of the pinned commit where it is there and has such files, else of the newest.
+    """
     from huggingface_hub import HfApi
     from huggingface_hub.errors import RevisionNotFoundError
 
-    for revision in (source.revision,) if source.revision else (None, _CONVERTED):
+    for revision in dict.fromkeys((source.revision or None, None, _CONVERTED)):
         try:
             info = answers.patiently(partial(HfApi().dataset_info, source.dataset, revision=revision), job)
         except RevisionNotFoundError:

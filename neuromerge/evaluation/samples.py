@@ -27,7 +27,7 @@ from neuromerge.errors import AssetError, NeuroMergeError, SettingError, quoted
 from neuromerge.evaluation import hub, preprocessing
 from neuromerge.evaluation.archives import ArchiveLimits, ZipTree
 from neuromerge.evaluation.configuration import Preprocessing
-from neuromerge.evaluation.families import Family, TaskSpec, get_family
+from neuromerge.evaluation.families import Family, SampleSource, TaskSpec, get_family
 from neuromerge.evaluation.folders import (
     SUFFIXES,
     ClassNames,
@@ -582,7 +582,17 @@ def _from_hub(family: Family, spec: TaskSpec, split: str) -> SampleSet:
         skipped=unreadable,
         empty=tuple(name for number, name in enumerate(spec.shown_classes) if number not in set(labels[kept].tolist())),
         remark=f"{len(kept)} pictures are taken, spread evenly over the {spec.samples.split} set of "
-        f"{spec.samples.dataset}",
+        f"{spec.samples.dataset}{_other_commit(spec.samples, packed.revision)}",
+    )
+
+
+def _other_commit(source: SampleSource, read: str) -> str:
+    """What to say where another commit than the pinned one was read; empty where none is pinned, or it was read."""
+    if source.revision in ("", read):
+        return ""
+    return (
+        f". They are of its commit {read[:7] or 'unknown'}: the pinned {source.revision[:7]} is gone from the Hub, or "
+        "has no parquet files. Pin another as samples.revision in the task's file"
     )
 
 

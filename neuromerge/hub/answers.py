@@ -16,6 +16,7 @@ LONGEST_WAIT = 60.0
 _TRIES = 4
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 _DENIED = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
+_COMMIT = re.compile(r"[0-9a-f]{40}")
 _RESETS = re.compile(r"\bt=(\d+)")
 _Answer = TypeVar("_Answer")
 
@@ -104,6 +105,12 @@ def _sentence(error: BaseException, what: str, fetch: str, token: bool, revision
         return (
             f"{what} asks its users to accept terms first. Accept them on its page, run `hf auth login`, then "
             f"`{fetch}`."
+        )
+    if "RevisionNotFoundError" in kinds and _COMMIT.fullmatch(revision or ""):
+        return (
+            f"The commit {revision} of {what} is gone from the Hub: its history was rewritten, or its branch deleted. "
+            f"Leave it out, or name another one of https://huggingface.co/{what}/commits/main; of a family's own "
+            "models, in the family's file."
         )
     if "RevisionNotFoundError" in kinds:
         return (

@@ -99,7 +99,8 @@ def as_lines(notes: Sequence[str]) -> list[str]:
 class Comparison:
     """The table, with everything that is needed to make it again.
 
-    `done` of `entries` methods and variants are in it.
+    `done` of `entries` methods and variants are in it. `sources` are those of base and experts, with the commits that
+    branches of the Hub stood for.
     """
 
     family: str
@@ -111,6 +112,7 @@ class Comparison:
     notes: tuple[str, ...] = ()
     done: int = 0
     entries: int = 0
+    sources: dict[str, str] = field(default_factory=dict)
 
     def to_json(self) -> str:
         """As JSON."""
@@ -238,10 +240,11 @@ def growing(
     shares = {task: accuracy.value for task, accuracy in experts.items()}
     counted = {task: accuracy.n for task, accuracy in base.items()}
     notes = scorer.notes(names, looked_at(split, tuned))
+    sources = family.commits(names)
 
     def table(finished: int) -> Comparison:
         complete = tuple(replace(row, normalised=_normalised(row, shares)) for row in rows)
-        return Comparison(family.name, names, split, counted, seed, complete, notes, finished, len(listed))
+        return Comparison(family.name, names, split, counted, seed, complete, notes, finished, len(listed), sources)
 
     yield table(0)
     for number, entry in enumerate(listed, start=1):

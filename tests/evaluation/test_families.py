@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 
 import pytest
@@ -51,10 +52,19 @@ def test_online_families_are_complete(name):
         repository, inside, revision = parse_hub(family.source(task))
         assert repository == f"tanganke/{name}_{task}"
         assert (inside, revision) == ("model.safetensors", "main")
-    assert parse_hub(family.source())[2]
+    assert re.fullmatch(r"[0-9a-f]{40}", parse_hub(family.source())[2] or ""), "the base is pinned to a commit"
     for entry in family.entries.values():
         assert entry.file.endswith(".safetensors")
         assert not entry.tried, "say so in the registry once it has been loaded online"
+
+
+def test_a_data_set_is_pinned_to_a_commit(tmp_path):
+    pinned = registry.TASKS / "mnist.yaml"
+    assert re.fullmatch(r"[0-9a-f]{40}", read_task(pinned).samples.revision)
+    bad = tmp_path / "mnist.yaml"
+    bad.write_text(re.sub("revision: .*", "revision: main", pinned.read_text()))
+    with pytest.raises(AssetError, match=r"samples\.revision must be a commit.*main"):
+        read_task(bad)
 
 
 @pytest.mark.parametrize("path", sorted(registry.TASKS.glob("*.yaml")), ids=lambda path: path.stem)
@@ -260,8 +270,10 @@ def test_display_names_are_of_classes(tmp_path):
 
 def test_a_source_is_known_with_and_without_its_file():
     family = get_family("clip-vit-base-patch16")
-    assert family.base == "hub:timm/vit_base_patch16_clip_224.openai/open_clip_model.safetensors@main"
-    assert family.is_source("hub:timm/vit_base_patch16_clip_224.openai@main")
+    repository, commit = "hub:timm/vit_base_patch16_clip_224.openai", "977e3dd0ec55ab8da155f2fbeb6b5f54948b6e3d"
+    assert family.base == f"{repository}/open_clip_model.safetensors@{commit}"
+    assert family.is_source(f"{repository}@{commit}")
+    assert not family.is_source(f"{repository}@main")
     assert family.is_source("hub:tanganke/clip-vit-base-patch16_dtd@main", "dtd")
     assert not family.is_source("hub:tanganke/clip-vit-base-patch16_dtd@main", "mnist")
     assert not family.is_source(f"hub:tanganke/clip-vit-base-patch16_dtd@{'a' * 40}", "dtd")

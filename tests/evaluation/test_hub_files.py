@@ -167,6 +167,8 @@ def test_names_that_are_not_there(hub):
         load_checkpoint("hub:org/name/other.safetensors")
     with pytest.raises(SourceUnavailableError, match=r"no revision 'gone'.*moved or deleted"):
         load_checkpoint("hub:org/name@gone")
+    with pytest.raises(SourceUnavailableError, match=r"commit 0{40} of org/name is gone.*org/name/commits/main"):
+        load_checkpoint(f"hub:org/name@{'0' * 40}")
     with pytest.raises(SourceUnavailableError, match="no public repository org/missing"):
         load_checkpoint("hub:org/missing")
     hub.publish("org/pickled", {"config.json": b"{}", **TWINS})

@@ -12,8 +12,9 @@ import pytest
 from neuromerge.errors import SourceUnavailableError
 from neuromerge.evaluation import hub as pictures
 from neuromerge.evaluation import parquet
-from neuromerge.evaluation.families import SampleSource
+from neuromerge.evaluation.families import SampleSource, get_family
 from neuromerge.evaluation.parquet import NoSuchSplit, files_of_split, shares, spread
+from neuromerge.evaluation.samples import load_samples
 from neuromerge.progress import Job
 from tests.evaluation.hub_stand_in import HubStandIn, served
 from tests.evaluation.parquet_files import encoded, table_of
@@ -77,6 +78,19 @@ def test_a_pinned_revision_is_read_and_kept_apart(hub):
     assert pictures.load_or_fetch(SOURCE, "fetch it").revision == newest
     assert pictures.load_or_fetch(pinned, "fetch it").revision == first
     assert pictures.cached_file(pinned) != pictures.cached_file(SOURCE)
+
+
+def test_a_pinned_commit_that_is_gone_is_said_with_the_one_that_was_read(hub, monkeypatch):
+    newest = publish(hub, np.arange(300) % CLASSES)
+    family = get_family("clip-vit-base-patch32")
+    spec = replace(family.task("mnist"), samples=replace(SOURCE, revision="0" * 40))
+    found = load_samples(replace(family, tasks={"mnist": spec}), "mnist", "test")
+    assert found.revision == newest
+    assert f"of its commit {newest[:7]}: the pinned 0000000 is gone" in found.notes[0]
+    spec = replace(spec, samples=replace(SOURCE, revision=newest))
+    found = load_samples(replace(family, tasks={"mnist": spec}), "mnist", "test")
+    assert found.revision == newest
+    assert "pinned" not in found.notes[0]
 
 
 def test_what_is_kept_is_bounded(hub, monkeypatch):

@@ -255,6 +255,7 @@ def test_hub_pictures_are_fetched_once(viewer):
     assert not set(test.ids) & set(validation.ids)
     assert len(set(test.ids)) == len(test)
     assert test.source == "ylecun/mnist@abc123"
+    assert "commit abc123: the pinned 77f3279" in test.notes[0], "the viewer has no revisions"
     for sample, label, image in zip(test.ids, test.labels, test.images, strict=True):
         assert int(sample) % 10 == label
         assert image.shape == (28, 28, 3)

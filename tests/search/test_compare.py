@@ -102,7 +102,7 @@ def test_the_best_on_validation_was_chosen_by_the_merge_it_names(table, family):
         assert row.hyperparameters == tried[scores.index(max(scores))], "the first of equals"
 
 
-def test_markdown_and_json(table):
+def test_markdown_and_json(table, family):
     text = table.to_markdown()
     titles = {row.title for row in table.rows}
     assert text.count("\n| ") == len(titles) + 1 + len(table.rows)
@@ -111,6 +111,7 @@ def test_markdown_and_json(table):
     assert "published default | retention 1 | chosen on validation" in text
     assert "95 % interval" in text
     assert "*validation*: " in text
+    assert json.loads(table.to_json())["sources"] == family.commits(table.tasks)
     rows = json.loads(table.to_json())["rows"]
     assert rows[0]["kind"] == "base"
     assert rows[2]["parameters"] == table.rows[2].hyperparameters
