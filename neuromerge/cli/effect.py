@@ -82,7 +82,7 @@ def run(options: argparse.Namespace) -> int:
     with progress_bar(options.quiet) as job:
         found = measured(engine, setting, options.changes, options.split, matrices=not options.layers, job=job)
     if options.json:
-        print_json({**_as_dict(found), "sources": engine.family.commits(setting.tasks)})
+        print_json({**_as_dict(found), "sources": engine.models.family.commits(setting.tasks)})
     else:
         print(_as_text(found, options.changes))
     if options.csv:
