@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
@@ -225,13 +226,18 @@ def _changes(aligned: Aligned) -> list[LayerChange]:
         base = aligned.base_tensor(parameter)
         expert = aligned.expert_tensor(0, parameter)
         sums = squares.setdefault(parameter.layer, [0.0, 0.0])
-        sums[1] += _squared_norm(base)
+        sums[1] += _squared_distance(base)
         if expert is not None:
-            wide = torch.promote_types(torch.promote_types(base.dtype, expert.dtype), torch.float32)
-            sums[0] += _squared_norm(expert.to(wide) - base.to(wide))
+            sums[0] += _squared_distance(expert, base)
     return [LayerChange(layer, change**0.5, base**0.5) for layer, (change, base) in squares.items()]
 
 
-def _squared_norm(values: torch.Tensor) -> float:
-    wide = torch.promote_types(values.dtype, torch.float32)
-    return float(torch.linalg.vector_norm(values, dtype=wide)) ** 2
+def _squared_distance(values: torch.Tensor, origin: torch.Tensor | None = None) -> float:
+    """In float32, or wider where the values are, or where it overflows."""
+    own = values.dtype if origin is None else torch.promote_types(values.dtype, origin.dtype)
+    for wide in (torch.promote_types(own, torch.float32), torch.float64):
+        moved = values.to(wide) if origin is None else values.to(wide) - origin.to(wide)
+        found = float(torch.linalg.vector_norm(moved))
+        if math.isfinite(found):
+            break
+    return found**2

@@ -167,6 +167,7 @@ class Models:
             source = base if contents.task is None else self._stages.checkpoint(contents.task)
             self._executor.run(lambda: model.load(source, base=base), job)
             return
+        model.source = "This merge"
         self._stages.write(contents.setting, model.weights, job)
         merged = {parameter.name for parameter in self._stages.vectors(tasks_of(contents.setting)).parameters}
         for parameter in model.parameters:

@@ -55,6 +55,14 @@ def test_the_change_of_each_layer(ours: State) -> None:
     assert found.warnings == ()
 
 
+def test_a_change_that_overflows_in_float32_has_a_norm(ours: State) -> None:
+    key = "visual.transformer.resblocks.1.mlp.c_fc.weight"
+    base, expert = (ours | {key: torch.full_like(ours[key], size)} for size in (-3e38, 3e38))
+    [block] = [change for change in inspect_checkpoint(expert, base).changes if change.layer == "block 1"]
+    assert block.change == pytest.approx(6e38 * ours[key].numel() ** 0.5, rel=1e-6)
+    assert block.relative == pytest.approx(2)
+
+
 def test_both_towers(ours: State) -> None:
     expert = models.perturbed(ours, 1)
     assert any("text tower" in text for text in inspect_checkpoint(expert, ours).warnings)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import shutil
 
 import pytest
@@ -160,3 +161,33 @@ def test_networks_that_do_not_fit_together(family_folder, tmp_path, key, shape):
     save_file({**tensors, key: torch.ones(shape)}, path)
     with pytest.raises(CheckpointError):
         open_both(tmp_path / "base")
+
+
+@pytest.mark.parametrize("size", [3e38, 1e25, 1e17])
+def test_weights_whose_sums_overflow_are_named_and_give_no_chance_score(family, size):
+    model = VisionModel.from_checkpoint(load_checkpoint(family.base))
+    side = model.preprocessing.size
+    dice = torch.Generator().manual_seed(1)
+    pictures = torch.randint(0, 256, (3, side, side, 3), dtype=torch.uint8, generator=dice)
+    for name, weight in model.weights.items():
+        if re.search(r"[.][qk][.]", name) and size < 1e36:
+            continue  # attention that is all on one token is sound
+        sound = weight.clone()
+        weight.copy_(size * torch.randn(weight.shape, generator=dice).sign())
+        for look in (model.encode, model.encode_blocks, lambda p: model.embed_from(model.enter(p), 0)):
+            with pytest.raises(CheckpointError, match=f"{model.source}.*{name.replace('.', '[.]')}"):
+                look(pictures)
+        weight.copy_(sound)
+    assert torch.isfinite(model.encode(pictures)).all()
+
+
+@pytest.mark.parametrize("key", ["token_embedding.weight", "text_projection", "ln_final.weight", "logit_scale"])
+def test_a_text_tower_that_overflows_is_told(family, key, tmp_path):
+    folder = tmp_path / "huge"
+    shutil.copytree(family.base, folder)
+    [path] = folder.glob("*.safetensors")
+    state = load_file(path)
+    [whole] = [name for name in state if name.endswith(key) and not name.startswith("visual.")]
+    save_file(state | {whole: torch.full_like(state[whole], 3e38)}, path)
+    with pytest.raises(CheckpointError, match=f"{folder}.*{'logit_scale' if key == 'logit_scale' else '3e[+]38'}"):
+        zero_shot_head(TextModel.from_checkpoint(load_checkpoint(folder)), ["one", "two"], ["a {}"])

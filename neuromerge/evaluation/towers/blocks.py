@@ -8,6 +8,7 @@ last block computed for the one token that is read. Equal to open_clip's and tra
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from neuromerge.deployment import deployment
 
 # Fewer rows (tokens of all images or texts of a chunk) than this make the matrix products themselves slow.
 MIN_ROWS = 512
+_LARGEST_SCORE = 1e38
 
 
 @dataclass(slots=True)
@@ -97,7 +99,7 @@ def block_forward(
     if only is None:
         qkv = F.linear(normed, weights.qkv, weights.qkv_bias).view(count, length, 3, heads, size)
         q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)
-        mixed = F.scaled_dot_product_attention(q, k, v, is_causal=causal).transpose(1, 2).reshape(-1, width)
+        mixed = _attention(q, k, v, causal=causal).transpose(1, 2).reshape(-1, width)
         stream = x.view(-1, width)
     else:
         rows = torch.arange(count)
@@ -105,7 +107,7 @@ def block_forward(
         k, v = kv.permute(2, 0, 3, 1, 4).unbind(0)
         q = F.linear(normed[rows, only], weights.qkv[:width], weights.qkv_bias[:width]).view(count, heads, 1, size)
         seen = (torch.arange(length) <= only[:, None])[:, None, None, :] if causal else None
-        mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=seen).reshape(-1, width)
+        mixed = _attention(q, k, v, seen).reshape(-1, width)
         stream = x[rows, only]
     if capture is not None:
         capture("out", mixed.view(count, length, width))
@@ -118,6 +120,16 @@ def block_forward(
         capture("fc2", hidden.view(count, length, -1))
     stream = torch.addmm(stream, hidden, weights.fc2.t()).add_(weights.fc2_bias)
     return stream if only is not None else stream.view(count, length, width)
+
+
+def _attention(q: Tensor, k: Tensor, v: Tensor, seen: Tensor | None = None, *, causal: bool = False) -> Tensor:
+    """Scaled dot-product attention that is NaN, not zero as torch's, where the scores overflow.
+
+    One sequence speaks for all: scores overflow for the weights' sake.
+    """
+    mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=seen, is_causal=causal)
+    largest = float(q[:1].abs().max()) * float(k[:1].abs().max()) * q.shape[-1] if len(q) else 0.0
+    return mixed if largest < _LARGEST_SCORE else torch.full_like(mixed, math.nan)
 
 
 def patches(pixels: Tensor, size: int) -> Tensor:

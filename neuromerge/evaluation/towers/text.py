@@ -24,6 +24,7 @@ from neuromerge.evaluation.towers.weights import (
     matrix_shape,
     new_block,
     norm_shapes,
+    require_bounded,
     require_names,
     require_shapes,
 )
@@ -39,6 +40,7 @@ class TextModel:
         digest: a fingerprint of weights, settings and tokenizer; heads are cached under it.
         logit_scale: the factor on cosine similarities (already exponentiated).
         context: how many tokens a text may have; what is longer is cut.
+        source: whose weights they are, as messages name them.
     """
 
     def __init__(
@@ -63,7 +65,7 @@ class TextModel:
         }
         require_shapes(shapes, expected | block_shapes(shapes, "text", blocks, self.width))
         self.heads = head_count(settings.tower, self.width)
-        self.logit_scale = 100.0
+        self.logit_scale, self.source = 100.0, "The model"
         self._activation = ACTIVATIONS[settings.tower.activation]
         self._blocks = [new_block(self.weights, shapes, "text", number) for number in range(blocks)]
         for name in _STEM + _HEAD:
@@ -90,9 +92,18 @@ class TextModel:
         tokenizer = tokenizer_for(configuration.text, configuration.folder, vocabulary)
         model = cls(shapes, configuration.text, tokenizer)
         copy_weights(model.weights, found, checkpoint)
+        model.source = checkpoint.source
+        for name in _STEM:
+            require_bounded(model.weights[name], model.weights, model.source)
         model.digest = f"{fingerprint(model.weights)} {configuration.text!r} {tokenizer_mark(configuration.folder)}"
         if scale is not None:
-            model.logit_scale = float(checkpoint.tensor(scale.key).float().exp())
+            factor = checkpoint.tensor(scale.key).float().exp()
+            if factor.numel() != 1 or not bool(torch.isfinite(factor).all()):
+                raise CheckpointError(
+                    f"{checkpoint.where(scale.key)}: {scale.key} must be one number up to 88, the logarithm of the "
+                    "factor on similarities."
+                )
+            model.logit_scale = float(factor)
         return model
 
     @property
@@ -106,6 +117,9 @@ class TextModel:
 
         Texts are sorted by length and cut after the token that is read: with causal attention the later ones
         change nothing, and class names are short.
+
+        Raises CheckpointError where the weights make numbers that are too large or not finite, or the tokenizer does not
+        fit.
         """
         ids = self.tokenizer(list(texts), self.context)
         if ids.numel() and int(ids.max()) >= self.vocabulary:
@@ -118,6 +132,7 @@ class TextModel:
         for rows in order.split(self._chunk(ids)):
             length = int(read[rows].max()) + 1 if self.settings.causal else ids.shape[1]
             result[rows] = self._embed(ids[rows, :length], read[rows])
+        require_bounded(result, self.weights, self.source)
         return F.normalize(result, dim=-1) if normalised else result
 
     def _embed(self, ids: Tensor, read: Tensor) -> Tensor:
@@ -131,6 +146,7 @@ class TextModel:
             x = block_forward(x, self._blocks[-1], self.heads, self._activation, eps, causal=causal, only=read)
         else:
             x = x[torch.arange(len(x)), read]
+        require_bounded(x, self.weights, self.source)
         weight, bias = self.weights["text.head.norm_final.weight"], self.weights["text.head.norm_final.bias"]
         return F.linear(F.layer_norm(x, (self.width,), weight, bias, eps), self.weights["text.head.projection"])
 

@@ -32,6 +32,7 @@ from neuromerge.evaluation.towers.weights import (
     listed,
     new_block,
     norm_shapes,
+    require_bounded,
     require_names,
     require_shapes,
 )
@@ -57,6 +58,7 @@ class VisionModel:
     Attributes:
         weights: canonical name -> live tensor of that parameter's shape ((neurons, inputs) or (entries,));
             writing into it changes the model.
+        source: whose weights they are, as messages name them.
         parameters: the parameters in the order of the network, as resolved from the checkpoint.
         preprocessing: how pictures become pixels.
         lock: hold it while writing weights and encoding where several threads share one model.
@@ -75,6 +77,7 @@ class VisionModel:
         self.parameters = tuple(parameters)
         self.lock = threading.RLock()
         self.weights: dict[str, Tensor] = {}
+        self.source = "The model"
         self._shapes = dict(shapes)
         blocks = count_blocks(shapes, "vision")
         stem, head = ([f"vision.{part}.{name}" for name in names] for part, names in (("stem", _STEM), ("head", _HEAD)))
@@ -148,6 +151,7 @@ class VisionModel:
         if missing:
             raise CheckpointError(f"{checkpoint.source} lacks {listed(missing)}.")
         with self.lock:
+            self.source = checkpoint.source
             if base is not None:
                 copy_weights(self.weights, {name: p for name, p in spare.items() if name not in found}, base)
             copy_weights(self.weights, found, checkpoint)
@@ -155,6 +159,7 @@ class VisionModel:
     def copy(self) -> VisionModel:
         """Another model with the same weights in memory of its own."""
         twin = VisionModel(self._shapes, self.settings, self.preprocessing, self.parameters)
+        twin.source = self.source
         for name, weight in self.weights.items():
             twin.weights[name].copy_(weight)
         return twin
@@ -178,14 +183,21 @@ class VisionModel:
 
         Args:
             pixels: float32 (N, 3, size, size) from `preprocess`, or uint8 (N, size, size, 3) from `crop`.
+
+        Raises:
+            CheckpointError: the weights make numbers that are too large or not finite.
         """
+        self._require_stem()
         chunks = self._in_chunks(self._embed_pixels, pixels)
-        result = torch.cat(chunks) if chunks else torch.empty((0, self.dimensions))
-        return F.normalize(result, dim=-1) if normalised else result
+        return self._sound(torch.cat(chunks) if chunks else torch.empty((0, self.dimensions)), normalised)
 
     @torch.no_grad()
     def enter(self, pixels: Tensor) -> States:
-        """What enters the first block, for `through` and `embed_from`: pictures as `encode` takes them."""
+        """What enters the first block, for `through` and `embed_from`: pictures as `encode` takes them.
+
+        Raises as `encode`.
+        """
+        self._require_stem()
         return tuple(self._in_chunks(lambda part: self._embedded(self._pixels(part)), pixels))
 
     @torch.no_grad()
@@ -199,8 +211,9 @@ class VisionModel:
         """Embeddings (N, dimensions), L2-normalised, given what enters a block (their number: what enters the head).
 
         Equal to `encode` bit by bit: blocks below need not be computed again where only weights above have changed.
+        Raises as `encode`.
         """
-        return F.normalize(torch.cat(_each(lambda x: self._embed(x.clone(), block), states)), dim=-1)
+        return self._sound(torch.cat(_each(lambda x: self._embed(x.clone(), block), states)))
 
     @property
     def depth(self) -> int:
@@ -209,17 +222,31 @@ class VisionModel:
 
     @torch.no_grad()
     def encode_blocks(self, pixels: Tensor, *, normalised: bool = True) -> tuple[Tensor, Tensor]:
-        """What `encode` returns, and the class token after every block (N, blocks, width), from the same pass."""
+        """What `encode` returns, and the class token after every block (N, blocks, width), from the same pass.
+
+        Raises as `encode`.
+        """
 
         def look(part: Tensor) -> tuple[Tensor, Tensor]:
             tokens = torch.empty((len(part), len(self._blocks), self.width))
             return self._embed(self._embedded(self._pixels(part)), 0, tokens), tokens
 
+        self._require_stem()
         chunks = self._in_chunks(look, pixels)
         if not chunks:
             return torch.empty((0, self.dimensions)), torch.empty((0, len(self._blocks), self.width))
         result, tokens = (torch.cat(parts) for parts in zip(*chunks, strict=True))
-        return (F.normalize(result, dim=-1) if normalised else result), tokens
+        return self._sound(result, normalised), tokens
+
+    def _require_stem(self) -> None:
+        """Raise CheckpointError where what enters the first layer norm would be too large."""
+        for weight in self._stem.values():
+            require_bounded(weight, self.weights, self.source)
+
+    def _sound(self, result: Tensor, normalised: bool = True) -> Tensor:
+        """Embeddings as they are given away. Raises CheckpointError where they are no numbers to work with."""
+        require_bounded(result, self.weights, self.source)
+        return F.normalize(result, dim=-1) if normalised else result
 
     def _in_chunks(self, look: Callable[[Tensor], T], pixels: Tensor) -> list[T]:
         """`look` at a few images at a time, in order."""
@@ -253,9 +280,11 @@ class VisionModel:
 
         Raises:
             SettingError: there is no such map.
+            CheckpointError: the weights make numbers that are too large or not finite.
         """
-        parts = [self._inputs(block, matrix, self._pixels(part)) for part in pixels.split(self.chunk)]
-        return torch.cat(parts)
+        found = torch.cat([self._inputs(block, matrix, self._pixels(part)) for part in pixels.split(self.chunk)])
+        require_bounded(found, self.weights, self.source)
+        return found
 
     def _embed_pixels(self, pixels: Tensor) -> Tensor:
         return self._embed(self._embedded(self._pixels(pixels)), 0)
@@ -273,6 +302,7 @@ class VisionModel:
                 tokens[:, block] = x if last else x[:, 0]
         if x.dim() == 3:
             x = x[:, 0]
+        require_bounded(x, self.weights, self.source)  # blocks add to it: what was too large once stays so
         return F.linear(self._norm(x, self._head, "norm_post"), self._head["projection"])
 
     def _block(self, x: Tensor, block: int, *, last: bool) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -18,6 +19,8 @@ from neuromerge.evaluation.towers.blocks import BlockWeights
 Shapes = Mapping[str, tuple[int, ...]]
 """Canonical name -> shape."""
 
+_LARGEST = 1e16
+"""A float32 network has no use for larger numbers: the sum of some thousand squares of such is almost infinite."""
 _LEAVES = ("weight", "bias")
 _MATRICES = ("q", "k", "v", "out", "fc1", "fc2")
 _BLOCK = tuple(f"{part}.{leaf}" for part in ("norm1", *_MATRICES[:4], "norm2", *_MATRICES[4:]) for leaf in _LEAVES)
@@ -123,6 +126,28 @@ def copy_weights(weights: Mapping[str, Tensor], found: Mapping[str, Parameter], 
                     f"{tuple(target.shape)}."
                 )
             target.copy_(parameter.view(stored))
+
+
+def require_bounded(values: Tensor, weights: Mapping[str, Tensor], source: str) -> None:
+    """Raise CheckpointError where values of a network are too large for float32, NaN or infinite.
+
+    Their answers would look like chance: an argmax over NaN is class 0, and so is what a layer norm makes of values
+    whose variance overflows.
+
+    Args:
+        values: what a network works with, or what it says.
+        weights: its weights by canonical name. One that is not finite is named, else the largest.
+        source: whose weights they are.
+    """
+    if not bool((values.abs() < _LARGEST).all()):
+        sizes = {name: float(weight.abs().max()) for name, weight in weights.items()}
+        name = next(
+            (name for name, size in sizes.items() if not math.isfinite(size)), max(sizes, key=sizes.__getitem__)
+        )
+        raise CheckpointError(
+            f"{source}: numbers in the network become too large, NaN or infinite, so nothing can be measured. The "
+            f"largest weight is {sizes[name]:.3g}, in {name}."
+        )
 
 
 def fingerprint(weights: Mapping[str, Tensor]) -> str:
