@@ -118,8 +118,7 @@ class TextModel:
         Texts are sorted by length and cut after the token that is read: with causal attention the later ones
         change nothing, and class names are short.
 
-        Raises CheckpointError where the weights make numbers that are too large or not finite, or the tokenizer does not
-        fit.
+        Raises CheckpointError where the tokenizer does not fit, or the weights make numbers that are too large.
         """
         ids = self.tokenizer(list(texts), self.context)
         if ids.numel() and int(ids.max()) >= self.vocabulary:
