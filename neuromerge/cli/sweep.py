@@ -23,12 +23,13 @@ from neuromerge.cli.options import (
 from neuromerge.cli.printing import number, print_json, progress_bar, require_writable, write_text
 from neuromerge.errors import SettingError
 from neuromerge.progress import Job
-from neuromerge.search.objective import Goal, Objective, get_goal, scored_as, scored_as_own, weighted_score
+from neuromerge.search.objective import Goal, Growing, Objective, get_goal, scored_as, scored_as_own, weighted_score
 
 if TYPE_CHECKING:
     from neuromerge.exploration.workspace import Workspace
     from neuromerge.search.study import SweepResult
     from neuromerge.search.trials import Trial
+    from neuromerge.settings.setting import Setting
 
 GOAL_HELP = (
     "what is made large: mean accuracy, that of the worst task, or the certainty of predictions, which needs no labels "
@@ -47,7 +48,9 @@ examples
   neuromerge sweep --goal certainty --pictures ~/holidays.zip
       without labels: the merge that is surest of what it sees in your own pictures
 
-Settings are scored on validation pictures only, or on your own. A parameter with --set is not searched.
+Settings are scored on validation pictures only, or on your own. Of large models each is scored on a few pictures first,
+and given up where others do better on the same ones; every trial says on how many it was scored. A parameter with --set
+is not searched.
 `neuromerge merge best.yaml --out merged` makes the best one.
 """
 
@@ -127,15 +130,16 @@ def run(options: argparse.Namespace) -> int:
     for path in (options.csv, options.recipe):
         require_writable(path)
     family = family_of(options.family)
+    start = make_setting(family, options.tasks, options.method, dict(options.set))
     if options.recipe:  # what cannot be written down is said before the search, not after it
-        dump_recipe(recipe_of(make_setting(family, options.tasks, options.method, dict(options.set)), family))
+        dump_recipe(recipe_of(start, family))
     workspace = Workspace({family.name: family})
     with progress_bar(options.quiet) as job:
         found = sweep(
             family,
             options.tasks,
             options.method,
-            objective=_objective(options, workspace),
+            objective=_objective(options, workspace, start),
             goal=_goal(options),
             scored=_scored(options),
             shape=options.shape or ("own" if options.group else ""),
@@ -152,7 +156,7 @@ def run(options: argparse.Namespace) -> int:
         )
     # Printed before anything is written: a full disk must not cost the result.
     if options.json:
-        print_json({**_as_dict(found), "sources": family.commits(options.tasks or family.experts)})
+        print_json({**_as_dict(found), "sources": family.commits(start.tasks)})
     else:
         print(_as_text(found))
     if options.csv:
@@ -163,15 +167,15 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def _objective(options: argparse.Namespace, workspace: Workspace) -> Objective:
+def _objective(options: argparse.Namespace, workspace: Workspace, start: Setting) -> Objective | Growing:
     if options.goal != "certainty":
         if options.pictures or options.classes_of:
             raise SettingError("Your own pictures have no labels: give --goal certainty with --pictures.")
-        return workspace.validation_scores
+        return workspace.objective(start)
     if not options.pictures:
         if options.classes_of:
             raise SettingError("--classes-of says what --pictures show: give both.")
-        return workspace.certainty
+        return workspace.objective(start, certain=True)
     if options.goal_weight:
         raise SettingError("Your own pictures are no task that could have a weight: leave out --goal-weight.")
     source, task = options.pictures, options.classes_of
@@ -194,10 +198,15 @@ def _scored(options: argparse.Namespace) -> str:
 
 def _teller(job: Job) -> Callable[[Trial, int], None]:
     def tell(trial: Trial, total: int) -> None:
-        value = "failed" if trial.value is None else f"{100 * trial.value:.1f} %"
+        value = "failed" if trial.value is None else f"{100 * trial.value:.1f} %{_on(trial.pictures)}"
+        value += ", given up" if trial.is_pruned else ""
         job.report(min(trial.number + 1, total), total, f"trial {trial.number}: {value}")
 
     return tell
+
+
+def _on(pictures: int) -> str:
+    return f" on {pictures:,} pictures" if pictures else ""
 
 
 def _as_dict(found: SweepResult) -> dict[str, Any]:
@@ -222,9 +231,12 @@ def _trial_as_dict(trial: Trial) -> dict[str, Any]:
 def _as_text(found: SweepResult) -> str:
     if found.best is None or found.best_value is None:
         return f"No trial of {found.study_name} is complete."
-    complete = sum(trial.state == "complete" for trial in found.trials)
+    scored = [trial for trial in found.trials if trial.state in ("complete", "pruned")]
+    early = sum(trial.is_pruned for trial in scored)
+    seen = max(trial.pictures for trial in scored if not trial.is_pruned)
     lines = [
-        f"Best of {complete} trials: {100 * found.best_value:.1f} % mean validation accuracy",
+        f"Best of {len(scored)} trials{f' ({early} given up early)' if early else ''}: "
+        f"{100 * found.best_value:.1f} % mean validation accuracy{_on(seen)}",
         "  " + ", ".join(f"{name} {number(value)}" for name, value in found.best.hyperparameters),
     ]
     for name, share in sorted(found.importances.items(), key=lambda item: -item[1]):

@@ -28,6 +28,7 @@ from neuromerge.merging.profile import Profile
 from neuromerge.progress import UNATTENDED, Job
 from neuromerge.search.compare import Comparison
 from neuromerge.search.landscape import Landscape
+from neuromerge.search.objective import Growing
 from neuromerge.settings.setting import Setting
 
 if TYPE_CHECKING:
@@ -95,17 +96,14 @@ class Explorer(Protocol):
     ) -> Iterator[AccuracyBoard]:
         """The board on ever more validation pictures, at last on all of them."""
 
-    def validation_scores(self, setting: Setting, job: Job = UNATTENDED) -> dict[str, float]:
-        """Validation accuracy of every merged task."""
+    def objective(self, setting: Setting, *, certain: bool = False) -> Growing:
+        """What a search makes large: validation accuracy, or certainty, on growing parts of the pictures."""
 
     def strength_curve(self, setting: Setting, job: Job = UNATTENDED) -> Iterator[StrengthCurve]:
         """Accuracy against multiples of the coefficients, growing; what is known comes first."""
 
     def at_strength(self, setting: Setting, times: float, job: Job = UNATTENDED) -> Setting:
         """The setting whose coefficients are `times` as large."""
-
-    def certainty(self, setting: Setting, job: Job = UNATTENDED) -> dict[str, float]:
-        """How sure the merge is of every merged task's pictures; labels are not used."""
 
     def own_certainty(
         self,

@@ -14,11 +14,14 @@ from neuromerge.errors import AssetError, CheckpointError, SettingError, SourceU
 from neuromerge.exploration import published
 from neuromerge.exploration.results import AccuracyBoard
 from neuromerge.progress import Job
+from neuromerge.search.objective import Growing
 from neuromerge.settings.choices import describe
 from neuromerge.settings.setting import Setting
 
 SPLITS = ("quick", "validation", "test")
 _GROWTH = 4
+_RACE_GROWTH, _RACE_START = 2, 16
+"""Settings race on twice as many pictures each time, from so many a task on: fewer tell too little."""
 UNKNOWN_TASK = "It is merged, but there are no labelled pictures of its task here."
 
 
@@ -95,12 +98,12 @@ def _looked(models: Models, contents: Contents, tasks: Sequence[str], split: str
         yield known
 
 
-def _levels(first: int, whole: int) -> Iterator[int]:
+def _levels(first: int, whole: int, growth: int = _GROWTH) -> Iterator[int]:
     """Numbers of pictures a task up to which all models are measured before any is measured on more."""
     count = first
     while count < whole:
         yield count
-        count *= _GROWTH
+        count *= growth
     yield whole
 
 
@@ -163,20 +166,44 @@ def _assembled(
     )
 
 
-def merged_scores(models: Models, setting: Setting, split: str, job: Job) -> dict[str, float]:
-    """Accuracy in [0, 1] of every merged task that has pictures. Raises SettingError when none has."""
+def objective(models: Models, setting: Setting, split: str, *, certain: bool = False, first: int = 0) -> Growing:
+    """Accuracy (or certainty) of the merged tasks as what a search or a map makes large, for settings like `setting`.
+
+    Of a family whose pictures take more than a few seconds it is asked on growing parts of them, beginning with `first`
+    pictures a task (as many as tell settings apart when 0). Raises as `merged_scores`.
+    """
     tasks = measurable(models, setting, split)
-    return {task: score.value for task, score in models.scores(Contents(setting=setting), tasks, split, job).items()}
+    counts = [len(models.samples(task, split)) for task in tasks]
+    whole, score = max(counts), certainties if certain else merged_scores
+    start = first or max(_RACE_START, models.pictures_at_once // len(tasks))
+    levels = tuple(_levels(start, whole, _RACE_GROWTH)) if sum(counts) > models.pictures_at_once else (whole,)
+    is_grown = len(levels) > 1
+    return Growing(
+        lambda setting, job, most: score(models, setting, split, job, most if is_grown else None),
+        levels,
+        tuple(sum(min(level, count) for count in counts) for level in levels),
+    )
 
 
-def certainties(models: Models, setting: Setting, split: str, job: Job) -> dict[str, float]:
+def merged_scores(models: Models, setting: Setting, split: str, job: Job, most: int | None = None) -> dict[str, float]:
+    """Accuracy in [0, 1] of every merged task that has pictures; `most`: on the first so many of each.
+
+    Raises SettingError when none has.
+    """
+    tasks = measurable(models, setting, split)
+    found = models.scores(Contents(setting=setting), tasks, split, job, most)
+    return {task: score.value for task, score in found.items()}
+
+
+def certainties(models: Models, setting: Setting, split: str, job: Job, most: int | None = None) -> dict[str, float]:
     """How sure the merge is of what it says of every merged task's pictures, by task, in [0, 1]; labels are not used.
 
     1 - H / ln C, H the entropy of the C class probabilities, mean over pictures: 1 is certain, 0 is a blind guess.
-    Raises SettingError where none of the merged tasks has pictures.
+    `most`: on the first so many pictures of each task. Raises SettingError where none of the merged tasks has pictures.
     """
     tasks = measurable(models, setting, split)
-    found = models.embeddings(Contents(setting=setting), tasks, split, job)
+    rows = None if most is None else {task: models.order(task, split)[:most] for task in tasks}
+    found = models.embeddings(Contents(setting=setting), tasks, split, job, rows)
     return {task: certainty_of(models.text.logit_scale * (found[task] @ models.head(task).T)) for task in tasks}
 
 

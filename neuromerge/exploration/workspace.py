@@ -61,6 +61,7 @@ from neuromerge.merging.profile import Profile, spelled_out
 from neuromerge.progress import UNATTENDED, Job
 from neuromerge.search.compare import Comparison, growing
 from neuromerge.search.landscape import POINTS, Landscape
+from neuromerge.search.objective import Growing
 from neuromerge.settings.setting import Setting
 
 if TYPE_CHECKING:
@@ -207,6 +208,14 @@ class Workspace:
         Raises SettingError when none of the merged tasks has pictures.
         """
         return scores.merged_scores(self.engine.of(setting.family).models, setting, "validation", job)
+
+    def objective(self, setting: Setting, *, certain: bool = False) -> Growing:
+        """What a search of settings like `setting` makes large: validation accuracy of every merged task, or certainty.
+
+        Of a large family on growing parts of the pictures. Raises SettingError when none of the merged tasks has any.
+        """
+        models = self.engine.of(setting.family).models
+        return scores.objective(models, setting, "validation", certain=certain)
 
     def strength_curve(self, setting: Setting, job: Job = UNATTENDED) -> Iterator[StrengthCurve]:
         """Mean accuracy on the quick split at 0 to 2 times the coefficients of `setting`, growing.
@@ -420,7 +429,8 @@ class Workspace:
             setting: gives everything that the axes do not.
             x_name, y_name: two numeric parameters of the setting's method.
             points: number of values on the x and on the y axis.
-            split: ``quick`` or ``validation``; never test.
+            split: ``quick`` or ``validation``; never test. Of a large family the map begins with few pictures, and the
+                better half of its points is measured on twice as many, again and again.
 
         Yields the landscape a few times a second, the last time complete. Raises SettingError.
         """

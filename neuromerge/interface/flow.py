@@ -249,7 +249,7 @@ class Flow:
         seconds = time.monotonic() - begun
         changes = self.show_scores(moment, board)
         by_task = {task: score.value for task, score in board.merge.items() if task in board.merged}
-        session = moment.session.visit(moment.setting).score(moment.setting, by_task, seconds)
+        session = moment.session.visit(moment.setting).score(moment.setting, by_task, seconds, board.looked_at)
         give_back()
         if not self.page.opened(moment).live:
             changes[self.page.signals.redraw_due] = stamp()

@@ -32,6 +32,7 @@ from neuromerge.merging.profile import Profile
 from neuromerge.progress import Job
 from neuromerge.search.compare import Comparison
 from neuromerge.search.landscape import Landscape
+from neuromerge.search.objective import Growing
 from neuromerge.settings.setting import Setting
 
 if TYPE_CHECKING:
@@ -79,9 +80,9 @@ class BoundWorkspace:
         """Accuracy of every task on ever more validation pictures."""
         return self._explorer.growing_board(self._setting, pinned, previous, pinned_label=pinned_label, job=self._job)
 
-    def validation_scores(self, setting: Setting, job: Job) -> dict[str, float]:
-        """Validation accuracy of a setting of a search; `job` is the search's own."""
-        return self._explorer.validation_scores(setting, job)
+    def objective(self, *, certain: bool = False) -> Growing:
+        """What a search from here makes large: validation accuracy, or certainty."""
+        return self._explorer.objective(self._setting, certain=certain)
 
     def heatmap(self, key: str, *, of: Setting | None = None) -> Heatmap:
         """One measure over layers and matrices; `of` another setting of the family, such as the pinned one."""
@@ -106,10 +107,6 @@ class BoundWorkspace:
     def at_strength(self, times: float) -> Setting:
         """The setting whose coefficients are `times` as large."""
         return self._explorer.at_strength(self._setting, times, job=self._job)
-
-    def certainty(self, setting: Setting, job: Job) -> dict[str, float]:
-        """Certainty of a setting of a search; `job` is the search's own."""
-        return self._explorer.certainty(setting, job)
 
     def own_certainty(self, setting: Setting, source: str, task: str, limits: ArchiveLimits, job: Job) -> float:
         """The same on a visitor's own pictures, which nobody has labelled."""

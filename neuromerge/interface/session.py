@@ -33,12 +33,13 @@ class Session:
         history = History(setting) if self.history is None else self.history.visit(setting)
         return replace(self, history=history)
 
-    def score(self, setting: Setting, scores: Mapping[str, float], seconds: float) -> Session:
-        """The memory with a setting's validation accuracy per merged task; a setting is one row."""
+    def score(self, setting: Setting, scores: Mapping[str, float], seconds: float, pictures: int = 0) -> Session:
+        """The memory with a setting's validation accuracy per merged task on so many pictures; a setting is one row."""
         if any(trial.setting == setting for trial in self.trials):
             return self
         number = self.trials[-1].number + 1 if self.trials else 0
-        return replace(self, trials=(*self.trials, hand_trial(number, setting, scores, seconds))[-MAX_TRIALS:])
+        trial = hand_trial(number, setting, scores, seconds, pictures)
+        return replace(self, trials=(*self.trials, trial)[-MAX_TRIALS:])
 
     def at(self, history: History) -> Session:
         """The memory after an undo or redo."""

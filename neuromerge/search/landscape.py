@@ -3,6 +3,9 @@
 A grid costs a whole evaluation a point, so the order matters: the first dozen points already show where the
 hill is, and whoever watches can stop there. Where an axis is more than a coefficient (the trim ratio), the points
 that share its value are measured together, because they share a merge.
+
+Where looking at all pictures takes long, all points are measured on the first few, then the better half of them on
+twice as many, and so on: the whole is for the top of the hill.
 """
 
 from __future__ import annotations
@@ -19,7 +22,7 @@ from neuromerge.merging import registry
 from neuromerge.merging.registry import AUTO
 from neuromerge.progress import UNATTENDED, Job
 from neuromerge.search.axes import axes_of
-from neuromerge.search.objective import Objective, mean_score
+from neuromerge.search.objective import Growing, Objective, as_growing, mean_score
 from neuromerge.settings.choices import change
 from neuromerge.settings.setting import Setting
 
@@ -36,7 +39,7 @@ class Landscape:
     """Mean accuracy in [0, 1] over a grid: `value` (len(y), len(x)), NaN where not computed yet.
 
     `current` is the setting's own place, `fixed` the numbers that are held while the axes vary, `images` the number of
-    pictures behind each value.
+    pictures behind each value; behind those of which `pictures` (len(y), len(x)) has fewer, so many.
     """
 
     x_name: str
@@ -47,29 +50,36 @@ class Landscape:
     current: tuple[float, float] | None = None
     fixed: dict[str, float] = field(default_factory=dict)
     images: int = 0
+    pictures: np.ndarray | None = None
+
+    @property
+    def most_seen(self) -> np.ndarray:
+        """Which points are measured on the most pictures so far, and can be compared with one another."""
+        measured = np.isfinite(self.value)
+        if self.pictures is None or not measured.any():
+            return measured
+        return measured & (self.pictures == self.pictures[measured].max())
 
 
 def grow(
-    objective: Objective,
+    objective: Objective | Growing,
     setting: Setting,
     x_name: str,
     y_name: str,
     *,
     points: tuple[int, int] = POINTS,
     in_use: Mapping[str, float] | None = None,
-    images: int = 0,
     family: Family | str | None = None,
     job: Job = UNATTENDED,
 ) -> Iterator[Landscape]:
     """The landscape around `setting`, yielded every now and then while it fills, and once when complete.
 
     Args:
-        objective: scores the setting of one point.
+        objective: scores the setting of one point; one that is `Growing` is asked on more pictures where they matter.
         setting: gives everything that the axes do not.
         x_name, y_name: two different numeric hyperparameters of the setting's method.
         points: number of values on the x and on the y axis.
         in_use: what the coefficients that are ``auto`` in `setting` came to.
-        images: number of pictures behind each value, for the reader.
         family: the setting's family, where no registry knows it.
         job: stops it.
 
@@ -80,7 +90,8 @@ def grow(
         raise SettingError("The two axes of a landscape must be different hyperparameters.")
     if len(x) * len(y) > MAX_POINTS:
         raise SettingError(f"A landscape can have at most {MAX_POINTS} points, not {len(x) * len(y)}.")
-    value = np.full((len(y), len(x)), np.nan)
+    asked = as_growing(objective)
+    value, pictures = np.full((len(y), len(x)), np.nan), np.zeros((len(y), len(x)), np.int64)
     numbers = _numbers(setting, in_use or {})
     here = (numbers[x_name], numbers[y_name]) if x_name in numbers and y_name in numbers else None
     # What is automatic may follow an axis (the coefficient of norms and biases follows lambda_2): it is not held.
@@ -88,16 +99,21 @@ def grow(
     fixed = {name: number for name, number in numbers.items() if name in given and name not in (x_name, y_name)}
 
     def picture() -> Landscape:
-        return Landscape(x_name, y_name, x, y, value.copy(), here, fixed, images)
+        return Landscape(x_name, y_name, x, y, value.copy(), here, fixed, asked.pictures[-1], pictures.copy())
 
     cheap = registry.get_method(setting.method).coefficients
     shown = time.monotonic()
-    for row, column in _order(len(y), len(x), by_row=y_name not in cheap, by_column=x_name not in cheap):
-        point = {x_name: float(x[column]), y_name: float(y[row])}
-        value[row, column] = mean_score(objective(change(setting, family, **point), job))
-        if time.monotonic() - shown >= YIELD_SECONDS:
-            yield picture()
-            shown = time.monotonic()
+    order = _order(len(y), len(x), by_row=y_name not in cheap, by_column=x_name not in cheap)
+    for level, count in zip(asked.levels, asked.pictures, strict=True):
+        for row, column in order:
+            point = {x_name: float(x[column]), y_name: float(y[row])}
+            value[row, column] = mean_score(asked.scores(change(setting, family, **point), job, level))
+            pictures[row, column] = count
+            if time.monotonic() - shown >= YIELD_SECONDS:
+                yield picture()
+                shown = time.monotonic()
+        best = sorted(order, key=lambda point: -value[point])[: max(1, len(order) // 2)]
+        order = [point for point in order if point in best]
     yield picture()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
 
 from neuromerge.errors import SettingError, quoted
 from neuromerge.progress import Job
@@ -12,6 +13,30 @@ from neuromerge.settings.setting import Setting
 Objective = Callable[[Setting, Job], Mapping[str, float]]
 """A score in [0, 1] of every merged task under a setting, on pictures that the final test never sees: accuracy, or
 without labels the certainty of predictions."""
+
+
+@dataclass(frozen=True)
+class Growing:
+    """An objective that is asked on ever more pictures, so that a poor setting costs no more than a look.
+
+    Attributes:
+        scores: those of a setting, on the first so many pictures of every task.
+        levels: pictures a task, rising; the last is the whole.
+        pictures: pictures of all tasks at each level, 0 where that is not known.
+    """
+
+    scores: Callable[[Setting, Job, int], Mapping[str, float]]
+    levels: tuple[int, ...]
+    pictures: tuple[int, ...]
+
+
+def as_growing(objective: Objective | Growing) -> Growing:
+    """Any objective as one that grows; one that does not is asked once."""
+    if isinstance(objective, Growing):
+        return objective
+    return Growing(lambda setting, job, most: objective(setting, job), (1,), (0,))
+
+
 Goal = Callable[[Mapping[str, float]], float]
 """One number of the scores of all tasks: what a search makes as large as it can."""
 

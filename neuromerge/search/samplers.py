@@ -18,7 +18,9 @@ from optuna.samplers import BaseSampler, TPESampler
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
-_TAKEN = (TrialState.COMPLETE, TrialState.RUNNING)
+ENDED = (TrialState.COMPLETE, TrialState.PRUNED)
+"""States of trials that were scored: to the end, or until they were seen to be worse than others."""
+_TAKEN = (*ENDED, TrialState.RUNNING)
 
 
 class NumberedTPE(BaseSampler):
@@ -57,7 +59,7 @@ class StagedGrid(BaseSampler):
     """Every point of a grid once, in a seeded order that keeps points with the same values of `staged` together.
 
     A change of those (the trim ratio, say) costs a merge of its own, the others only another sum. A point counts
-    as taken when a trial with exactly its values is complete or running; one whose trial failed or was killed is
+    as taken when a trial with exactly its values is scored or running; one whose trial failed or was killed is
     drawn again. When all are taken but some still run elsewhere, one of those is evaluated twice rather than
     waited for: the other process may be dead.
     """
@@ -79,12 +81,12 @@ class StagedGrid(BaseSampler):
         return len(self._points)
 
     def visited(self, study: Study) -> int:
-        """The number of points that have a complete trial; two processes may have taken one both."""
-        return len(self) - len(self._open_points(study, (TrialState.COMPLETE,)))
+        """The number of points that have a scored trial; two processes may have taken one both."""
+        return len(self) - len(self._open_points(study, ENDED))
 
     def before_trial(self, study: Study, trial: FrozenTrial) -> None:
         """Choose this trial's point."""
-        free = self._open_points(study, _TAKEN) or self._open_points(study, (TrialState.COMPLETE,)) or self._points
+        free = self._open_points(study, _TAKEN) or self._open_points(study, ENDED) or self._points
         self._current = free[0]
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:

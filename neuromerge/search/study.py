@@ -3,6 +3,10 @@
 With a `storage` (a database URL, or the path of an SQLite file) the study outlives the process: start it again and
 it goes on; start it on several machines and they share it. A trial whose process died is noticed by its missing
 heartbeat and its place is given away.
+
+Where looking at all pictures takes long, trials race (asynchronous successive halving, Li et al., MLSys 2020): each is
+scored on a few pictures, goes on to twice as many while it is in the better half of all that came so far, and is given
+up otherwise.
 """
 
 from __future__ import annotations
@@ -20,7 +24,7 @@ from neuromerge.merging import registry
 from neuromerge.merging.profile import as_mapping
 from neuromerge.progress import UNATTENDED, Job
 from neuromerge.search.axes import Axis, axes_of
-from neuromerge.search.objective import Goal, Objective, mean_score
+from neuromerge.search.objective import Goal, Growing, Objective, as_growing, mean_score
 from neuromerge.search.shape import is_shape, split_shape
 from neuromerge.search.storage import open_storage, storage_errors
 from neuromerge.search.trials import Trial
@@ -33,6 +37,7 @@ if TYPE_CHECKING:
 SAMPLERS = ("tpe", "grid")
 MAX_TRIALS = 10_000
 _OPEN_ATTEMPTS = 6
+_HALVING = 2
 _RACE = re.compile("unique constraint|already exists|duplicate|locked|no such table|no such revision", re.IGNORECASE)
 
 
@@ -45,7 +50,7 @@ class SweepResult:
         best: the setting with the highest mean validation accuracy (the earliest of equals), None without any.
         best_value: its mean validation accuracy in [0, 1].
         importances: share of the differences between trials that each parameter explains (sums to 1); empty
-            with fewer than four complete trials.
+            with fewer than four scored trials.
         study_name, storage, seed: how to go on with the study.
     """
 
@@ -62,12 +67,13 @@ class Search:
     """One search: a study that varies some hyperparameters of a starting setting.
 
     Args:
-        objective: scores a setting; see `Objective`. Called in the thread that iterates `run`.
+        objective: scores a setting; see `Objective`. Called in the thread that iterates `run`. One that is `Growing`
+            is asked on more pictures only where fewer speak for the setting.
         start: family, tasks, method, seed, and the values of hyperparameters that are not searched.
         goal: what of the scores is made large: their mean unless given.
         scored: name of what is maximised, where it is not the mean accuracy: a stored study holds one kind of score.
         axes: what is searched: hyperparameters (`axes_of`), the profile (`shape_axes`), or both.
-        trials: how many complete trials the study shall have in all, other processes' included.
+        trials: how many scored trials the study shall have in all, given up early or not, other processes' included.
         sampler: ``tpe`` or ``grid``. A grid has as many points as fit into `trials`.
         storage: database URL or path of an SQLite file; None keeps the study in memory.
         study_name: the study's name in the storage; made from the search when None.
@@ -79,7 +85,7 @@ class Search:
 
     def __init__(
         self,
-        objective: Objective,
+        objective: Objective | Growing,
         start: Setting,
         *,
         goal: Goal = mean_score,
@@ -96,7 +102,7 @@ class Search:
             raise SettingError(f"The sampler must be one of {', '.join(SAMPLERS)}, not {quoted(sampler)}.")
         if isinstance(trials, bool) or not isinstance(trials, int) or not 1 <= trials <= MAX_TRIALS:
             raise SettingError(f"The number of trials must be from 1 to {MAX_TRIALS}, not {quoted(trials)}.")
-        self._objective, self._goal, self._scored = objective, goal, scored
+        self._objective, self._goal, self._scored = as_growing(objective), goal, scored
         self._start = start
         self._family = family or start.family
         self._axes = tuple(axes) if axes is not None else axes_of(start.method)
@@ -109,7 +115,7 @@ class Search:
         self._study = self._open_study()
 
     def run(self, job: Job = UNATTENDED) -> Iterator[Trial]:
-        """Run trials until the study has `total` complete ones, yielding each of this process's as it ends.
+        """Run trials until the study has `total` scored ones, yielding each of this process's as it ends.
 
         `check` is called between and during trials; when it raises Cancelled, the trial under way is given
         up, finished ones are kept, and Cancelled goes on to the caller.
@@ -123,11 +129,11 @@ class Search:
 
     @property
     def finished(self) -> int:
-        """Number of complete trials in the study."""
-        from optuna.trial import TrialState
+        """Number of scored trials in the study, those that were given up early included."""
+        from neuromerge.search.samplers import ENDED
 
         with storage_errors(self.storage):
-            return len(self._study.get_trials(False, (TrialState.COMPLETE,)))
+            return len(self._study.get_trials(False, ENDED))
 
     def rows(self) -> tuple[Trial, ...]:
         """Every trial of the study so far, other processes' included, in order of their numbers."""
@@ -144,7 +150,11 @@ class Search:
         return self._setting(trial.hyperparameters)
 
     def importances(self) -> dict[str, float]:
-        """Share of the differences that each parameter explains, largest first; empty with few trials."""
+        """Share of the differences that each parameter explains, largest first; empty with few trials.
+
+        Where trials race, those are differences on the first pictures, which all of them have seen: the few that saw
+        everything are good ones, and hardly differ.
+        """
         from optuna.exceptions import OptunaError
         from optuna.importance import get_param_importances
 
@@ -152,7 +162,7 @@ class Search:
             return {}
         try:
             with storage_errors(self.storage):
-                found = get_param_importances(self._study)
+                found = get_param_importances(self._first_scores())
         except (OptunaError, ValueError, RuntimeError):
             return {}  # all trials scored the same, or drew too few different values: nothing to explain
         return {name: float(value) for name, value in found.items() if math.isfinite(value)}
@@ -171,6 +181,27 @@ class Search:
         )
 
     # ------------------------------------------------------------------------------------------ internals
+
+    def _first_scores(self) -> Any:
+        """The study, each trial with its score on the first pictures; the study itself where no trial was given up."""
+        import optuna
+
+        from neuromerge.search.samplers import ENDED
+
+        trials = self._study.get_trials(False, ENDED)
+        if all(trial.state == optuna.trial.TrialState.COMPLETE for trial in trials):
+            return self._study
+        first = optuna.create_study(direction="maximize")
+        for trial in trials:
+            seen = trial.intermediate_values
+            first.add_trial(
+                optuna.trial.create_trial(
+                    params=trial.params,
+                    distributions=trial.distributions,
+                    value=seen[min(seen)] if seen else trial.value,
+                )
+            )
+        return first
 
     def _make_sampler(self, trials: int) -> Any:
         from neuromerge.search import samplers
@@ -211,6 +242,7 @@ class Search:
                         storage=open_storage(self.storage),
                         study_name=self.study_name,
                         sampler=self._sampler,
+                        pruner=optuna.pruners.SuccessiveHalvingPruner(self._objective.levels[0], _HALVING),
                         direction="maximize",
                         load_if_exists=True,
                     )
@@ -238,18 +270,29 @@ class Search:
         }
 
     def _visited(self) -> int:
-        """What counts towards `total`: complete trials, of a grid each point once."""
+        """What counts towards `total`: scored trials, of a grid each point once."""
         if self._sampler_name != "grid":
             return self.finished
         with storage_errors(self.storage):
             return int(self._sampler.visited(self._study))
 
     def _evaluate(self, job: Job, trial: Any) -> float:
+        from optuna import TrialPruned
+
         trial.set_user_attr("origin", self._sampler_name)
         setting = self._setting({axis.name: _suggest(trial, axis) for axis in self._axes})
-        scores = self._objective(setting, job)
-        trial.set_user_attr("per_task", dict(scores))
-        return self._goal(scores)
+        levels = self._objective.levels
+        value = math.nan
+        for level, pictures in zip(levels, self._objective.pictures, strict=True):
+            scores = self._objective.scores(setting, job, level)
+            value = self._goal(scores)
+            trial.set_user_attr("per_task", dict(scores))
+            trial.set_user_attr("pictures", pictures)
+            if level < levels[-1]:
+                trial.report(value, level)
+                if trial.should_prune():
+                    raise TrialPruned
+        return value
 
     def _setting(self, searched: Mapping[str, Any]) -> Setting:
         values, shaped = split_shape(searched)
@@ -270,6 +313,7 @@ class Search:
             state={"FAIL": "failed", "COMPLETE": "complete", "PRUNED": "pruned"}.get(frozen.state.name, "running"),
             per_task=dict(frozen.user_attrs.get("per_task", {})),
             setting=self._setting(searched),
+            pictures=int(frozen.user_attrs.get("pictures", 0)),
         )
 
 

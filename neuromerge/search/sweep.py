@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from neuromerge.errors import Cancelled
 from neuromerge.progress import UNATTENDED, Job
 from neuromerge.search.axes import axes_of
-from neuromerge.search.objective import GOALS, Goal, Objective
+from neuromerge.search.objective import GOALS, Goal, Growing, Objective
 from neuromerge.search.shape import shape_axes
 from neuromerge.search.study import Search, SweepResult
 from neuromerge.search.trials import Trial
@@ -27,7 +27,7 @@ def sweep(
     tasks: Sequence[str] | None = None,
     method: str = DEFAULT_METHOD,
     *,
-    objective: Objective,
+    objective: Objective | Growing,
     goal: Goal = GOALS["mean"],
     scored: str = "",
     shape: str = "",
@@ -48,11 +48,11 @@ def sweep(
     Args:
         family, tasks: what to merge (None: every task of the family).
         method: name of the merge method.
-        objective: scores a setting, such as `Workspace.validation_scores`.
+        objective: scores a setting, such as `Workspace.objective`; see `Search`.
         goal: what of the scores is made large; `GOALS`, or `weighted_score` of tasks.
         scored: name of that, where it is not the mean accuracy; see `Search`.
         shape, groups: what of the profile is searched too; see `SHAPES` and `shape_axes`.
-        trials: complete trials that the study shall have in the end, earlier and other processes' included.
+        trials: scored trials that the study shall have in the end, earlier and other processes' included.
         sampler: ``tpe`` or ``grid``.
         storage, study_name: where the study is kept, so that it can be resumed and shared; see `Search`.
         seed: of the sampler, and of methods that use chance.

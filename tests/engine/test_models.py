@@ -7,20 +7,22 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 
+import numpy as np
 import pytest
 import torch
 
 from neuromerge.engine.cache import BoundedCache
 from neuromerge.engine.contents import BASE, Contents
+from neuromerge.engine.engine import FamilyEngine
 from neuromerge.engine.executor import Executor
 from neuromerge.engine.models import ModelPool, Models
 from neuromerge.errors import Cancelled, CheckpointError, SettingError
 from neuromerge.evaluation.families import local_family
 from neuromerge.evaluation.towers import VisionModel
-from neuromerge.exploration import pictures, scores
+from neuromerge.exploration import landscapes, pictures, scores
 from neuromerge.exploration.workspace import Workspace
 from neuromerge.progress import UNATTENDED, Job
-from neuromerge.settings.choices import make_setting
+from neuromerge.settings.choices import change, make_setting
 
 
 class FakeModel:
@@ -165,6 +167,44 @@ def test_growing_stops_with_its_job_and_goes_on_where_it_stopped(tiny, workspace
     with pytest.raises(Cancelled):
         next(growing)
     assert next(scores.growing_board(models, setting, None, None, "", UNATTENDED)).looked_at == reached
+
+
+def large(tiny, workspace):
+    """The tiny family as if it were a large one."""
+    return Models(tiny, workspace.engine.of(tiny.name).stages, BoundedCache(2**26), Executor(1), live_products=1.0)
+
+
+def test_a_search_of_a_large_family_asks_on_growing_parts_of_the_pictures(tiny, workspace, encoded):
+    setting = make_setting(tiny)
+    models = large(tiny, workspace)
+    for certain in (False, True):
+        asked = scores.objective(models, setting, "validation", certain=certain, first=5)
+        assert asked.levels == (5, 10, 20, 24)
+        assert asked.pictures == (15, 30, 60, 72)
+        grown = [asked.scores(setting, UNATTENDED, level) for level in asked.levels]
+        plain = workspace.certainty(setting) if certain else workspace.validation_scores(setting)
+        assert grown[-1] == pytest.approx(plain)
+        assert grown[0] != grown[-1]
+    assert sum(encoded) == 2 * 72, "no picture is looked at twice, here and by the plain workspace"
+    whole = workspace.objective(setting)
+    assert (whole.levels, whole.pictures) == ((24,), (72,)), "a small family is looked at as a whole"
+    assert whole.scores(setting, UNATTENDED, 24) == workspace.validation_scores(setting)
+
+
+def test_the_map_of_a_large_family_spends_its_pictures_where_it_is_high(tiny, workspace):
+    setting = make_setting(tiny)
+    models, stages = large(tiny, workspace), workspace.engine.of(tiny.name).stages
+    engine = FamilyEngine(stages, models, workspace.engine.cache)
+    axes = ("lambda_orthogonal", "lambda_parallel", (3, 3), "quick")
+    *_, last = landscapes.landscape(engine, setting, *axes, UNATTENDED)
+    assert last.images == 72
+    quick = sum(len(models.samples(task, "quick")) for task in tiny.experts)
+    assert sorted(last.pictures.ravel()) == [quick] * 5 + [2 * quick] * 2 + [72] * 2
+    assert np.isfinite(last.value).all()
+    assert last.most_seen.sum() == 2
+    row, column = np.argwhere(last.most_seen)[0]
+    point = change(setting, tiny, lambda_orthogonal=float(last.x[column]), lambda_parallel=float(last.y[row]))
+    assert last.value[row, column] == pytest.approx(np.mean(list(workspace.validation_scores(point).values())))
 
 
 def test_the_gallery_looks_at_no_more_than_it_shows(tiny, workspace, encoded):

@@ -383,6 +383,30 @@ def test_an_empty_search_and_an_empty_landscape_are_drawn() -> None:
     assert "Nothing is computed" in tuning.landscape_contour(empty).description
 
 
+def test_trials_that_were_given_up_early_are_dotted_and_never_the_best() -> None:
+    trials = [replace(trial, pictures=1_600) for trial in examples.trials()]
+    flattered = replace(trials[0], state="pruned", value=0.99, pictures=128)
+    figure = tuning.parallel_coordinates([flattered, *trials[1:]])
+    first, *others = figure.data
+    assert first["line"]["dash"] == "dot"
+    assert "on 128 pictures, then given up" in first["hovertemplate"]
+    assert all("dash" not in line["line"] for line in others)
+    assert "on 1,600 pictures<br>" in others[-1]["hovertemplate"]
+    assert "1 of them given up early" in figure.description
+
+
+def test_a_map_tells_how_many_pictures_each_point_is_of() -> None:
+    land = examples.landscape()
+    pictures = np.where(np.isfinite(land.value), 32, 0)
+    pictures[4, 2] = 128
+    grown = tuning.landscape_contour(replace(land, images=1_600, pictures=pictures))
+    assert f"{100 * land.value[4, 2]:.1f} % on 128 pictures" in grown.description, "the best of those seen most"
+    assert "%{customdata} pictures" in grown.data[0]["hovertemplate"]
+    assert any("32 to 128 of 1,600 validation images" in note["text"] for note in grown.layout["annotations"])
+    whole = tuning.landscape_contour(replace(land, images=1_600, pictures=np.full(land.value.shape, 1_600)))
+    assert "pictures" not in whole.data[0]["hovertemplate"]
+
+
 def test_confusion_counts_what_is_mixed_up() -> None:
     assert "class 3 taken for class 5 (14)" in confusion.confusion_matrix(examples.confusion()).description
     many = examples.confusion(60)

@@ -50,6 +50,7 @@ from neuromerge.merging.retention import retention_target
 from neuromerge.progress import UNATTENDED, Job
 from neuromerge.search.compare import Comparison, growing
 from neuromerge.search.landscape import Landscape
+from neuromerge.search.objective import Growing
 from neuromerge.settings.setting import Setting
 
 TASKS = ("digits", "letters", "flags", "animals", "food", "faces", "places", "objects")
@@ -511,6 +512,11 @@ class FakeWorkspace:
         return {
             task: score.value for task, score in self._scores(setting, "validation").items() if task in setting.tasks
         }
+
+    def objective(self, setting: Setting, *, certain: bool = False) -> Growing:
+        scores = self.certainty if certain else self.validation_scores
+        pictures = sum(score.n for task, score in self._scores(setting, "validation").items() if task in setting.tasks)
+        return Growing(lambda setting, job, most: scores(setting, job), (1,), (pictures,))
 
     def certainty(self, setting: Setting, job: Job = UNATTENDED) -> dict[str, float]:
         return dict.fromkeys(setting.tasks, 0.5)

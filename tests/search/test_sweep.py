@@ -18,11 +18,11 @@ from neuromerge.errors import Cancelled, SettingError, StorageError
 from neuromerge.merging.profile import as_mapping
 from neuromerge.progress import UNATTENDED, Job
 from neuromerge.search.axes import Axis, axes_of
-from neuromerge.search.objective import get_goal, selection_noise, weighted_score
+from neuromerge.search.objective import Growing, get_goal, selection_noise, weighted_score
 from neuromerge.search.storage import delete_study
 from neuromerge.search.study import Search
 from neuromerge.search.sweep import sweep
-from neuromerge.search.trials import hand_trial, trials_to_csv
+from neuromerge.search.trials import hand_trial, ranked, trials_to_csv
 from neuromerge.settings.choices import make_setting
 
 
@@ -137,6 +137,67 @@ def test_a_study_resumes_as_if_it_had_not_stopped(family, tmp_path):
         t.hyperparameters for t in run(family, trials=14, seed=2).trials
     ]
     assert len(run(family, trials=14, storage=storage, seed=2).trials) == 14
+
+
+def race(asked):
+    """The hill, looked at through 8, 16, 32 and 40 pictures of two tasks: fewer flatter it."""
+
+    def scores(setting, job, most):
+        asked.append(most)
+        return {task: score + 0.5 * (40 - most) / 40 for task, score in hill(setting, job).items()}
+
+    return Growing(scores, (8, 16, 32, 40), (16, 32, 64, 80))
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "grid"])
+def test_a_race_looks_at_all_pictures_for_the_better_settings_alone(family, sampler):
+    asked = []
+    result = sweep(family, ["digits", "flags"], objective=race(asked), trials=30, sampler=sampler, seed=1)
+    pruned = [trial for trial in result.trials if trial.state == "pruned"]
+    complete = [trial for trial in result.trials if trial.state == "complete"]
+    assert len(pruned) + len(complete) == len(result.trials)
+    assert len(pruned) >= len(result.trials) // 3
+    assert complete
+    assert {trial.pictures for trial in complete} == {80}
+    assert {trial.pictures for trial in pruned} <= {16, 32, 64}
+    assert asked.count(8) == len(result.trials)
+    assert asked.count(40) == len(complete)
+    assert all(trial.value is not None and trial.per_task for trial in pruned)
+    best = max(complete, key=lambda trial: trial.value)
+    assert result.best_value == best.value
+    assert max(trial.value for trial in pruned) > best.value, "a score on fewer pictures is never the best"
+    assert result.best_value > run(family, trials=30, sampler=sampler, seed=1).best_value - 0.03
+    assert sum(result.importances.values()) == pytest.approx(1), "over all trials, by what all of them have seen"
+
+
+@pytest.mark.parametrize(("sampler", "trials"), [("tpe", 18), ("grid", 27)])
+def test_a_race_that_was_stopped_resumes_as_if_it_had_not(family, tmp_path, sampler, trials):
+    storage = str(tmp_path / "study.db")
+
+    def run_to(count=None, **more):
+        job = Job()
+        options = {"trials": trials, "sampler": sampler, "seed": 2, "job": job, **more}
+
+        def on_trial(trial, total):
+            if trial.number + 1 == count:
+                job.stop()
+
+        return sweep(family, ["digits", "flags"], objective=race([]), on_trial=on_trial, **options).trials
+
+    assert len(run_to(7, storage=storage)) == 7
+    whole = run_to(storage=storage)
+    assert len(whole) == trials
+    assert [(t.hyperparameters, t.state, t.pictures) for t in whole] == [
+        (t.hyperparameters, t.state, t.pictures) for t in run_to()
+    ]
+
+
+def test_pruned_trials_are_told_apart(family):
+    trials = sweep(family, ["digits", "flags"], objective=race([]), trials=20, seed=1).trials
+    states = [trial.state for trial in ranked(trials)[::-1]]
+    assert states == sorted(states), "complete before pruned"
+    rows = list(csv.DictReader(io.StringIO(trials_to_csv(trials))))
+    assert [(row["state"], row["pictures"]) for row in rows] == [(t.state, str(t.pictures)) for t in trials]
 
 
 def test_a_study_of_something_else_is_not_mixed_up(family, tmp_path):

@@ -23,11 +23,12 @@ _LIGHT, _DARK = "#ffffff", "#1c2330"
 
 @dataclass(frozen=True)
 class Best:
-    """The best point computed so far; `value` is a share."""
+    """The best point computed so far, of those on the most pictures; `value` is a share, of so many `pictures`."""
 
     x: float
     y: float
     value: float
+    pictures: int = 0
 
 
 def landscape_contour(landscape: Landscape, trials: Sequence[Trial] = ()) -> Figure:
@@ -60,10 +61,12 @@ def landscape_contour(landscape: Landscape, trials: Sequence[Trial] = ()) -> Fig
 # ------------------------------------------------------------------------------------------------ numbers
 def best(landscape: Landscape) -> Best | None:
     """The best point computed so far; None before the first."""
-    if not np.isfinite(landscape.value).any():
+    if not landscape.most_seen.any():
         return None
-    row, column = np.unravel_index(int(np.nanargmax(landscape.value)), landscape.value.shape)
-    return Best(float(landscape.x[column]), float(landscape.y[row]), float(landscape.value[row, column]))
+    comparable = np.where(landscape.most_seen, landscape.value, -np.inf)
+    row, column = np.unravel_index(int(comparable.argmax()), comparable.shape)
+    seen = landscape.images if landscape.pictures is None else int(landscape.pictures[row, column])
+    return Best(float(landscape.x[column]), float(landscape.y[row]), float(landscape.value[row, column]), seen)
 
 
 def _edges(values: np.ndarray) -> list[float]:
@@ -79,7 +82,8 @@ def _headline(landscape: Landscape, top: Best | None) -> str:
     if top is None:
         return "Nothing is computed yet."
     x_name, y_name = coefficient(landscape.x_name), coefficient(landscape.y_name)
-    return f"Best of the grid {100 * top.value:.1f} % at {x_name} {top.x:.3g}, {y_name} {top.y:.3g}"
+    few = f" on {top.pictures:,} pictures" if top.pictures < landscape.images else ""
+    return f"Best of the grid {100 * top.value:.1f} %{few} at {x_name} {top.x:.3g}, {y_name} {top.y:.3g}"
 
 
 def _fixed(landscape: Landscape) -> str:
@@ -106,6 +110,8 @@ def _traces(landscape: Landscape, visited: list[Trial], top: Best | None) -> lis
 
 def _contours(landscape: Landscape, cell: str) -> Trace:
     """The accuracies; between the grid's points the colours are interpolated."""
+    few = landscape.pictures is not None and _pictures_differ(landscape)
+    said = "<b>%{z:.1f} %</b>" + (" on %{customdata} pictures" if few else "")
     return {
         "type": "contour",
         "name": "average accuracy",
@@ -116,9 +122,26 @@ def _contours(landscape: Landscape, cell: str) -> Trace:
         "connectgaps": True,
         "contours": {"coloring": "heatmap", "showlabels": True, "labelfont": {"size": 10}},
         "line": {"width": 0.7, "smoothing": 0.8},
-        "hovertemplate": cell + "<b>%{z:.1f} %</b><extra></extra>",
+        **({"customdata": landscape.pictures.tolist()} if few and landscape.pictures is not None else {}),
+        "hovertemplate": f"{cell}{said}<extra></extra>",
         "meta": {"source": "landscape"},
     }
+
+
+def _pictures_differ(landscape: Landscape) -> bool:
+    """Whether some points are measured on fewer pictures than there are."""
+    measured = np.isfinite(landscape.value)
+    return landscape.pictures is not None and bool((landscape.pictures[measured] < landscape.images).any())
+
+
+def _pictures(landscape: Landscape) -> str:
+    """On how many pictures the points are measured; empty where nobody knows."""
+    if landscape.pictures is None or not _pictures_differ(landscape):
+        return f"{landscape.images:,} validation images a point" if landscape.images else ""
+    seen = landscape.pictures[np.isfinite(landscape.value)]
+    if seen.min() == seen.max():
+        return f"{seen.min():,} of {landscape.images:,} validation images a point so far"
+    return f"{seen.min():,} to {seen.max():,} of {landscape.images:,} validation images a point, most where it is high"
 
 
 def _grid(landscape: Landscape) -> Trace:
@@ -175,7 +198,7 @@ def _layouts(landscape: Landscape, words: str) -> tuple[Layout, Layout]:
         [
             "★ best   ● this merge   dots: computed",
             *([f"at {fixed}"] if fixed else []),
-            *([f"{landscape.images} validation images a point"] if landscape.images else []),
+            *filter(None, [_pictures(landscape)]),
         ]
     )
     above = {"xanchor": "left", "yanchor": "bottom", "align": "left"}

@@ -10,11 +10,13 @@ from typing import Any
 from neuromerge.figures.figure import Figure
 from neuromerge.figures.text import coloured, note, plain
 from neuromerge.figures.theme import SMALL, token
-from neuromerge.figures.tuning.names import brief, coefficient, finished
+from neuromerge.figures.tuning.names import brief, coefficient
 from neuromerge.figures.wire import Layout, Trace
-from neuromerge.search.trials import Trial
+from neuromerge.search.trials import Trial, ranked
 
 ORIGINS = {"tpe": "search (TPE)", "grid": "search (grid)", "hand": "by hand"}
+
+EARLY = ", then given up"
 
 MAX_LINES = 300
 """Trials drawn as lines at most: the best and the latest; more cannot be told apart."""
@@ -54,7 +56,7 @@ class Scale:
 
 @dataclass(frozen=True)
 class Lines:
-    """The numbers of the figure: trials in rising order of accuracy, and an axis for each coefficient that varies."""
+    """The numbers of the figure: trials from worst to best, and an axis for each coefficient that varies."""
 
     trials: list[Trial]
     places: list[int]  # of each trial among all
@@ -75,6 +77,8 @@ class Lines:
 def parallel_coordinates(trials: Sequence[Trial]) -> Figure:
     """Every finished trial as a line across its coefficients to its accuracy; the best lines lie on top.
 
+    Trials that were given up early are dotted: their accuracy is of fewer pictures.
+
     Clicks answer as ``trial`` with the place of the trial in `trials`.
     """
     found = lines(trials)
@@ -93,7 +97,7 @@ def parallel_coordinates(trials: Sequence[Trial]) -> Figure:
         data=_traces(found),
         layout=layout,
         description=(
-            f"{len(found.trials)} finished trials. The best is trial {winner.number} with "
+            f"{len(found.trials)} finished trials{_early(found.trials)}. The best is trial {winner.number} with "
             f"{100 * (winner.value or 0.0):.1f} %: {listed}."
         ),
         narrow_layout=narrow,
@@ -102,15 +106,20 @@ def parallel_coordinates(trials: Sequence[Trial]) -> Figure:
     )
 
 
+def _early(trials: Sequence[Trial]) -> str:
+    count = sum(trial.is_pruned for trial in trials)
+    return f", {count} of them given up early" if count else ""
+
+
 # ------------------------------------------------------------------------------------------------ numbers
 def lines(trials: Sequence[Trial]) -> Lines | None:
     """The numbers of the figure; None where no trial is finished or nothing varies."""
     place = {id(trial): i for i, trial in enumerate(trials)}
-    done = sorted(finished(trials), key=lambda trial: trial.value or 0.0)
+    done = ranked(trials)
     if len(done) > MAX_LINES:
         half = MAX_LINES // 2
         latest = sorted(done[:-half], key=lambda trial: place[id(trial)])[-half:]
-        done = sorted(latest + done[-half:], key=lambda trial: trial.value or 0.0)
+        done = ranked(latest + done[-half:])
     keys = list(dict.fromkeys(key for trial in done for key in trial.hyperparameters if _varies(done, key)))
     if not done or not keys:
         return None
@@ -145,6 +154,7 @@ def _traces(found: Lines) -> list[Trace]:
         colour = "merge" if best else "pinned" if trial.origin == "hand" else "expert"
         said = [
             f"<b>trial {trial.number}: {100 * value:.1f} %</b>",
+            *([f"on {trial.pictures:,} pictures{EARLY * trial.is_pruned}"] if trial.pictures else []),
             ORIGINS.get(trial.origin, trial.origin),
             *(f"{title} {_shown(item)}" for title, item in zip(found.titles[:-1], row[:-1], strict=True)),
         ]
@@ -156,7 +166,11 @@ def _traces(found: Lines) -> list[Trace]:
                 "x": list(range(len(row))),
                 "y": [scale.place(item) for scale, item in zip(found.scales, row, strict=True)],
                 "connectgaps": True,  # a trial that lacks a coefficient goes on to the next one, and to its score
-                "line": {"color": token(colour), "width": 3 if best else 1.4},
+                "line": {
+                    "color": token(colour),
+                    "width": 3 if best else 1.4,
+                    **({"dash": "dot"} if trial.is_pruned else {}),
+                },
                 "opacity": 1 if best else round(0.12 + 0.55 * rank**3, 3),
                 "marker": {"size": 7},
                 "hovertemplate": "<br>".join(said) + "<extra></extra>",
@@ -179,7 +193,8 @@ def _layouts(found: Lines) -> tuple[Layout, Layout]:
     short_heads = [{**head, "text": f"<b>{name}</b>"} for head, name in zip(heads, briefs, strict=True)]
     ends = [_end(text, i, at) for i, scale in enumerate(found.scales) for at, text in scale.ends(percent=i == last)]
     hand = coloured("━ by hand", "pinned") if any(trial.origin == "hand" for trial in found.trials) else ""
-    key = "    ".join([coloured("<b>━ best</b>", "merge"), *([hand] if hand else [])])
+    early = coloured("┄ given up early", "expert") if any(trial.is_pruned for trial in found.trials) else ""
+    key = "    ".join([coloured("<b>━ best</b>", "merge"), *filter(None, (hand, early))])
     legend = note(key, 0, 0, xanchor="left", yanchor="top", yshift=-26, xshift=-34)
     rule = {"type": "line", "y0": 0, "y1": 1, "layer": "below", "line": {"color": token("axis"), "width": 1}}
     layout = {

@@ -34,6 +34,7 @@ from neuromerge.search.compare import ComparedRow, Comparison
 from neuromerge.search.landscape import Landscape
 from neuromerge.search.objective import (
     get_goal,
+    mean_score,
     read_weights,
     scored_as,
     scored_as_own,
@@ -43,7 +44,7 @@ from neuromerge.search.objective import (
 from neuromerge.search.shape import SHAPES, read_groups, shape_axes
 from neuromerge.search.storage import delete_study
 from neuromerge.search.study import Search
-from neuromerge.search.trials import Trial, trials_to_csv
+from neuromerge.search.trials import Trial, ranked, trials_to_csv
 from neuromerge.settings.choices import change, make_setting, short
 from neuromerge.settings.setting import Setting
 
@@ -401,13 +402,13 @@ class TuneTab(Tab[TuneState]):
 
             return {"objective": sure, "scored": scored_as_own(name, task)}
         if asked.goal == "certainty":
-            return {"objective": workspace.certainty, "scored": scored_as(asked.goal)}
+            return {"objective": workspace.objective(certain=True), "scored": scored_as(asked.goal)}
         if asked.goal == "weighted":
             weights = read_weights(asked.weights, moment.setting.tasks)
             goal, scored = weighted_score(weights), scored_as("mean", weights)
         else:
             goal, scored = get_goal(asked.goal), scored_as(asked.goal)
-        return {"objective": workspace.validation_scores, "goal": goal, "scored": scored}
+        return {"objective": workspace.objective(), "goal": goal, "scored": scored}
 
     def ask(self, moment: Moment) -> Changes:
         """Another kind of search asks for other things."""
@@ -445,20 +446,21 @@ class TuneTab(Tab[TuneState]):
         best, finished = search.best(), search.finished
         if best is None or best.setting is None or best.value is None:
             return ""
-        scores = moment.workspace.validation_scores(best.setting, Job())
-        board = replace(moment, job=Job()).board("validation")  # known by now, also where the search was stopped
-        pictures = sum(score.n for task, score in board.merge.items() if task in board.merged)
-        mean = sum(scores.values()) / len(scores)
-        return noise_html(GOAL_TITLES[goal], best, mean, pictures, finished)
+        asked = moment.workspace.objective()
+        # Known by now, also where the search was stopped; own pictures have no labels, so a few others tell.
+        at = 0 if goal == "own" else -1
+        scores = asked.scores(best.setting, Job(), asked.levels[at])
+        pictures = asked.pictures[at] or best.pictures
+        return noise_html(GOAL_TITLES[goal], best, mean_score(scores), pictures, finished)
 
     def _progress(self, moment: Moment, search: Search, *, running: bool) -> Changes:
         found = search.rows()
         rows = (*found, *moment.session.trials)
-        done = sum(row.state == "complete" for row in found)
+        done = sum(row.state in ("complete", "pruned") for row in found)
         waiting = message("The first trials are running.", "loading")
         changes: Changes = {
             **self.hold(replace(self.shown(moment), found=found)),
-            self.progress: progress_bar(done, search.total, running=running),
+            self.progress: progress_bar(done, search.total, sum(row.is_pruned for row in found), running=running),
             self.parallel: tuning.parallel_coordinates(rows) if done >= 2 else waiting,
             self.table: trial_rows(rows),
         }
@@ -556,7 +558,7 @@ def noise_html(goal: str, best: Trial, accuracy: float, pictures: int, trials: i
     error, feigned = selection_noise(pictures, trials, accuracy)
     won = f"trial {best.number}, {goal.lower()} {100 * (best.value or 0.0):.1f} %"
     return (
-        f"<p class='nm-hint' role='status'>Best: {won}, mean accuracy {100 * accuracy:.1f} % on all {pictures:,} "
+        f"<p class='nm-hint' role='status'>Best: {won}, mean accuracy {100 * accuracy:.1f} % on {pictures:,} "
         f"validation pictures. One such score is unsure by {100 * error:.1f} points (standard error); the best of "
         f"{trials} equally good settings would look up to {100 * feigned:.1f} points better than it is. The test "
         "pictures tell: look once.</p>"
@@ -569,11 +571,15 @@ def _importance(importances: dict[str, float]) -> Any:
     return tuning.importance_bars(importances)
 
 
-def progress_bar(done: int, total: int, *, running: bool = False) -> str:
-    """How far a search is."""
+def progress_bar(done: int, total: int, early: int = 0, *, running: bool = False) -> str:
+    """How far a search is; `early` of its trials were given up before they had seen all pictures."""
     if not total:
         return "<div class='nm-progress' hidden></div>"
-    text = f"{done} of {total} trials" + ("" if running else ", finished" if done >= total else ", stopped")
+    text = (
+        f"{done} of {total} trials"
+        + (f" ({early} given up early)" if early else "")
+        + ("" if running else ", finished" if done >= total else ", stopped")
+    )
     return (
         "<div class='nm-progress'>"
         f"<progress value='{done}' max='{total}' aria-label='Progress of the search'></progress>"
@@ -582,28 +588,40 @@ def progress_bar(done: int, total: int, *, running: bool = False) -> str:
 
 
 def trial_rows(trials: Sequence[Trial]) -> str:
-    """The table of trials, best first, with a button to apply each and a link to all of them as CSV."""
-    complete = [(place, trial) for place, trial in enumerate(trials) if trial.value is not None]
-    if not complete:
+    """The table of trials, best first, with a button to apply each and a link to all of them as CSV.
+
+    Those that were given up early come last: their score is of fewer pictures.
+    """
+    place = {id(trial): place for place, trial in enumerate(trials)}
+    scored = ranked(trials)[::-1]
+    if not scored:
         return f"<p class='nm-empty'>{NO_SEARCH}</p>"
-    complete.sort(key=lambda entry: -(entry[1].value or 0.0))
-    names = list(dict.fromkeys(name for _, trial in complete for name in trial.hyperparameters))
+    names = list(dict.fromkeys(name for trial in scored for name in trial.hyperparameters))
+    counted = any(trial.pictures for trial in scored)
     head = "".join(f"<th scope='col'>{html.escape(tuning.coefficient(name))}</th>" for name in names)
     body = "".join(
         f"<tr><th scope='row'>{html.escape(trial.origin)} {trial.number}</th>"
         f"<td><b>{100 * (trial.value or 0):.2f} %</b></td>"
+        + (f"<td>{_seen(trial)}</td>" if counted else "")
         + "".join(
             f"<td>{html.escape(short(trial.hyperparameters[name])) if name in trial.hyperparameters else '–'}</td>"
             for name in names
         )
-        + f"<td>{trial.seconds:.1f} s</td><td><button type='button' data-row='{place}'>Apply</button></td></tr>"
-        for place, trial in complete[:SHOWN_ROWS]
+        + f"<td>{trial.seconds:.1f} s</td>"
+        f"<td><button type='button' data-row='{place[id(trial)]}'>Apply</button></td></tr>"
+        for trial in scored[:SHOWN_ROWS]
     )
+    pictures = "<th scope='col'>Pictures</th>" if counted else ""
     save = download_link(trials_to_csv(trials), "trials.csv", "text/csv", "Save all as CSV")
     return (
         f"<div class='nm-scroll' tabindex='0'><table class='nm-table nm-trials'>"
-        f"<caption>{len(complete)} setting{'s' if len(complete) != 1 else ''}, best first. "
+        f"<caption>{len(scored)} setting{'s' if len(scored) != 1 else ''}, best first. "
         f"{save}</caption><thead><tr>"
-        f"<th scope='col'>Setting</th><th scope='col'>Score on validation</th>{head}<th scope='col'>Time</th>"
+        f"<th scope='col'>Setting</th><th scope='col'>Score on validation</th>{pictures}{head}<th scope='col'>Time</th>"
         f"<th scope='col'><span class='nm-alt'>Apply</span></th></tr></thead><tbody>{body}</tbody></table></div>"
     )
+
+
+def _seen(trial: Trial) -> str:
+    """On how many pictures a trial was scored."""
+    return (f"{trial.pictures:,}" if trial.pictures else "–") + (", given up early" if trial.is_pruned else "")
