@@ -72,14 +72,14 @@ def _kept() -> str:
     """How much of the disk fetched pictures and what was measured of them take, and what they may take."""
     from neuromerge.deployment import deployment
     from neuromerge.engine import embeddings
-    from neuromerge.evaluation import hub
+    from neuromerge.evaluation import picture_files
     from neuromerge.folder_bounds import nbytes
 
     folder = deployment().cache
     pictures, measured = (nbytes(folder / name) / 1e6 for name in ("samples", "embeddings"))
     return (
-        f"Kept in {folder}: test pictures {pictures:,.0f} MB of at most {hub.MOST_KEPT / 1e6:,.0f}, what base and "
-        f"experts said of them {measured:,.0f} MB of at most {embeddings.MOST_BYTES / 1e6:,.0f}."
+        f"Kept in {folder}: test pictures {pictures:,.0f} MB of at most {picture_files.MOST_KEPT / 1e6:,.0f}, what "
+        f"base and experts said of them {measured:,.0f} MB of at most {embeddings.MOST_BYTES / 1e6:,.0f}."
     )
 
 

@@ -15,7 +15,7 @@ import torch
 
 from neuromerge.atomic import replacing
 from neuromerge.deployment import deployment
-from neuromerge.evaluation.hub import DAMAGE
+from neuromerge.evaluation.picture_files import DAMAGE
 from neuromerge.folder_bounds import keep_within, mark_used
 
 MOST_BYTES = 400_000_000

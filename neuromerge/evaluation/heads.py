@@ -22,7 +22,7 @@ from neuromerge.atomic import replacing
 from neuromerge.deployment import deployment
 from neuromerge.errors import LimitError
 from neuromerge.evaluation.families import MAX_CLASSES, check_templates, check_texts
-from neuromerge.evaluation.hub import DAMAGE
+from neuromerge.evaluation.picture_files import DAMAGE
 from neuromerge.evaluation.towers import TextModel
 
 MAX_PROMPTS = 50_000

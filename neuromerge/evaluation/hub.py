@@ -5,7 +5,8 @@ split. Of a set without parquet files a few rows at a time are asked for through
 spread. The viewer may hand out pictures encoded anew, so accuracies can differ in the last digit from those on the
 original files.
 
-A file is kept for each task, under the revision that was asked for; all of them together are bounded in bytes.
+A file is kept for each task, under the revision that was asked for; all of them together are bounded in bytes. What
+came before a fetch was stopped is kept, too.
 """
 
 from __future__ import annotations
@@ -15,8 +16,6 @@ import threading
 import urllib.error
 import urllib.parse
 import urllib.request
-import zipfile
-import zlib
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,19 +23,17 @@ from typing import Any
 
 import numpy as np
 
-from neuromerge.atomic import replacing
 from neuromerge.deployment import deployment
-from neuromerge.errors import SourceUnavailableError, StorageError
-from neuromerge.evaluation import parquet
+from neuromerge.errors import SourceUnavailableError
+from neuromerge.evaluation import parquet, picture_files
 from neuromerge.evaluation.families import SampleSource
 from neuromerge.evaluation.parquet import NoSuchSplit
-from neuromerge.folder_bounds import keep_within, mark_used
+from neuromerge.evaluation.picture_files import DAMAGE, Parts, Row
+from neuromerge.folder_bounds import mark_used
 from neuromerge.hub import answers
 from neuromerge.json_files import parse_json
 from neuromerge.progress import UNATTENDED, Job
 
-MOST_KEPT = 2_000_000_000
-"""Bytes of all fetched pictures on disk; those used longest ago are dropped first."""
 TEST_IMAGES = 300
 VALIDATION_IMAGES = 200
 _SPLITS = np.array([0, 1, 0, 1, 1], np.uint8)  # of the neighbouring rows that one request brings
@@ -45,9 +42,6 @@ _TIMEOUT = 30.0
 _MAX_BYTES = 30_000_000
 _WORKERS = 8
 _LABELS = ("label", "labels", "fine_label", "cls", "class")
-
-DAMAGE = (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile, zlib.error)
-"""What reading a damaged .npz file can raise."""
 
 
 @dataclass(frozen=True)
@@ -89,8 +83,9 @@ def _fetch_and_keep(source: SampleSource, path: Path, fetch_command: str, job: J
             f"The test pictures of {source.dataset} are not on this machine, and HF_HUB_OFFLINE forbids fetching them. "
             f"Fetch them where there is a network with `{fetch_command}`."
         )
+    parts = Parts(path)
     try:
-        packed = _fetch(source, job)
+        packed = _fetch(source, parts, job)
     except NoSuchSplit as error:
         raise SourceUnavailableError(f"The test pictures of {source.dataset} could not be fetched: {error}") from None
     except answers.kinds_of_error() as error:
@@ -102,6 +97,7 @@ def _fetch_and_keep(source: SampleSource, path: Path, fetch_command: str, job: J
             f"Face Hub ({_reason(error)}). Fetch them where there is a network with `{fetch_command}`, then try again."
         ) from None
     _write(path, packed)
+    parts.drop()
     return packed
 
 
@@ -120,25 +116,25 @@ def chosen_rows(total: int) -> tuple[np.ndarray, np.ndarray]:
     return rows[there], np.tile(_SPLITS, len(starts))[there]
 
 
-def _fetch(source: SampleSource, job: Job) -> Packed:
-    rows = _of_parquet(source, job)
+def _fetch(source: SampleSource, parts: Parts, job: Job) -> Packed:
+    rows = _of_parquet(source, parts, job)
     if rows is None:
-        return _of_viewer(source, job)
+        return _of_viewer(source, parts, job)
     # In the order of their classes: of every few neighbours each split gets its share.
     return Packed(rows.encoded, rows.labels, np.resize(_SPLITS, len(rows.labels)), rows.ids, rows.revision)
 
 
-def _of_parquet(source: SampleSource, job: Job) -> parquet.Rows | None:
+def _of_parquet(source: SampleSource, parts: Parts, job: Job) -> parquet.Rows | None:
     """Rows of the data set's parquet files; None where the Hub lists no such files."""
     try:
-        return parquet.rows_of(source, TEST_IMAGES + VALIDATION_IMAGES, job)
+        return parquet.rows_of(source, TEST_IMAGES + VALIDATION_IMAGES, parts, job)
     except answers.kinds_of_error() as error:
         if answers.status_of(error) not in (401, 404):
             raise
         return None
 
 
-def _of_viewer(source: SampleSource, job: Job) -> Packed:
+def _of_viewer(source: SampleSource, parts: Parts, job: Job) -> Packed:
     source, first, revision = _first(source)
     image, label = _columns(first["features"], source)
     rows, splits = chosen_rows(int(first["num_rows_total"]))
@@ -148,7 +144,11 @@ def _of_viewer(source: SampleSource, job: Job) -> Packed:
     split: list[int] = []
     ids: list[str] = []
     with ThreadPoolExecutor(_WORKERS) as pool:
-        pages = pool.map(lambda start: _page(source, int(start), image, label), rows[::_PAGE])
+
+        def page_at(start: int) -> list[Row]:
+            return parts.of(f"{revision} rows {start}", lambda: _page(source, start, image, label))
+
+        pages = pool.map(page_at, rows[::_PAGE].tolist())
         for page in pages:
             for row, content, value in page:
                 if row not in split_of:  # another row than was asked for
@@ -199,8 +199,8 @@ def _config_with(source: SampleSource, missing: urllib.error.HTTPError) -> str:
     )
 
 
-def _page(source: SampleSource, start: int, image: str, label: str) -> list[tuple[int, bytes, int]]:
-    """(row, bytes of the picture, label) of the rows from `start`."""
+def _page(source: SampleSource, start: int, image: str, label: str) -> list[Row]:
+    """The rows from `start`."""
     answer, _ = _rows(source, start, _PAGE)
     return [
         (int(row["row_idx"]), _image_bytes(row["row"][image]["src"]), int(row["row"][label])) for row in answer["rows"]
@@ -264,37 +264,16 @@ def _columns(features: Any, source: SampleSource) -> tuple[str, str]:
 def _read(path: Path) -> Packed | None:
     """What is kept in `path`, None where there is nothing or it is damaged (it is then fetched anew)."""
     try:
-        with np.load(path, allow_pickle=False) as packed:
-            mark_used(path)
-            content, ends = packed["content"].tobytes(), packed["ends"].tolist()
-            starts = [0, *ends[:-1]]
-            return Packed(
-                [content[start:end] for start, end in zip(starts, ends, strict=True)],
-                packed["labels"].astype(np.int64),
-                packed["split"],
-                tuple(str(name) for name in packed["ids"]),
-                str(packed["revision"]),
-            )
+        encoded, (labels, split, ids, revision) = picture_files.read(path, "labels", "split", "ids", "revision")
     except DAMAGE:
         return None
+    mark_used(path)
+    return Packed(encoded, labels.astype(np.int64), split, tuple(str(name) for name in ids), str(revision))
 
 
 def _write(path: Path, packed: Packed) -> None:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(path) as beside, beside.open("wb") as file:
-            np.savez(
-                file,
-                content=np.frombuffer(b"".join(packed.encoded), np.uint8),
-                ends=np.cumsum([len(content) for content in packed.encoded]),
-                labels=packed.labels,
-                split=packed.split,
-                ids=np.array(packed.ids),
-                revision=np.array(packed.revision),
-            )
-        keep_within(path.parent, MOST_KEPT, path)
-    except OSError as error:
-        raise StorageError(f"The fetched pictures cannot be kept in {path.parent}: {error.strerror}.") from None
+    about = {"labels": packed.labels, "split": packed.split, "ids": np.array(packed.ids)}
+    picture_files.write(path, packed.encoded, **about, revision=np.array(packed.revision))
 
 
 def _reason(error: BaseException) -> str:

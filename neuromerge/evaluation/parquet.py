@@ -1,7 +1,9 @@
 """Rows of a data set on the Hub as it keeps them: a few row groups of its parquet files, by ranged reads.
 
-A row group holds about a hundred neighbouring pictures in their original bytes, and one request brings it. Groups are
-taken from all over the split, and of their rows a part in which every class has its share.
+A row group holds about a hundred neighbouring pictures in their original bytes, and one request brings it. As many
+groups as the bounds allow are taken from all over the split, and of their rows a part in which every class has its
+share. Where a set stands in the order of its classes and its pictures are large, that is a dozen of its classes: parts
+of more groups would not be better, since labels lie behind the pictures and cost a request of their own.
 """
 
 from __future__ import annotations
@@ -16,12 +18,15 @@ from typing import Any
 import numpy as np
 
 from neuromerge.evaluation.families import SampleSource
+from neuromerge.evaluation.picture_files import Parts, Row
 from neuromerge.hub import answers
 from neuromerge.progress import UNATTENDED, Job
 
 MOST_BYTES = 60_000_000
 """Of the pictures of one task."""
-MOST_GROUPS = 8
+MOST_REQUESTS = 20
+_TO_LIST = 6
+"""Requests until the files of a data set are known, a redirection and the Hub's own conversion included."""
 MOST_FILES = 3
 _CONVERTED = "refs/convert/parquet"
 _PATH = re.compile(r"(?P<folder>(?:.*/)?)(?:partial-)?(?P<split>[A-Za-z]+)(?:[-/].*)?\.parquet")
@@ -41,18 +46,17 @@ class NoSuchSplit(Exception):
     """The data set holds no such split, or several of one name."""
 
 
-def rows_of(source: SampleSource, most: int, job: Job = UNATTENDED) -> Rows | None:
+def rows_of(source: SampleSource, most: int, parts: Parts, job: Job = UNATTENDED) -> Rows | None:
     """About `most` rows spread over the split of `source`: runs of neighbours, a hundred or so each.
 
-    None where the data set has no parquet files. Raises NoSuchSplit, and what the Hub library raises.
+    Of `parts` that are there nothing is asked for. None where the data set has no parquet files of row groups that fit
+    the bounds. Raises NoSuchSplit, and what the Hub library raises.
     """
     from huggingface_hub import HfFileSystem
 
     files = HfFileSystem(skip_instance_cache=True)
-    paths, revision = _files(files, source, job)
-    if not paths:
-        return None
-    groups = _groups(files, paths, source, job)
+    tried = ((_groups(files, paths, source, job), commit) for paths, commit in _listings(files, source, job))
+    groups, revision = next((found for found in tried if found[0]), ([], ""))
     if not groups:
         return None
     encoded: list[bytes] = []
@@ -60,10 +64,10 @@ def rows_of(source: SampleSource, most: int, job: Job = UNATTENDED) -> Rows | No
     ids: list[str] = []
     for done, group in enumerate(groups):
         job.report(done, len(groups), source.dataset)
-        pictures, classes = answers.patiently(group.read, job)
-        encoded += pictures
-        labels += classes
-        ids += [f"{group.name}:{row}" for row in range(len(pictures))]
+        rows = parts.of(f"{revision} {group.name}", partial(answers.patiently, group.read, job))
+        encoded += [content for _, content, _ in rows]
+        labels += [label for _, _, label in rows]
+        ids += [f"{group.name}:{row}" for row, _, _ in rows]
     job.report(len(groups), len(groups), source.dataset)
     chosen = shares(np.array(labels), most)
     return Rows(
@@ -95,17 +99,18 @@ class _Group:
         facts = self.table.metadata.row_group(self.number)
         return sum(int(facts.column(place).total_compressed_size) for place in range(facts.num_columns))
 
-    def read(self) -> tuple[list[bytes], list[int]]:
-        """(encoded pictures, labels), in order."""
+    def read(self) -> list[Row]:
+        """Its rows, in order."""
         columns = self.table.read_row_group(self.number, columns=[self.image, self.label])
         pictures = [entry["bytes"] for entry in columns.column(self.image).to_pylist()]
-        return pictures, [int(label) for label in columns.column(self.label).to_pylist()]
+        labels = columns.column(self.label).to_pylist()
+        return [(row, *found) for row, found in enumerate(zip(pictures, map(int, labels), strict=True))]
 
 
-def _files(files: Any, source: SampleSource, job: Job) -> tuple[list[str], str]:
-    """The parquet files of the split and the commit they are of: the data set's own, else the Hub's conversion.
+def _listings(files: Any, source: SampleSource, job: Job) -> Iterator[tuple[list[str], str]]:
+    """The parquet files of the split and the commit they are of: the data set's own, then the Hub's conversion.
 
-    Of the pinned commit where it is there and has such files, else of the newest.
+    Of the pinned commit where it is there and has such files, then of the newest.
     """
     from huggingface_hub import HfApi
     from huggingface_hub.errors import RevisionNotFoundError
@@ -120,8 +125,7 @@ def _files(files: Any, source: SampleSource, job: Job) -> tuple[list[str], str]:
         names = [path.removeprefix(f"{root}/") for path in listed if path.endswith(".parquet")]
         found = list(files_of_split(names, source.config, source.split))
         if found:
-            return [f"{root}/{name}" for name in found], str(info.sha)
-    return [], ""
+            yield [f"{root}/{name}" for name in found], str(info.sha)
 
 
 def files_of_split(names: Sequence[str], config: str, split: str) -> list[str]:
@@ -153,7 +157,7 @@ def _opened(files: Any, path: str) -> Any:
 
 
 def _groups(files: Any, paths: Sequence[str], source: SampleSource, job: Job) -> list[_Group]:
-    """Row groups that are spread over the split and fit the bound."""
+    """Row groups that are spread over the split and fit the bounds; none where a single one is too large."""
     opened = [paths[place] for place in spread(len(paths), MOST_FILES)]
     groups: list[_Group] = []
     for path in opened:
@@ -161,10 +165,11 @@ def _groups(files: Any, paths: Sequence[str], source: SampleSource, job: Job) ->
         image, label = columns_of(table.schema_arrow, source)
         name = path.rpartition("/")[2]
         groups += [_Group(table, n, f"{name}/{n}", image, label) for n in range(table.num_row_groups)]
-    if not groups:
-        return []
-    affordable = max(1, MOST_BYTES // max(1, *(group.nbytes for group in groups)))
-    return [groups[place] for place in spread(len(groups), min(MOST_GROUPS, affordable))]
+    for most in range(MOST_REQUESTS - _TO_LIST - len(opened), 0, -1):
+        chosen = [groups[place] for place in spread(len(groups), most)]
+        if sum(group.nbytes for group in chosen) <= MOST_BYTES:
+            return chosen
+    return []
 
 
 def spread(count: int, most: int) -> Iterator[int]:

@@ -42,7 +42,7 @@ from neuromerge.evaluation.folders import (
     part_of,
     whole_of,
 )
-from neuromerge.evaluation.hub import DAMAGE
+from neuromerge.evaluation.picture_files import DAMAGE
 from neuromerge.evaluation.pictures import read_picture
 from neuromerge.threads import cores
 
@@ -132,6 +132,11 @@ class SampleSet:
         )
 
     @property
+    def is_partial(self) -> bool:
+        """Whether most classes that so many pictures could show are not among them: they say little of the others."""
+        return 2 * (len(self.classes) - len(self.empty)) < min(len(self.classes), len(self))
+
+    @property
     def notes(self) -> tuple[str, ...]:
         """Sentences for people about what was not taken, and why."""
         notes = [self.remark] if self.remark else []
@@ -144,7 +149,8 @@ class SampleSet:
             notes.append(f"{count} left out: {listed}{more}")
         if self.empty:
             more = f" and {len(self.empty) - _NAMED:,} more" if len(self.empty) > _NAMED else ""
-            notes.append(f"there are no pictures of {', '.join(self.empty[:_NAMED])}{more}")
+            seen = f"{len(self.classes) - len(self.empty):,} of {len(self.classes):,} classes are seen"
+            notes.append(f"{seen}: there are no pictures of {', '.join(self.empty[:_NAMED])}{more}")
         return tuple(f"{self.task}: {note}." for note in notes)
 
     def __len__(self) -> int:

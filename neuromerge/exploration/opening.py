@@ -30,7 +30,7 @@ from neuromerge.engine.accuracy import Accuracy
 from neuromerge.engine.contents import BASE, Contents
 from neuromerge.engine.engine import FamilyEngine
 from neuromerge.errors import CheckpointError, NeuroMergeError
-from neuromerge.evaluation.hub import DAMAGE
+from neuromerge.evaluation.picture_files import DAMAGE
 from neuromerge.exploration import regions, scores, strength
 from neuromerge.exploration.results import MergeSummary, StrengthCurve
 from neuromerge.exploration.summary import summary

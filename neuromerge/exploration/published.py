@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from neuromerge.engine.accuracy import Accuracy
 from neuromerge.evaluation.accuracy import differs_from_published
 from neuromerge.evaluation.families import Family
+from neuromerge.evaluation.samples import SampleSet
 from neuromerge.merging import registry
 from neuromerge.settings.setting import Setting
 
@@ -14,10 +15,28 @@ _NAMED = 3  # models that are named one by one; more are counted
 
 
 def remarks(
-    family: Family, setting: Setting, base: Mapping[str, Accuracy], expert: Mapping[str, Accuracy]
+    family: Family,
+    setting: Setting,
+    base: Mapping[str, Accuracy],
+    expert: Mapping[str, Accuracy],
+    pictures: Mapping[str, SampleSet],
 ) -> tuple[str, ...]:
-    """Sentences about published figures: of this suite and method, and of models that are not what was published."""
-    return (*published_means(family, setting), *differences(family, setting, base, expert))
+    """Sentences about published figures: of this suite and method, and of models that are not what was published.
+
+    Tasks whose pictures show few of their classes are named, and not held against a figure over all classes.
+    """
+    partial = {task: samples for task, samples in pictures.items() if samples.revision and samples.is_partial}
+    base, expert = ({task: score for task, score in of.items() if task not in partial} for of in (base, expert))
+    told = [_partial(family, task, samples) for task, samples in partial.items()]
+    return (*published_means(family, setting), *differences(family, setting, base, expert), *told)
+
+
+def _partial(family: Family, task: str, samples: SampleSet) -> str:
+    seen, classes = len(samples.classes) - len(samples.empty), len(samples.classes)
+    return (
+        f"{family.tasks[task].title}: the pictures that were fetched show {seen:,} of {classes:,} classes, because the "
+        "data set stands in their order. The score and its interval are of these alone."
+    )
 
 
 def published_means(family: Family, setting: Setting) -> tuple[str, ...]:

@@ -146,6 +146,7 @@ def _assembled(
         before = known if len(known) == len(tasks) else None
     pictures = {task: len(models.samples(task, split)) for task in tasks}
     given = [each for each in scores if each is not None]
+    seen = {task: models.samples(task, split) for task in tasks if task in setting.tasks}
     return AccuracyBoard(
         split=split,
         tasks=tasks,
@@ -156,7 +157,7 @@ def _assembled(
         pinned=compared,
         pinned_label=pinned_label or ("" if pinned is None else describe(pinned)),
         previous=before,
-        remarks=published.remarks(family, setting, base, expert),
+        remarks=published.remarks(family, setting, base, expert, seen),
         unmeasured={
             **models.without_pictures([task for task in _wanted(models, setting) if task not in tasks], split),
             **{task: UNKNOWN_TASK for task in setting.tasks if task not in family.tasks},

@@ -17,9 +17,10 @@ def encoded(number: int) -> bytes:
     return buffer.getvalue()
 
 
-def table_of(labels: np.ndarray, column: str = "label", rows_in_group: int = 100) -> bytes:
-    """A file with a picture for each of `labels`, in their order."""
-    images = [{"bytes": encoded(number), "path": None} for number in range(len(labels))]
+def table_of(labels: np.ndarray, column: str = "label", rows_in_group: int = 100, padding: int = 0) -> bytes:
+    """A file with a picture for each of `labels`, in their order; `padding` bytes make each of them larger."""
+    drawn = np.random.default_rng(0)
+    images = [{"bytes": encoded(number) + drawn.bytes(padding), "path": None} for number in range(len(labels))]
     buffer = io.BytesIO()
     pq.write_table(pa.table({"image": images, column: labels}), buffer, row_group_size=rows_in_group)
     return buffer.getvalue()

@@ -172,7 +172,7 @@ def test_what_was_left_out_is_told(family, family_folder, tmp_path):
     )
     told = "\n".join(table.notes)
     assert "colours: 1 file is left out: red/broken.jpg" in told
-    assert "colours: there are no pictures of green." in told
+    assert "classes are seen: there are no pictures of green." in told
     assert "note: colours: 1 file" in table.to_text()
     assert json.loads(table.to_json())["notes"] == list(table.notes)
 

@@ -9,11 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from neuromerge.errors import SourceUnavailableError
+from neuromerge.errors import Cancelled, SourceUnavailableError
 from neuromerge.evaluation import hub as pictures
-from neuromerge.evaluation import parquet
+from neuromerge.evaluation import parquet, picture_files
 from neuromerge.evaluation.families import SampleSource, get_family
 from neuromerge.evaluation.parquet import NoSuchSplit, files_of_split, shares, spread
+from neuromerge.evaluation.picture_files import Parts
 from neuromerge.evaluation.samples import load_samples
 from neuromerge.progress import Job
 from tests.evaluation.hub_stand_in import HubStandIn, served
@@ -28,6 +29,11 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HubStandIn]
     monkeypatch.setenv("NEUROMERGE_CACHE", str(tmp_path / "kept"))
     with served(monkeypatch, tmp_path / "cache") as running:
         yield running
+
+
+@pytest.fixture
+def parts(tmp_path: Path) -> Parts:
+    return Parts(tmp_path / "kept" / "set.npz")
 
 
 def publish(hub: HubStandIn, labels: np.ndarray, name: str = "digits/test-00000-of-00001.parquet") -> str:
@@ -54,21 +60,79 @@ def test_a_few_requests_bring_pictures_of_every_class_in_their_own_bytes(hub):
     assert len(hub.asked) == asked, "kept"
 
 
-def test_a_set_in_the_order_of_its_classes_is_sampled_over_the_whole_split(hub):
+def test_a_set_in_the_order_of_its_classes_is_sampled_over_the_whole_split(hub, parts):
     """By row groups, never picture by picture through the viewer."""
     publish(hub, np.repeat(np.arange(100), 40))
-    found = parquet.rows_of(SOURCE, 500)
+    found = parquet.rows_of(SOURCE, 500, parts)
     assert found is not None
     assert len(hub.asked) <= 20
     assert not any("/rows" in path for path in hub.asked)
     classes = set(found.labels.tolist())
     assert min(classes) < 15
     assert max(classes) >= 85
-    assert len(classes) >= 2 * parquet.MOST_GROUPS
+    assert len(classes) >= 25
     publish(hub, np.repeat(np.arange(100), 7))
-    found = parquet.rows_of(SOURCE, 500)
+    found = parquet.rows_of(SOURCE, 500, parts)
     assert found is not None, "the whole of a small set is read"
     assert len(set(found.labels.tolist())) == 100
+
+
+@pytest.mark.parametrize(
+    ("rows_in_group", "files", "kilobytes", "least"),
+    [(100, 1, 1, 30), (100, 5, 1, 25), (20, 3, 1, 11), (100, 2, 60, 20), (100, 1, 200, 6), (400, 2, 30, 30)],
+)
+def test_sets_in_the_order_of_their_classes_in_several_layouts(
+    hub, parts, monkeypatch, rows_in_group, files, kilobytes, least
+):
+    """A hundred classes of twenty-odd pictures; `kilobytes` are those of a picture, a tenth of them here."""
+    monkeypatch.setattr(parquet, "MOST_BYTES", 6_000_000)
+    labels = np.array_split(np.repeat(np.arange(100), 24), files)
+    names = [f"digits/test-{place:05}-of-{files:05}.parquet" for place in range(files)]
+    tables = [table_of(part, rows_in_group=rows_in_group, padding=100 * kilobytes) for part in labels]
+    hub.publish("datasets.org/set", dict(zip(names, tables, strict=True)))
+    hub.asked.clear()
+    found = parquet.rows_of(SOURCE, 500, parts)
+    assert found is not None
+    assert len(hub.asked) <= parquet.MOST_REQUESTS
+    assert hub.sent <= 6_500_000
+    seen = set(found.labels.tolist())
+    assert len(seen) >= least
+    assert min(seen) <= 25
+    assert max(seen) >= 75
+
+
+def test_row_groups_beyond_the_bound_are_left_for_the_hubs_conversion(hub, parts, monkeypatch):
+    labels = np.arange(400) % CLASSES
+    own = table_of(labels, rows_in_group=400)
+    hub.publish("datasets.org/set", {"digits/test-0.parquet": own})
+    monkeypatch.setattr(parquet, "MOST_BYTES", len(own) // 2)
+    assert parquet.rows_of(SOURCE, 500, parts) is None, "the viewer has to serve"
+    commit = hub.publish("datasets.org/set", {"digits/test/0000.parquet": table_of(labels)}, "refs/convert/parquet")
+    found = parquet.rows_of(SOURCE, 500, parts)
+    assert found is not None
+    assert found.revision == commit
+    assert len(found.labels) == 100
+
+
+def test_what_came_before_a_fetch_was_stopped_is_not_asked_for_again(hub):
+    publish(hub, np.arange(1_000) % CLASSES)
+    hub.asked.clear()
+
+    class Stopped(Job):
+        def report(self, done: int, total: int, what: str) -> None:
+            if done == 7:
+                self.stop()
+                self.check()
+
+    with pytest.raises(Cancelled):
+        pictures.load_or_fetch(SOURCE, "fetch it", Stopped())
+    first, kept = list(hub.asked), pictures.cached_file(SOURCE).parent
+    assert len(list(kept.glob("*.part"))) == 7
+    hub.asked.clear()
+    found = pictures.load_or_fetch(SOURCE, "fetch it")
+    assert len(found.labels) == 500
+    assert len(hub.asked) == len(first) - 7 + 3, "the listing again, and the three groups that were missing"
+    assert [path.name for path in kept.iterdir()] == [pictures.cached_file(SOURCE).name]
 
 
 def test_a_pinned_revision_is_read_and_kept_apart(hub):
@@ -97,18 +161,18 @@ def test_what_is_kept_is_bounded(hub, monkeypatch):
     publish(hub, np.arange(300) % CLASSES)
     pictures.load_or_fetch(SOURCE, "fetch it")
     size = pictures.cached_file(SOURCE).stat().st_size
-    monkeypatch.setattr(pictures, "MOST_KEPT", size + size // 2)
+    monkeypatch.setattr(picture_files, "MOST_KEPT", size + size // 2)
     other = replace(SOURCE, revision=hub.refs["datasets.org/set"]["main"])
     pictures.load_or_fetch(other, "fetch it")
     assert pictures.cached_file(other).exists()
     assert not pictures.cached_file(SOURCE).exists(), "the one used longest ago"
 
 
-def test_the_hubs_conversion_serves_where_the_set_has_other_files(hub):
+def test_the_hubs_conversion_serves_where_the_set_has_other_files(hub, parts):
     hub.publish("datasets.org/set", {"digits/test.tar": b"t"})
     converted = {"digits/test/0000.parquet": table_of(np.arange(300) % CLASSES)}
     commit = hub.publish("datasets.org/set", converted, "refs/convert/parquet")
-    found = parquet.rows_of(SOURCE, 500)
+    found = parquet.rows_of(SOURCE, 500, parts)
     assert found is not None
     assert (len(found.labels), found.revision) == (300, commit)
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import numpy as np
 import pytest
 
 from neuromerge.engine.accuracy import Accuracy
 from neuromerge.evaluation.families import get_family
-from neuromerge.exploration.published import differences, published_means
+from neuromerge.evaluation.samples import SampleSet
+from neuromerge.exploration.published import differences, published_means, remarks
 from neuromerge.interface.components.controls import short_title
 from neuromerge.settings.choices import make_setting
 
@@ -38,6 +42,30 @@ def test_a_model_that_is_not_what_was_published_is_named_with_both_numbers():
     told = differences(FAMILY, everything, {}, dict.fromkeys(FAMILY.default_tasks, Accuracy.of(10, 200)))
     assert len(told) == 4
     assert told[-1].startswith("So do 5 more")
+
+
+def test_pictures_of_few_classes_are_named_and_not_held_against_all():
+    classes = FAMILY.tasks["sun397"].shown_classes
+    labels = np.repeat(np.arange(12), 17)
+    few = SampleSet(
+        np.zeros((len(labels), 2, 2, 3), np.uint8),
+        labels,
+        classes,
+        tuple(map(str, range(len(labels)))),
+        "sun397",
+        "validation",
+        "key",
+        revision="a" * 40,
+        empty=classes[12:],
+    )
+    setting, wrong = make_setting(FAMILY, ["sun397", "mnist"]), Accuracy.of(60, 204)
+    scores = {"sun397": wrong, "mnist": wrong}
+    differing, said = remarks(FAMILY, setting, {}, scores, {"sun397": few})
+    assert "(MNIST): the expert differs" in differing
+    assert said.startswith("Scenes (SUN397): the pictures that were fetched show 12 of 397 classes")
+    assert "12 of 397 classes are seen" in few.notes[0]
+    many = replace(few, labels=np.arange(204), empty=classes[204:])
+    assert len(remarks(FAMILY, setting, {}, scores, {"sun397": many})) == 2, "both differ from what was published"
 
 
 @pytest.mark.parametrize("name", ["clip-vit-base-patch32", "clip-vit-base-patch16", "clip-vit-large-patch14"])
