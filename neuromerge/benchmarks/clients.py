@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import threading
 import time
 import uuid
@@ -14,6 +15,7 @@ from typing import Any
 
 # The two small scripts that the page runs in the browser and this client in its stead.
 GATHER, SWITCH_OFF = "(...values) => [values]", "() => false"
+GATHER_PART = re.compile(r"^\s*\(held, \.\.\.values\) => \{\s*const places = (\[[\d, ]*\])")
 PATIENCE_S = 60
 
 
@@ -138,6 +140,11 @@ class Client:
             held: list[Any]
             if event["js"] == GATHER:
                 held = [[self.values.get(place) for place in event["inputs"]]]
+            elif part := GATHER_PART.search(event["js"] or ""):
+                before, *values = (self.values.get(place) for place in event["inputs"])
+                held = [list(before or [])]
+                for place, value in zip(json.loads(part[1]), values, strict=True):
+                    held[0][place] = value
             elif event["js"] == SWITCH_OFF:
                 held = [False]
             else:

@@ -6,6 +6,7 @@ import logging
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from copy import copy
 from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import Any
@@ -67,6 +68,23 @@ class PageBlocks(gr.Blocks):
         """As Gradio's, but crafted values raise an error that is no traceback in the log."""
         with _refused():
             return await super().preprocess_data(block_fn, inputs, *args, **kwargs)
+
+    async def postprocess_data(self, block_fn: Any, predictions: Any, state: Any) -> list[Any]:
+        """As Gradio's, but what an event leaves as it is costs nothing: Gradio makes every such component anew."""
+        outputs = list(block_fn.outputs)
+        if not isinstance(predictions, dict) or len(outputs) < 2:
+            return await super().postprocess_data(block_fn, predictions, state)
+        changes = {} if predictions == gr.skip() else predictions
+        answered = iter(())
+        if changes:
+            changed = copy(block_fn)
+            changed.outputs = [output for output in outputs if output in changes]
+            if len(changed.outputs) < len(changes):  # one that is no output: Gradio says so
+                return await super().postprocess_data(block_fn, predictions, state)
+            values = [changes[output] for output in changed.outputs]
+            answer = await super().postprocess_data(changed, values if len(values) > 1 else values[0], state)
+            answered = iter(answer)
+        return [next(answered) if output in changes else None if output.stateful else gr.skip() for output in outputs]
 
     def recall(self, page: str | None, states: Sequence[Any]) -> dict[Any, Any]:
         """What the server holds for a page, by component; an event need not name these among its inputs for that.

@@ -131,9 +131,17 @@ class Events:
 
         return check
 
-    def gather(self, trigger: Any) -> Any:
-        """On `trigger`, before what is attached to it later: collect what the sidebar's controls hold."""
-        return self.in_browser(trigger, self.page.controls.gathered, [self.page.signals.sidebar], GATHER)
+    def gather(self, trigger: Any, part: Sequence[Any] | None = None) -> Any:
+        """On `trigger`, before what is attached to it later: collect what the sidebar's controls hold.
+
+        `part` names those that may have changed, where that is known: reading all of them takes the browser as long as
+        the server takes to draw.
+        """
+        sidebar, gathered = self.page.signals.sidebar, self.page.controls.gathered
+        if part is None:
+            return self.in_browser(trigger, gathered, [sidebar], GATHER)
+        script = GATHER_PART % [gathered.index(component) for component in part]
+        return self.in_browser(trigger, [sidebar, *part], [sidebar], script)
 
     def gather_choices(self, trigger: Any) -> Any:
         """The same for the menus of the tabs."""
@@ -180,3 +188,12 @@ class Events:
 
 GATHER = "(...values) => [values]"
 """The values of an event's inputs as one list."""
+
+GATHER_PART = """
+(held, ...values) => {
+  const places = %s, now = [...held];
+  places.forEach((place, i) => { now[place] = values[i]; });
+  return [now];
+}
+"""
+"""The same for some places of a list that was gathered before."""

@@ -56,7 +56,8 @@ class Sidebar:
                 events.in_browser(control.widget.input, [], [control.auto], AUTO_OFF)
         # A family that is chosen brings other experts, and only then is the sidebar whole again.
         silent = (controls.family, controls.weights, controls.profile, controls.edit)
-        events.gather([component.input for component in controls.gathered if component not in silent])
+        for group in controls.groups:
+            events.gather([component.input for component in group if component not in silent], group)
         events.gather(controls.weights.moved)
         events.gather(signals.controls_set.change)
         events.in_browser(controls.method.change, [controls.method], [], SHOW_METHOD)

@@ -8,6 +8,7 @@ import json
 import threading
 import time
 from collections.abc import Callable, Iterator
+from copy import deepcopy
 from typing import Any
 
 import gradio as gr
@@ -17,7 +18,7 @@ import pytest
 from neuromerge.benchmarks.clients import forwarded
 from neuromerge.deployment import Limits
 from neuromerge.interface.blocks import PageBlocks, address_of
-from tests.interface.conftest import served
+from tests.interface.conftest import in_a_loop, served
 
 
 def repeat(text: str) -> str:
@@ -146,3 +147,54 @@ def test_gradio_calls_what_is_overridden_and_reads_what_is_set() -> None:
     own, gradios = (list(inspect.signature(each).parameters) for each in (overridden, gr.Blocks.preprocess_data))
     assert own[:3] == gradios[:3] == ["self", "block_fn", "inputs"]
     assert "GRADIO_ANALYTICS_CACHE_FREQUENCY" in inspect.getsource(inspect.getmodule(gr.queueing.Queue))  # type: ignore[arg-type]
+
+
+def answers(blocks: PageBlocks, predictions: Any, of: type[gr.Blocks]) -> list[Any]:
+    """What an event with a state, a menu and a text answers, as `of` makes it of the handler's predictions."""
+    (function,) = (function for function in blocks.fns.values() if len(function.outputs) == 3)
+    session = blocks.state_holder[of.__name__]
+    return in_a_loop(of.postprocess_data(blocks, function, predictions, session))
+
+
+@pytest.fixture(scope="module")
+def three() -> tuple[PageBlocks, list[Any]]:
+    with PageBlocks(analytics_enabled=False) as blocks:
+        outputs: list[Any] = [gr.State(1), gr.Dropdown(["a", "b"], value="a"), gr.Textbox()]
+        outputs[2].submit(lambda: None, [], outputs)
+    return blocks, outputs
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {2: "one"},
+        {0: 2},
+        {1: gr.update(choices=["c"], value="c")},
+        {0: gr.update(value=3), 2: gr.update(visible=False)},
+        {0: 4, 1: "b", 2: "all"},
+    ],
+)
+def test_answers_are_as_gradio_makes_them(three: tuple[PageBlocks, list[Any]], changes: dict[int, Any]) -> None:
+    blocks, outputs = three
+
+    def predictions() -> dict[Any, Any]:  # Gradio takes entries out of them
+        return {outputs[place]: deepcopy(value) for place, value in changes.items()} or gr.skip()
+
+    assert answers(blocks, predictions(), PageBlocks) == answers(blocks, predictions(), gr.Blocks)
+
+
+def test_what_an_event_leaves_as_it_is_is_not_made_anew(three: tuple[PageBlocks, list[Any]]) -> None:
+    blocks, (state, menu, text) = three
+    (function,) = (function for function in blocks.fns.values() if len(function.outputs) == 3)
+    session = blocks.state_holder["page"]
+    in_a_loop(blocks.postprocess_data(function, {state: 5, text: gr.update(value="new")}, session))
+    assert session[menu._id] is menu
+    assert session[text._id] is not text
+    assert session[state._id] == 5
+
+
+def test_an_answer_to_what_is_no_output_is_refused(three: tuple[PageBlocks, list[Any]]) -> None:
+    blocks, (_, menu, _) = three
+    with pytest.raises(ValueError, match="not specified as output"):
+        answers(blocks, {gr.Number(render=False): 1, menu: "b"}, PageBlocks)

@@ -258,3 +258,8 @@ def test_damaged_bundled_models_are_named_on_the_page(tmp_path: Path, monkeypatc
     assert any("bundled models of pictoclip are missing" in value for value in shown())
     monkeypatch.delenv("NEUROMERGE_ASSETS")
     assert not any("role='alert'" in value for value in shown())
+
+
+def test_every_control_changes_together_with_its_method_s(controls: Controls) -> None:
+    grouped = [component for group in controls.groups for component in group]
+    assert sorted(component._id for component in grouped) == sorted(component._id for component in controls.gathered)

@@ -105,13 +105,26 @@ class Controls:
 
     def __post_init__(self) -> None:
         widgets = [widget for control in self.hyperparameters for widget in control.widgets]
-        shape = [self.weights, self.profile, self.edit]
-        self.inputs = [self.family, self.tasks, self.method, self.seed, *shape, *widgets]
+        self.inputs = [self.family, self.tasks, self.method, self.seed, *self._shape, *widgets]
+
+    @property
+    def _shape(self) -> list[Any]:
+        return [self.weights, self.profile, self.edit]
 
     @property
     def gathered(self) -> list[Any]:
         """What the browser collects of the sidebar, in this order: the comparison, and `inputs`."""
         return [self.compare, *self.inputs]
+
+    @property
+    def groups(self) -> list[list[Any]]:
+        """The components of `gathered` that change together: those of each method, and the rest."""
+        methods = dict.fromkeys(control.method for control in self.hyperparameters)
+        own = [
+            [widget for control in self.hyperparameters if control.method == method for widget in control.widgets]
+            for method in methods
+        ]
+        return [[self.compare, self.family, self.tasks, self.method, self.seed, *self._shape], *own]
 
     def read(self, values: Any) -> dict[Any, Any]:
         """What the browser collected of `gathered`, by component. Raises SettingError where it sent something else."""
