@@ -1,7 +1,8 @@
 """What is the same for every visitor is made and compressed once: the page itself, and Gradio's scripts.
 
 Gradio writes the page anew for each visitor, half a megabyte that it does not compress, and compresses a hundred
-scripts at each visit. That was a third of what a visit cost the server.
+scripts at each visit. That was a third of what a visit cost the server. What Gradio is told to lay into the head, its
+scripts lay there late; what shall stand there from the beginning is written here.
 """
 
 from __future__ import annotations
@@ -21,7 +22,9 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 MOST_PAGES = 8
 """Addresses under which the page is kept: a server has one or two, but a client may claim any."""
-PAGES = ("/", "/config")
+PAGE = "/"
+PAGES = (PAGE, "/config")
+_HEAD = b"<head>"
 _OTHER_ANSWERS = ("page", "deep_link")
 """What of a query changes the page that Gradio writes; its own parameters are read by an event."""
 _SCRIPT = re.compile(r"/assets/[\w.-]+-[\w-]{8}\.(?:js|css)")
@@ -41,10 +44,11 @@ class _Answer:
 
 
 class SameForAll:
-    """ASGI middleware that keeps some answers of `app`."""
+    """ASGI middleware that keeps some answers of `app`; `first` stands at the beginning of the page's head."""
 
-    def __init__(self, app: Callable[[Scope, Receive, Send], Awaitable[None]]) -> None:
+    def __init__(self, app: Callable[[Scope, Receive, Send], Awaitable[None]], first: str = "") -> None:
         self.app = app
+        self._first = first.encode()
         self._pages: OrderedDict[Any, _Answer] = OrderedDict()
         self._scripts: dict[str, _Answer] = {}  # as many as there are files
         self._writing = asyncio.Lock()
@@ -95,6 +99,8 @@ class SameForAll:
         changed = {b"content-length", b"content-encoding", b"vary", *(name for name, _ in more)}
         kept = tuple((name, value) for name, value in begun.get("headers", ()) if name.lower() not in changed)
         body = b"".join(message.get("body", b"") for message in messages[1:])
+        if scope["path"].removeprefix(scope.get("root_path", "")) == PAGE:
+            body = body.replace(_HEAD, _HEAD + self._first, 1)
         return _Answer((*kept, *more), await asyncio.to_thread(gzip.compress, body, 6, mtime=0))
 
 

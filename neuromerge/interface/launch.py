@@ -40,7 +40,7 @@ def server_options(limits: Limits) -> dict[str, Any]:
             "routes": [*static_files.routes(), *observing.routes()],
             "middleware": [
                 Middleware(Gate, limits=limits, largest_upload=largest, frame_ancestors=deployment().frame_ancestors),
-                Middleware(SameForAll),
+                Middleware(SameForAll, first=static_files.early()),
             ],
             "docs_url": None,
             "redoc_url": None,

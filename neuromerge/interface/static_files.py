@@ -36,6 +36,16 @@ _DESIGN = "design.js"
 _TYPES = {".js": "text/javascript; charset=utf-8", ".css": "text/css; charset=utf-8"}
 
 
+_CLOCK = """<script>{
+  const frame = window.requestAnimationFrame.bind(window);
+  const isClock = () => new Error().stack.includes("/statustracker-");
+  window.requestAnimationFrame = (draw) => (isClock() ? setTimeout(() => frame(draw), 100) : frame(draw));
+}</script>"""
+"""Gradio's clock of the page's opening is never stopped: it would draw sixty frames a second as long as the page is
+open. The clocks that are seen count tenths of a second, so ten frames do. Before Gradio's modules, which keep the
+function that they find."""
+
+
 def plotly_script() -> Path:
     """plotly.py's own copy of plotly.js, so that the two versions agree."""
     import plotly
@@ -128,18 +138,25 @@ def routes() -> list[Route]:
     ]
 
 
-def head() -> str:
-    """HTML for the page's head (``demo.launch(head=...)``): the design's CSS and the modules of the views.
+def early() -> str:
+    """HTML for the beginning of the page's head, before Gradio's scripts.
 
-    All modules are fetched at once: found one by one through their imports, they would take a round trip each.
-    Plotly is fetched, too, but run by the first view: until then the page itself has the processor.
+    All files are fetched at once: found one by one through their imports, or in what Gradio lays into the head when its
+    scripts run, they would take a round trip each. Plotly is fetched, too, but run by the first view: until then the
+    page itself has the processor.
     """
     folder = f"{URL}/{version()}"
     return "".join(
         [
-            f'<link rel="stylesheet" href="{folder}/{_STYLE}">',
+            _CLOCK,
+            f'<link rel="preload" as="style" href="{folder}/{_STYLE}">',
             *(f'<link rel="modulepreload" href="{folder}/{name}">' for name in modules()),
             f'<link rel="preload" as="script" href="{URL}/{plotly_name()}">',
-            f'<script type="module" src="{folder}/{ENTRY}"></script>',
         ]
     )
+
+
+def head() -> str:
+    """HTML that Gradio lays into the head (``demo.launch(head=...)``): the design's CSS and the views' module."""
+    folder = f"{URL}/{version()}"
+    return f'<link rel="stylesheet" href="{folder}/{_STYLE}"><script type="module" src="{folder}/{ENTRY}"></script>'

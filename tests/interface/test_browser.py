@@ -122,6 +122,46 @@ def test_an_arrow_key_moves_the_heatmap_and_the_accuracy(visitor: Visitor) -> No
     )
 
 
+def test_a_moved_map_is_what_the_library_would_draw_anew(visitor: Visitor) -> None:
+    """Numbers that change alone are drawn without the axes and the margins, by an inner part of the library."""
+    page = visitor.open("tab=interference&measure=retention")
+    visitor.drawn("interference")
+    page.evaluate(
+        "() => { const react = Plotly.react; window.whole = 0; "
+        "Plotly.react = (...given) => { window.whole += 1; return react(...given); }; }"
+    )
+    stage = page.locator("#interference .nm-stage")
+    cells = "stage => [...stage.querySelectorAll('.heatmaplayer image')].map(image => image.href.baseVal)"
+    words = "stage => [...stage.querySelectorAll('.annotation-text')].map(text => text.textContent)"
+    before = stage.evaluate(cells)
+    for _ in range(3):
+        drawn = page.locator("#interference .nm-view").get_attribute("data-drawn")
+        press(page.locator(f"#{ORTHOGONAL} input[type=range]"), "ArrowRight", 4)
+        page.wait_for_function(DRAWN_AGAIN, arg=drawn)
+    settled(page)
+    moved, said = stage.evaluate(cells), stage.evaluate(words)
+    assert moved != before
+    assert page.evaluate("window.whole") == 0
+    stage.evaluate("stage => Plotly.redraw(stage)")
+    assert stage.evaluate(cells) == moved
+    assert stage.evaluate(words) == said
+
+
+def test_a_page_at_rest_leaves_the_machine_alone(visit: Callable[..., Visitor]) -> None:
+    visitor = visit()
+    visitor.page.add_init_script(
+        "window.frames = 0; const frame = window.requestAnimationFrame.bind(window);"
+        "window.requestAnimationFrame = (draw) => { window.frames += 1; return frame(draw); }"
+    )
+    page = visitor.open()
+    for _ in range(20):  # until what is filled in while the page rests is there
+        page.evaluate("window.frames = 0")
+        page.wait_for_timeout(1000)
+        if page.evaluate("window.frames") < 20:  # of the 60 that a screen shows in a second
+            return
+    raise AssertionError("the page draws without end")
+
+
 def test_moving_a_slider_by_hand_switches_auto_off_and_auto_on_brings_its_value_back(visitor: Visitor) -> None:
     page = visitor.open()
     auto = page.locator(f"#{ORTHOGONAL}-auto input")

@@ -11,6 +11,7 @@ import httpx
 import pytest
 
 from neuromerge.deployment import Limits
+from neuromerge.interface import static_files
 from neuromerge.interface.front import MOST_PAGES, SameForAll
 from neuromerge.interface.launch import server_options
 from tests.interface.conftest import in_a_loop
@@ -37,9 +38,9 @@ class Inner:
         await send({"type": "http.response.body", "body": b"." * 1000})
 
 
-def asked(inner: Inner, *requests: tuple[str, dict[str, str]]) -> list[httpx.Response]:
+def asked(inner: Inner, *requests: tuple[str, dict[str, str]], first: str = "") -> list[httpx.Response]:
     """The answers to requests that come all at once."""
-    kept = SameForAll(inner)
+    kept = SameForAll(inner, first)
 
     async def all_of_them() -> list[httpx.Response]:
         async with httpx.AsyncClient(transport=httpx.ASGITransport(kept), base_url="http://here") as client:
@@ -55,6 +56,13 @@ def test_the_page_is_written_once_for_all_who_come() -> None:
     assert {answer.text for answer in answers} == {"here" + "." * 1000}
     assert {answer.headers["content-encoding"] for answer in answers} == {"gzip"}
     assert all(int(answer.headers["content-length"]) < 100 for answer in answers)
+
+
+def test_what_shall_stand_first_stands_at_the_beginning_of_the_page_s_head_alone() -> None:
+    host = {"x-forwarded-host": "<head><title><head>"}
+    page, settings = asked(Inner(), ("/", host), ("/config", host), first="<script>first</script>")
+    assert page.text.startswith("<head><script>first</script><title><head>.")
+    assert settings.text.startswith("<head><title><head>.")
 
 
 def test_who_cannot_unpack_gets_it_plain() -> None:
@@ -120,7 +128,8 @@ def test_the_page_is_the_one_that_gradio_writes(server: str) -> None:
     assert kept.headers["content-encoding"] == "gzip"
     assert "content-encoding" not in written.headers
     assert len(kept.text) > 100_000
-    assert kept.text == written.text.replace('"deep_link_state":"invalid"', '"deep_link_state":"none"')
+    ours = written.text.replace("<head>", f"<head>{static_files.early()}", 1)
+    assert kept.text == ours.replace('"deep_link_state":"invalid"', '"deep_link_state":"none"')
 
 
 # ------------------------------------------------------------------------------------------------ frames
