@@ -44,8 +44,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_TURN_PRODUCTS = 12e9
-"""Products of one turn of encoding: a few tenths of a second on two cores (256 images of the bundled model)."""
+_TURN_PRODUCTS = 5e9
+"""Products of one turn of encoding: some hundredths of a second on two cores (105 images of the bundled model). A moved
+slider waits for one, and smaller ones cost more by the image."""
 LIVE_PRODUCTS = 100e9
 """Products that the quick split may cost; a family whose quick split costs more looks at fewer pictures of it."""
 _LEAST_PICTURES, _LEAST_AT_ONCE = 32, 8
@@ -395,7 +396,7 @@ class Models:
         return torch.cat(ready), {task: np.asarray(found.labels) for task, found in samples.items()}
 
     def turns(self, pictures: torch.Tensor) -> Sequence[torch.Tensor]:
-        """Pictures in turns of a few tenths of a second, for `compute`."""
+        """Pictures in short turns, for `compute`."""
         return pictures.split(self._turn)
 
     @property
