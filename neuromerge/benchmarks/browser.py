@@ -30,6 +30,8 @@ PATIENCE_S = 120
 
 ORTHOGONAL = "#neuromerging-lambda-orthogonal input[type=range]"
 TRIM = "#neuromerging-trim-ratio input[type=range]"
+FACTOR = "#strength-sliders input[type=range]"
+"""Of the cell that is open, on what lambda_2 scales."""
 MOVING = "retention"
 """A measure that lambda moves: the map that opens is of the experts alone."""
 
@@ -98,11 +100,13 @@ AIMS = {
     "score": Aim("first paint of a fresh page: score", 3_000),
     "bars": Aim("first paint of a fresh page: bars", 3_000),
     "live": Aim("fresh page: bars answer the mouse"),
-    "lambda heatmap": Aim("lambda moved -> heatmaps", 400),
-    "lambda accuracy": Aim("lambda moved -> quick accuracy", 400),
-    "trim heatmap": Aim("trim moved -> heatmaps", 700),
-    "trim accuracy": Aim("trim moved -> quick accuracy", 700),
+    "lambda heatmap": Aim("lambda moved -> heatmaps", 150),
+    "lambda accuracy": Aim("lambda moved -> quick accuracy", 200),
+    "trim heatmap": Aim("trim moved -> heatmaps", 300),
+    "trim accuracy": Aim("trim moved -> quick accuracy", 400),
     "click": Aim("cell clicked -> layer open", 300),
+    "factor heatmap": Aim("a cell's factor moved -> heatmaps", 150),
+    "factor accuracy": Aim("a cell's factor moved -> quick accuracy", 200),
 }
 
 
@@ -176,15 +180,17 @@ def measure(address: str, moves: int, warm: int) -> dict[str, list[float]]:
             ("heatmap", "#interference .nm-view", "data-drawn", None),
             ("accuracy", "#readout", None, ".nm-score-label"),
         ]
-        for name, selector in (("lambda", ORTHOGONAL), ("trim", TRIM)):
-            slider = page.locator(selector)
+
+        def move(name: str, slider: Any, key: str) -> None:
             slider.focus()
             for number in range(warm + moves):
-                key = "ArrowLeft" if name == "trim" else "ArrowRight"
-                times = timed(page, "input", pictures, lambda slider=slider, key=key: slider.press(key))
+                times = timed(page, "input", pictures, lambda: slider.press(key))
                 if number >= warm:
                     found[f"{name} heatmap"].append(times["heatmap"])
                     found[f"{name} accuracy"].append(times["accuracy"])
+
+        move("lambda", page.locator(ORTHOGONAL), "ArrowRight")
+        move("trim", page.locator(TRIM), "ArrowLeft")
         stage = page.locator("#interference .nm-stage")
         layer: list[Target] = [("layer", "#layer-caption", None, "b")]
         for number in range(warm + moves):
@@ -198,6 +204,7 @@ def measure(address: str, moves: int, warm: int) -> dict[str, list[float]]:
             times = timed(page, "click", layer, lambda x=x, y=y: page.mouse.click(x, y))
             if number >= warm:
                 found["click"].append(times["layer"])
+        move("factor", page.locator(FACTOR).last, "ArrowLeft")
         browser.close()
     return found
 

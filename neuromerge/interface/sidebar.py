@@ -58,7 +58,7 @@ class Sidebar:
         silent = (controls.family, controls.weights, controls.profile, controls.edit)
         for group in controls.groups:
             events.gather([component.input for component in group if component not in silent], group)
-        events.gather(controls.weights.moved)
+        events.gather(controls.weights.moved, [controls.weights])
         events.gather(signals.controls_set.change)
         events.in_browser(controls.method.change, [controls.method], [], SHOW_METHOD)
         events.in_browser(controls.family.change, [controls.family], [], SHOW_FAMILY)

@@ -150,11 +150,19 @@ def describe(setting: Setting) -> str:
     changed = [f"{_inside(spec.label)}{':' if spec.kind == 'choice' else ''} {short(value)}" for spec, value in given]
     if setting.profile:
         parts = len({factor.part for factor in setting.profile})
-        changed.append(f"profile of {parts} part{'s' if parts > 1 else ''}")
+        changed.append(f"profile of {parts} part{'s' if parts > 1 else ''}{_told_alone(setting.profile)}")
     if setting.task_weights:
         pairs = zip(setting.tasks, setting.task_weights, strict=True)
         changed.append("weights " + " ".join(f"{task} {short(weight)}" for task, weight in pairs if weight != 1.0))
     return " · ".join([method.title, *changed])
+
+
+def _told_alone(profile: Profile) -> str:
+    """What the only factor of a profile is; nothing where there are several."""
+    if len(profile) > 1 or len(profile[0].curve) > 1:
+        return ""
+    (factor,) = profile
+    return f": {' '.join(filter(None, (factor.part, factor.coefficient)))} × {short(factor.curve[0])}"
 
 
 def _inside(label: str) -> str:

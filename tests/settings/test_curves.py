@@ -167,7 +167,7 @@ def test_a_setting_keeps_its_shape_when_a_value_changes(family):
     moved = change(setting, family, lambda_orthogonal=1.5)
     assert moved.profile == setting.profile
     assert moved.task_weights == (1.2, 1.0, 1.0)
-    assert describe(moved) == "NeuroMerging · λ₂ (orthogonal) 1.5 · profile of 1 part · weights digits 1.2"
+    assert describe(moved) == "NeuroMerging · λ₂ (orthogonal) 1.5 · profile of 1 part: fc1 × 0.5 · weights digits 1.2"
 
 
 def test_a_lone_coefficient_is_meant_by_its_name_too(family):

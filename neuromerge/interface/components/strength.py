@@ -173,7 +173,7 @@ class StrengthPanel:
         """Listen; `aimed` tells what the panel acts on."""
         controls, signals = self.page.controls, self.page.signals
         moved = events.in_browser(self.sliders.moved, [self.sliders], [controls.edit], MOVED_ROWS)
-        events.gather(moved.then)
+        events.gather(moved.then, [controls.profile, controls.edit])
         shaped = [controls.profile, controls.edit, signals.controls_set]
         edits: list[tuple[Any, Callable[[Moment], Mapping[str, Any]]]] = [
             (self.leave.click, partial(self._leave, aimed)),
