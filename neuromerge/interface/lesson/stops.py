@@ -76,7 +76,8 @@ orange are the same here: the page compares every merge with task arithmetic.)
         r"""
 A network is made of **neurons**. Neuron $k$ multiplies its inputs $x$ with its own weights $w_0$ (row $k$ of a matrix)
 and adds up: its **answer** is $w_0 \cdot x$. Row $k$ of the task vector is that neuron's own task vector
-$\tau_{t,k}$: an **arrow** that says where expert $t$ wants to move these weights. One part of the arrow lies along
+$\tau_{t,k}$: an **arrow** that says where expert $t$ wants to move these weights (the first picture of this tab draws
+them, one a task). One part of the arrow lies along
 $w_0$:
 
 $$c_t\, w_0, \qquad c_t = \frac{\tau_{t,k} \cdot w_0}{w_0 \cdot w_0}.$$
