@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from neuromerge.figures.numbers import short
+from neuromerge.figures.numbers import minus, short
 from neuromerge.figures.wire import CellHover, Phrases, Trace
 
 
@@ -42,7 +42,7 @@ def cell_texts(trace: Trace) -> list[list[str]]:
     def text(i: int, j: int, value: float | None) -> str:
         lines = [f"<b>{rows[i]} · {columns[j]}</b>"]
         if value is not None:
-            lines.append(f"{hover['title']}: {short(value)}")
+            lines.append(f"{hover['title']}: {minus(short(value))}")
             lines.append(phrase(value, hover["phrases"]))
         else:
             lines.append(hover["not_applicable"]["text"] if i * len(columns) + j in apart else hover["blank"])

@@ -15,7 +15,7 @@ import numpy as np
 from neuromerge.exploration.results import Heatmap
 from neuromerge.figures.hover import phrase
 from neuromerge.figures.interference.columns import panels
-from neuromerge.figures.numbers import number, short
+from neuromerge.figures.numbers import minus, number, short
 
 REACH = 46.0
 """Length of an arrow in the drawing."""
@@ -93,4 +93,4 @@ def transform(angle: float, length: float) -> str:
 def said(title: str, value: float, angle: float, words: str, *, turned: bool) -> str:
     """The value in words, with the angle where the arrows have turned to it."""
     degrees = f" ({angle:.0f}°)" if turned else ""
-    return f"{title} {short(value)}{degrees}{': ' + words if words else ''}"
+    return f"{title} {minus(short(value))}{degrees}{': ' + words if words else ''}"

@@ -1,6 +1,6 @@
 /* Two arrows beside the menu of measures: they turn to the cell under the pointer, or under the keyboard's cursor, and
  * back to the median of the map; as figures/interference/arrows.py draws them. */
-import { phrase, short } from "./hover.js";
+import { phrase, read } from "./hover.js";
 
 const TURNS = {
   conflict: (value) => Math.acos(-value),
@@ -24,7 +24,7 @@ export function pose(key, value) {
 export function said(key, title, value, phrases) {
   const degrees = TURNS[key] ? ` (${pose(key, value)[0].toFixed(0)}°)` : "";
   const words = phrase(value, phrases);
-  return `${title} ${short(value)}${degrees}${words ? `: ${words}` : ""}`;
+  return `${title} ${read(value)}${degrees}${words ? `: ${words}` : ""}`;
 }
 
 /* Turn the arrows of the drawing that belongs to a figure. */

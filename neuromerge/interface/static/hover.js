@@ -3,6 +3,9 @@
 /* A number with three significant digits. */
 export const short = (value) => String(Number(value.toPrecision(3)));
 
+/* A number as it is read: with a true minus in place of every hyphen. */
+export const read = (value) => short(value).replaceAll("-", "−");
+
 /* The first phrase whose bound is not below the value. */
 export function phrase(value, phrases) {
   for (const [bound, text] of phrases) if (bound === null || value <= bound) return text;
@@ -15,7 +18,7 @@ export function cellTexts(trace) {
   const apart = new Set(hover.not_applicable.cells);
   const text = (value, i, j) => {
     const lines = [`<b>${rows[i]} · ${columns[j]}</b>`];
-    if (value !== null) lines.push(`${hover.title}: ${short(value)}`, phrase(value, hover.phrases));
+    if (value !== null) lines.push(`${hover.title}: ${read(value)}`, phrase(value, hover.phrases));
     else lines.push(apart.has(i * columns.length + j) ? hover.not_applicable.text : hover.blank);
     lines.push(hover.marks[i * columns.length + j]);
     return lines.filter(Boolean).join("<br>");
