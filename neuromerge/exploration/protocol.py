@@ -91,10 +91,11 @@ class Explorer(Protocol):
         pinned: Setting | None = None,
         previous: Setting | None = None,
         *,
+        split: str = "validation",
         pinned_label: str = "",
         job: Job = UNATTENDED,
     ) -> Iterator[AccuracyBoard]:
-        """The board on ever more validation pictures, at last on all of them."""
+        """The board on ever more pictures of a split, at last on all of them."""
 
     def objective(self, setting: Setting, *, certain: bool = False) -> Growing:
         """What a search makes large: validation accuracy, or certainty, on growing parts of the pictures."""

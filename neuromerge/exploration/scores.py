@@ -45,10 +45,15 @@ def board(
 
 
 def growing_board(
-    models: Models, setting: Setting, pinned: Setting | None, previous: Setting | None, pinned_label: str, job: Job
+    models: Models,
+    setting: Setting,
+    pinned: Setting | None,
+    previous: Setting | None,
+    pinned_label: str,
+    job: Job,
+    split: str = "validation",
 ) -> Iterator[AccuracyBoard]:
-    """Accuracy on ever more validation pictures of every task: see `Workspace.growing_board`."""
-    split = "validation"
+    """Accuracy on ever more pictures of a split, of every task: see `Workspace.growing_board`."""
     shown = _shown(models, setting, split, pinned)
     whole = max(len(models.samples(task, split)) for task in shown)
     if whole * len(shown) <= models.pictures_at_once:
@@ -96,6 +101,14 @@ def _looked(models: Models, contents: Contents, tasks: Sequence[str], split: str
         known = min(known + step, most)
         models.scores(contents, tasks, split, job, most=known)
         yield known
+
+
+def levels_of(models: Models, tasks: Sequence[str], split: str) -> tuple[int | None, ...]:
+    """Pictures a task on which many models are measured one after the other; None for all of a split that is small."""
+    counts = [len(models.samples(task, split)) for task in tasks]
+    if sum(counts) <= models.pictures_at_once:
+        return (None,)
+    return tuple(_levels(max(len(models.samples(task, "quick")) for task in tasks), max(counts)))
 
 
 def _levels(first: int, whole: int, growth: int = _GROWTH) -> Iterator[int]:

@@ -25,6 +25,7 @@ from neuromerge.errors import SettingError
 from neuromerge.exploration import (
     between,
     close_ups,
+    comparisons,
     drift,
     effects,
     export,
@@ -59,7 +60,7 @@ from neuromerge.exploration.summary import summary
 from neuromerge.merging import registry
 from neuromerge.merging.profile import Profile, spelled_out
 from neuromerge.progress import UNATTENDED, Job
-from neuromerge.search.compare import Comparison, growing
+from neuromerge.search.compare import Comparison
 from neuromerge.search.landscape import POINTS, Landscape
 from neuromerge.search.objective import Growing
 from neuromerge.settings.setting import Setting
@@ -190,17 +191,18 @@ class Workspace:
         pinned: Setting | None = None,
         previous: Setting | None = None,
         *,
+        split: str = "validation",
         pinned_label: str = "",
         job: Job = UNATTENDED,
     ) -> Iterator[AccuracyBoard]:
-        """`board` on the validation split, on ever more of its pictures until it is whole.
+        """`board` on a split, on ever more of its pictures until it is whole.
 
         What was measured before comes first. Of a small family there is one board, the whole one. Pictures come in a
         fixed order of which every beginning is a fair sample, so scores have intervals that only become narrower;
         base and experts may have seen another number of pictures than the merge. Raises as `board`.
         """
         models = self.engine.of(setting.family).models
-        return scores.growing_board(models, setting, pinned, previous, pinned_label, job)
+        return scores.growing_board(models, setting, pinned, previous, pinned_label, job, split)
 
     def validation_scores(self, setting: Setting, job: Job = UNATTENDED) -> dict[str, float]:
         """Validation accuracy in [0, 1] of every merged task: what a search maximises.
@@ -441,13 +443,12 @@ class Workspace:
         """Base, experts, this setting and every method on the merged tasks that have pictures, method by method.
 
         Every method has its published default and, where it has coefficients, retention 1; neither looks at pictures.
+        Of a large family the whole table is made on few pictures first, then again on more, until the split is whole.
         `split`: ``quick`` or ``validation``; never test. Raises SettingError.
         """
         if split not in ("quick", "validation"):
             raise SettingError("Methods are compared here on quick or validation pictures, never on the test split.")
-        models = self.engine.of(setting.family).models
-        tasks = scores.measurable(models, setting, split)
-        return growing(models, tasks, given=setting, tuned=False, split=split, seed=setting.seed, job=job)
+        return comparisons.comparison(self.engine.of(setting.family).models, setting, split, job)
 
     def export_bytes(self, setting: Setting, layout: str | None) -> int:
         """Bytes of the weights that `export` would write."""

@@ -17,7 +17,7 @@ from typing import Any, Protocol
 
 from neuromerge.engine.accuracy import Accuracy
 from neuromerge.engine.contents import BASE, Contents
-from neuromerge.errors import SettingError
+from neuromerge.errors import Cancelled, SettingError
 from neuromerge.evaluation.families import Family
 from neuromerge.merging.registry import check_values
 from neuromerge.progress import UNATTENDED, Job
@@ -100,7 +100,8 @@ class Comparison:
     """The table, with everything that is needed to make it again.
 
     `done` of `entries` methods and variants are in it. `sources` are those of base and experts, with the commits that
-    branches of the Hub stood for.
+    branches of the Hub stood for. `refined_on` counts the pictures of the table that is to follow a whole one of fewer
+    pictures, which stays until then: `done` counts the methods of that; 0 where none is.
     """
 
     family: str
@@ -113,6 +114,7 @@ class Comparison:
     done: int = 0
     entries: int = 0
     sources: dict[str, str] = field(default_factory=dict)
+    refined_on: int = 0
 
     def to_json(self) -> str:
         """As JSON."""
@@ -155,9 +157,10 @@ class Comparison:
         chosen = (
             f"*validation*: the best of {tried} settings by mean accuracy on the validation split; " if tried else ""
         )
+        stopped = "" if self.done == self.entries else f"Stopped after {self.done} of {self.entries} methods. "
         return (
-            f"Zero-shot top-1 accuracy in percent on the {self.split} split of {self.family} with its 95 % interval "
-            f"(Wilson; of the mean: normal, over tasks). Pictures: {pictures}. Coefficients: {chosen}*retention*: what "
+            f"{stopped}Zero-shot top-1 accuracy in percent on the {self.split} split of {self.family} with its 95 % "
+            f"interval (Wilson; of the mean: normal, over tasks). Pictures: {pictures}. Coefficients: {chosen}*retention*: what "
             "leaves the tasks, on average, all of what they learned, without data; *default*: as published, or the "
             f"natural value of a method of ours. Seed {self.seed}."
         )
@@ -174,9 +177,19 @@ def compare(
     seed: int = 0,
     job: Job = UNATTENDED,
 ) -> Comparison:
-    """Base, experts and merge methods on the same pictures, in one run: the last table of `growing`."""
-    *_, table = growing(scorer, tasks, method_names, tuned=tuned, budget=budget, split=split, seed=seed, job=job)
-    return table
+    """Base, experts and merge methods on the same pictures, in one run: the last table of `growing`.
+
+    When `job` is stopped (or with Ctrl-C) what is measured is returned, once there is a method in it.
+    """
+    last: Comparison | None = None
+    try:
+        for table in growing(scorer, tasks, method_names, tuned=tuned, budget=budget, split=split, seed=seed, job=job):
+            last = table
+    except (Cancelled, KeyboardInterrupt):
+        if last is None or not last.done:
+            raise
+    assert last is not None, "a table is there before anything is merged"
+    return last
 
 
 def growing(

@@ -19,7 +19,7 @@ from neuromerge.engine.models import ModelPool, Models
 from neuromerge.errors import Cancelled, CheckpointError, SettingError
 from neuromerge.evaluation.families import local_family
 from neuromerge.evaluation.towers import VisionModel
-from neuromerge.exploration import landscapes, pictures, scores
+from neuromerge.exploration import comparisons, landscapes, pictures, scores
 from neuromerge.exploration.workspace import Workspace
 from neuromerge.progress import UNATTENDED, Job
 from neuromerge.settings.choices import change, make_setting
@@ -205,6 +205,29 @@ def test_the_map_of_a_large_family_spends_its_pictures_where_it_is_high(tiny, wo
     row, column = np.argwhere(last.most_seen)[0]
     point = change(setting, tiny, lambda_orthogonal=float(last.x[column]), lambda_parallel=float(last.y[row]))
     assert last.value[row, column] == pytest.approx(np.mean(list(workspace.validation_scores(point).values())))
+
+
+def test_all_methods_of_a_large_family_are_compared_on_few_pictures_first(tiny, workspace, encoded):
+    setting = make_setting(tiny)
+    models = large(tiny, workspace)
+    tables = list(comparisons.comparison(models, setting, "validation", UNATTENDED))
+    whole = [table for table in tables if table.done == table.entries]
+    assert [sum(table.n.values()) for table in whole] == [30, 72]
+    refined = [table for table in tables if table.refined_on]
+    assert {table.refined_on for table in refined} == {72}
+    assert all(table.rows == whole[0].rows for table in refined), "the whole table of fewer pictures stays meanwhile"
+    assert not whole[-1].refined_on
+    *_, plain = workspace.comparison(setting, "validation")
+    assert whole[-1] == plain
+
+
+def test_the_final_test_of_a_large_family_grows(tiny, workspace):
+    setting = make_setting(tiny)
+    boards = list(scores.growing_board(large(tiny, workspace), setting, None, None, "", UNATTENDED, "test"))
+    assert len(boards) > 2
+    assert {board.split for board in boards} == {"test"}
+    assert boards[-1].merge == workspace.board(setting, "test").merge
+    assert list(workspace.growing_board(setting, split="test")) == [workspace.board(setting, "test")]
 
 
 def test_the_gallery_looks_at_no_more_than_it_shows(tiny, workspace, encoded):

@@ -221,11 +221,12 @@ class FakeWorkspace:
         pinned: Setting | None = None,
         previous: Setting | None = None,
         *,
+        split: str = "validation",
         pinned_label: str = "",
         job: Job = UNATTENDED,
     ) -> Iterator[AccuracyBoard]:
-        whole = self.board(setting, "validation", pinned, previous, pinned_label=pinned_label, job=job)
-        pictures = IMAGES["validation"] * len(setting.tasks)
+        whole = self.board(setting, split, pinned, previous, pinned_label=pinned_label, job=job)
+        pictures = IMAGES[split] * len(setting.tasks)
         for part in self.growing_parts:
             merge = {task: _part(score, part) for task, score in whole.merge.items()}
             yield replace(whole, merge=merge, pictures=pictures, is_growing=True)

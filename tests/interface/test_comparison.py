@@ -34,6 +34,8 @@ def test_numbers_come_with_intervals_and_texts_are_no_markup() -> None:
     assert told.count("data-row=") == 1
     assert "stopped" in comparison_table(found, {}, running=False)
     assert "all there are" in comparison_table(replace(found, done=2), {}, running=False)
+    refined = comparison_table(replace(found, refined_on=1_600), {}, running=True)
+    assert "All 2 on 16 pictures; 1 of them on 1,600, being measured" in refined
 
 
 def test_the_table_is_sorted_by_any_column_and_used(visit: Callable[..., Visitor]) -> None:

@@ -91,7 +91,7 @@ def test_whatever_handlers_ask_is_asked_for_their_job() -> None:
     bound = BoundWorkspace(Recorder(), setting, job)
     bound.summary()
     bound.board("quick")
-    bound.growing_board()
+    bound.growing_board("test")
     bound.heatmap("cosine")
     bound.layer(CellName("stem", "patch"), "index")
     bound.neuron(CellName("stem", "patch"), 3, "digits")

@@ -13,7 +13,7 @@ from neuromerge.engine.cache import BoundedCache
 from neuromerge.engine.contents import Contents
 from neuromerge.engine.engine import Engine
 from neuromerge.engine.executor import Executor
-from neuromerge.errors import SettingError
+from neuromerge.errors import Cancelled, SettingError
 from neuromerge.evaluation import accuracy
 from neuromerge.evaluation.families import local_family
 from neuromerge.merging import methods
@@ -150,6 +150,20 @@ def test_notes_of_a_folder_with_a_torn_picture_reach_the_table(tiny, tmp_path):
     models = engine.of(family.name).models
     (note,) = (note for note in models.notes(("shapes",), ("validation", "test")) if "zz.png" in note)
     assert note.startswith("shapes: 1 file is left out")
+
+
+def test_what_was_measured_stays_when_a_comparison_is_stopped(scorer):
+    class Stopping(Job):
+        def report(self, done, total, what):
+            if what.startswith("TIES"):
+                self.stop()
+
+    found = comparison.compare(scorer, method_names=["average", "ties", "task_arithmetic"], tuned=False, job=Stopping())
+    assert (found.done, found.entries) == (1, 3)
+    assert [row.name for row in found.rows] == ["base", "experts", "average"]
+    assert "Stopped after 1 of 3 methods." in found.to_text()
+    with pytest.raises(Cancelled):
+        comparison.compare(scorer, method_names=["ties"], job=Job(deadline_seconds=-1))
 
 
 def test_a_comparison_grows_method_by_method_with_a_row_of_ones_own(scorer):

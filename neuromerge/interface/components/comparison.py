@@ -74,8 +74,11 @@ def comparison_table(found: Comparison, titles: Mapping[str, str], *, running: b
     body = "".join(_row(place, row, found) for place, row in enumerate(found.rows))
     state = "being measured" if running else "all there are" if found.done == found.entries else "stopped"
     images = sum(found.n.values())
+    count = f"{found.done} of {found.entries} methods and variants, {state}"
+    if found.refined_on:
+        count = f"All {found.entries} on {images:,} pictures; {found.done} of them on {found.refined_on:,}, {state}"
     return (
-        f"<p class='nm-hint' role='status'>{found.done} of {found.entries} methods and variants, {state}.</p>"
+        f"<p class='nm-hint' role='status'>{count}.</p>"
         "<div class='nm-scroll' tabindex='0'><table class='nm-table nm-compared'><caption>Accuracy in percent with its "
         f"95 % interval, {found.split} split, {images:,} pictures. Press a heading to sort.</caption>"
         f"<thead><tr>{head}<th scope='col'><span class='nm-alt'>Use</span></th></tr></thead><tbody>{body}</tbody>"

@@ -77,17 +77,17 @@ class MergeTab(Tab[MergeState]):
             self.final_test,
             [self.page.readout, *self.outputs],
             lane="heavy",
-            show_progress="full",
+            show_progress="minimal",
             show_progress_on=self.bars,
         )
 
-    def final_test(self, moment: Moment) -> Changes:
-        """Everything on the test split."""
-        board = moment.board("test")
-        shown = readout(moment.setting, board, moment.workspace.summary())
+    def final_test(self, moment: Moment) -> Iterator[Changes]:
+        """Everything on the test split; of a large family on ever more of it, until the controls move."""
         state = replace(self.shown(moment), looks=self.shown(moment).looks + 1)
-        scores = self.draw_scores(moment.showing(self.key, state), board)
-        return {self.page.readout: shown, **self.hold(state), **scores}
+        looking = moment.showing(self.key, state)
+        for board in moment.growing_board("test"):
+            shown = readout(moment.setting, board, moment.workspace.summary())
+            yield {self.page.readout: shown, **self.hold(state), **self.draw_scores(looking, board)}
 
 
 def split_hint(split: str, looks: int) -> str:
