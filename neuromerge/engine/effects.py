@@ -72,7 +72,7 @@ def outcomes(
     parameters = stages.vectors(tasks_of(setting)).parameters
     own = {name: [p for p in parameters if p.layer == name] for name in dict.fromkeys(p.layer for p in parameters)}
     pictures, labels = models.pictures(tasks, split)
-    heads = {task: models.head(task) for task in tasks}
+    heads = {task: models.head(task, job) for task in tasks}
 
     def right(embedding: torch.Tensor) -> dict[str, np.ndarray]:
         parts = embedding.split([len(labels[task]) for task in tasks])

@@ -250,10 +250,12 @@ class Models:
         found = (note for split in splits for task in tasks for note in self.samples(task, split).notes)
         return tuple(dict.fromkeys(found))
 
-    def head(self, task: str) -> torch.Tensor:
-        """Classifier weights (C, D) of a task."""
+    def head(self, task: str, job: Job = UNATTENDED) -> torch.Tensor:
+        """Classifier weights (C, D) of a task. The first time they take up to half a minute of a large text tower."""
         spec = self.task(task)
-        return zero_shot_head(self.text, spec.classes, spec.templates, keep=True)
+        return zero_shot_head(
+            self.text, spec.classes, spec.templates, keep=True, turn=lambda work: self._executor.run(work, job)
+        )
 
     # -------------------------------------------------------------------------------------- embeddings
 
@@ -415,10 +417,10 @@ class Models:
     ) -> np.ndarray:
         """Predicted class indices (N,) int64 on one split of one task, or on its pictures at `rows`."""
         chosen = None if rows is None else {task: rows}
-        return self._predict(self.embeddings(contents, (task,), split, job, chosen)[task], task)
+        return self._predict(self.embeddings(contents, (task,), split, job, chosen)[task], task, job)
 
-    def _predict(self, embedding: torch.Tensor, task: str) -> np.ndarray:
-        return (embedding @ self.head(task).T).argmax(1).numpy()
+    def _predict(self, embedding: torch.Tensor, task: str, job: Job) -> np.ndarray:
+        return (embedding @ self.head(task, job).T).argmax(1).numpy()
 
     def scores(
         self, contents: Contents, tasks: Sequence[str], split: str, job: Job = UNATTENDED, most: int | None = None
@@ -434,7 +436,7 @@ class Models:
             found = self.embeddings(contents, missing, split, job, rows)
             for task in missing:
                 labels = self.samples(task, split).labels
-                right = self._predict(found[task], task) == (labels if rows is None else labels[rows[task]])
+                right = self._predict(found[task], task, job) == (labels if rows is None else labels[rows[task]])
                 known[task] = Accuracy.of(int(right.sum()), len(right))
                 self._cache.put(regions.SCORE, (self._key, contents, task, split, len(right)), known[task])
         return {task: known[task] for task in tasks}

@@ -10,7 +10,8 @@ import contextlib
 import hashlib
 import threading
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -30,7 +31,16 @@ CACHE_BYTES = 32_000_000
 SLOW_PRODUCTS = 2_000_000_000
 """Prompts times weights of a head that takes about a second of two cores."""
 _CHUNK_CLASSES = 256
+_TURN_PRODUCTS = 500_000_000  # prompts times weights of a few tenths of a second of two cores
 _NAMED = 3  # texts that a note names; more are counted
+
+Turn = Callable[[Callable[[], Tensor]], Tensor]
+"""Does a piece of work of a few tenths of a second, when its turn comes; may raise Cancelled."""
+
+
+def at_once(work: Callable[[], Tensor]) -> Tensor:
+    """For who waits for nobody."""
+    return work()
 
 
 class Heads:
@@ -48,7 +58,13 @@ class Heads:
         self._lock = threading.Lock()
 
     def head(
-        self, text_model: TextModel, class_names: Sequence[str], templates: Sequence[str], *, keep: bool = False
+        self,
+        text_model: TextModel,
+        class_names: Sequence[str],
+        templates: Sequence[str],
+        *,
+        keep: bool = False,
+        turn: Turn = at_once,
     ) -> Tensor:
         """See `zero_shot_head`."""
         names = check_texts(class_names, "Class names", MAX_CLASSES)
@@ -66,7 +82,7 @@ class Heads:
             path = deployment().cache / "heads" / f"{key}.npy" if slow else None
             found = _read(path, (len(names), text_model.dimensions)) if path else None
             if found is None:
-                found = _encode(text_model, names, prompts)
+                found = _encode(text_model, names, prompts, turn)
                 if path:
                     _write(path, found)
             self._put(key, found)
@@ -93,7 +109,12 @@ _shared = Heads()
 
 
 def zero_shot_head(
-    text_model: TextModel, class_names: Sequence[str], templates: Sequence[str], *, keep: bool = False
+    text_model: TextModel,
+    class_names: Sequence[str],
+    templates: Sequence[str],
+    *,
+    keep: bool = False,
+    turn: Turn = at_once,
 ) -> Tensor:
     """Classifier weights (C, dimensions), rows of unit length. Do not write to them: they are shared.
 
@@ -103,12 +124,13 @@ def zero_shot_head(
     Args:
         keep: whether a head that takes seconds is also kept in the cache folder, for the next start. For the
             fixed tasks of a family only: what visitors type must not fill the disk.
+        turn: does each piece of the work.
 
     Raises:
         SettingError: no class, no template, or a template without ``{}``.
         LimitError: too many or too long texts.
     """
-    return _shared.head(text_model, class_names, templates, keep=keep)
+    return _shared.head(text_model, class_names, templates, keep=keep, turn=turn)
 
 
 def prompt_notes(text_model: TextModel, class_names: Sequence[str], templates: Sequence[str]) -> tuple[str, ...]:
@@ -150,12 +172,13 @@ def _first(texts: Sequence[str]) -> str:
     return ", ".join(f"“{text[:80]}”" for text in texts[:_NAMED]) + more
 
 
-def _encode(text_model: TextModel, names: Sequence[str], templates: Sequence[str]) -> Tensor:
+def _encode(text_model: TextModel, names: Sequence[str], templates: Sequence[str], turn: Turn) -> Tensor:
     head = torch.empty((len(names), text_model.dimensions))
-    for start in range(0, len(names), _CHUNK_CLASSES):
-        part = names[start : start + _CHUNK_CLASSES]
+    chunk = min(_CHUNK_CLASSES, max(1, _TURN_PRODUCTS // (text_model.size * len(templates))))
+    for start in range(0, len(names), chunk):
+        part = names[start : start + chunk]
         texts = [template.replace("{}", name) for name in part for template in templates]
-        encoded = text_model.encode(texts).view(len(part), len(templates), -1)
+        encoded = turn(partial(text_model.encode, texts)).view(len(part), len(templates), -1)
         head[start : start + len(part)] = F.normalize(encoded.mean(dim=1), dim=-1)
     return head
 

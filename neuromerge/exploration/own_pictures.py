@@ -82,7 +82,7 @@ def certainty(
         raise SettingError("None of the merged tasks has class names to ask with.")
     path = Path(source)
     samples = _kept(cache, path, "unlabelled", lambda: unlabelled_samples(path, limits), job)
-    head = torch.cat([models.head(name) for name in ([task] if task else known)])
+    head = torch.cat([models.head(name, job) for name in ([task] if task else known)])
     return certainty_of(
         models.text.logit_scale * (models.embeddings_of(Contents(setting=setting), samples, job) @ head.T)
     )

@@ -218,7 +218,7 @@ def certainties(models: Models, setting: Setting, split: str, job: Job, most: in
     tasks = measurable(models, setting, split)
     rows = None if most is None else {task: models.order(task, split)[:most] for task in tasks}
     found = models.embeddings(Contents(setting=setting), tasks, split, job, rows)
-    return {task: certainty_of(models.text.logit_scale * (found[task] @ models.head(task).T)) for task in tasks}
+    return {task: certainty_of(models.text.logit_scale * (found[task] @ models.head(task, job).T)) for task in tasks}
 
 
 def certainty_of(logits: torch.Tensor) -> float:

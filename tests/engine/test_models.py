@@ -17,8 +17,9 @@ from neuromerge.engine.engine import FamilyEngine
 from neuromerge.engine.executor import Executor
 from neuromerge.engine.models import ModelPool, Models
 from neuromerge.errors import Cancelled, CheckpointError, SettingError
+from neuromerge.evaluation import heads
 from neuromerge.evaluation.families import local_family
-from neuromerge.evaluation.towers import VisionModel
+from neuromerge.evaluation.towers import TextModel, VisionModel
 from neuromerge.exploration import comparisons, landscapes, pictures, scores
 from neuromerge.exploration.workspace import Workspace
 from neuromerge.progress import UNATTENDED, Job
@@ -228,6 +229,26 @@ def test_the_final_test_of_a_large_family_grows(tiny, workspace):
     assert {board.split for board in boards} == {"test"}
     assert boards[-1].merge == workspace.board(setting, "test").merge
     assert list(workspace.growing_board(setting, split="test")) == [workspace.board(setting, "test")]
+
+
+def test_a_head_that_takes_long_is_made_in_turns_and_stops(tiny, workspace, monkeypatch):
+    monkeypatch.setattr(heads, "_shared", heads.Heads())
+    monkeypatch.setattr(heads, "_TURN_PRODUCTS", 1)
+    job, encode, made = Job(), TextModel.encode, []
+
+    def slow(self, texts):
+        made.append(len(texts))
+        job.stop()
+        return encode(self, texts)
+
+    monkeypatch.setattr(TextModel, "encode", slow)
+    models = large(tiny, workspace)
+    with pytest.raises(Cancelled):
+        models.head("animals", job)
+    templates = len(tiny.task("animals").templates)
+    assert made == [templates], "one class, then it is asked whether anybody waits"
+    monkeypatch.undo()
+    assert models.head("animals").shape[0] == len(tiny.task("animals").classes)
 
 
 def test_the_gallery_looks_at_no_more_than_it_shows(tiny, workspace, encoded):
