@@ -160,9 +160,9 @@ class Comparison:
         stopped = "" if self.done == self.entries else f"Stopped after {self.done} of {self.entries} methods. "
         return (
             f"{stopped}Zero-shot top-1 accuracy in percent on the {self.split} split of {self.family} with its 95 % "
-            f"interval (Wilson; of the mean: normal, over tasks). Pictures: {pictures}. Coefficients: {chosen}*retention*: what "
-            "leaves the tasks, on average, all of what they learned, without data; *default*: as published, or the "
-            f"natural value of a method of ours. Seed {self.seed}."
+            f"interval (Wilson; of the mean: normal, over tasks). Pictures: {pictures}. Coefficients: {chosen}"
+            "*retention*: what leaves the tasks, on average, all of what they learned, without data; *default*: as "
+            f"published, or the natural value of a method of ours. Seed {self.seed}."
         )
 
 

@@ -29,6 +29,22 @@ def _empty_landscape() -> Figure:
     return tuning.landscape_contour(replace(land, value=np.full_like(land.value, np.nan), current=None))
 
 
+def _growing_landscape() -> Figure:
+    land = examples.landscape()
+    pictures = np.where(np.isfinite(land.value), 32, 0)
+    pictures[3:7, 1:5], pictures[4:6, 2:4] = 64, 1_600
+    return tuning.landscape_contour(replace(land, images=1_600, pictures=pictures))
+
+
+def _race() -> Figure:
+    trials = [
+        replace(trial, pictures=128 if place % 3 else 1_600, state="pruned" if place % 3 else "complete")
+        for place, trial in enumerate(examples.trials())
+        if trial.value is not None
+    ]
+    return tuning.parallel_coordinates(trials)
+
+
 def _pointwise(draw: Callable[..., Figure]) -> Figure:
     detail = examples.layer_detail(ONE, neurons=6, bins=3)
     return draw(replace(detail, kind="pointwise", contested=(), cosine_parallel=np.full((1, 1), np.nan)))
@@ -90,6 +106,8 @@ FIGURES: dict[str, Callable[[], Figure]] = {
     "effects, begun": lambda: effects.effect_heatmap(examples.effects(5), 0.0),
     "landscape": lambda: tuning.landscape_contour(examples.landscape(), examples.trials(12)),
     "landscape, empty": _empty_landscape,
+    "landscape, of a large family": _growing_landscape,
+    "trials that race": _race,
     "trials": lambda: tuning.parallel_coordinates(examples.trials()),
     "trials, none": lambda: tuning.parallel_coordinates(()),
     "importances": lambda: tuning.importance_bars({"lambda_orthogonal": 0.7, "trim_ratio": 0.3}),

@@ -402,7 +402,7 @@ def test_a_map_tells_how_many_pictures_each_point_is_of() -> None:
     grown = tuning.landscape_contour(replace(land, images=1_600, pictures=pictures))
     assert f"{100 * land.value[4, 2]:.1f} % on 128 pictures" in grown.description, "the best of those seen most"
     assert "%{customdata} pictures" in grown.data[0]["hovertemplate"]
-    assert any("32 to 128 of 1,600 validation images" in note["text"] for note in grown.layout["annotations"])
+    assert any("32 to 128 of 1,600 images a point" in note["text"] for note in grown.layout["annotations"])
     whole = tuning.landscape_contour(replace(land, images=1_600, pictures=np.full(land.value.shape, 1_600)))
     assert "pictures" not in whole.data[0]["hovertemplate"]
 

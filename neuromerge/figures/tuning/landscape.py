@@ -140,8 +140,8 @@ def _pictures(landscape: Landscape) -> str:
         return f"{landscape.images:,} validation images a point" if landscape.images else ""
     seen = landscape.pictures[np.isfinite(landscape.value)]
     if seen.min() == seen.max():
-        return f"{seen.min():,} of {landscape.images:,} validation images a point so far"
-    return f"{seen.min():,} to {seen.max():,} of {landscape.images:,} validation images a point, most where it is high"
+        return f"{seen.min():,} of {landscape.images:,} images a point so far"
+    return f"{seen.min():,} to {seen.max():,} of {landscape.images:,} images a point"
 
 
 def _grid(landscape: Landscape) -> Trace:
