@@ -112,5 +112,5 @@ def quiet() -> None:
     """Keep Optuna's own progress lines and experimental notes out of the user's terminal."""
     import warnings
 
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    optuna.logging.set_verbosity(optuna.logging.ERROR)  # a trial that fails raises: no need of a line more
     warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)

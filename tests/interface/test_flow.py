@@ -16,6 +16,7 @@ from neuromerge.interface.flow import Flow
 from neuromerge.interface.moment import Changes, Moment
 from neuromerge.interface.page import Page
 from neuromerge.interface.tabs.interference import InterferenceTab
+from neuromerge.interface.tabs.merge import MergeTab
 from neuromerge.interface.tabs.zero_shot import ZeroShotTab
 from neuromerge.progress import UNATTENDED, Job
 from neuromerge.settings.setting import Setting
@@ -126,6 +127,18 @@ def test_scores_of_a_large_family_grow_on_the_page_while_it_rests(page: Page, mo
     assert all(told in shown(page, changes) for told, changes in zip(counts, answers, strict=True))
     assert "so far" not in shown(page, answers[-1])
     assert [page.signals.session in changes for changes in answers] == [False, False, True], "one step of the history"
+
+
+def test_the_final_test_of_a_large_family_grows_and_is_one_look(page: Page) -> None:
+    workspace, merge = page.loader.workspace(), page.tabs[0]
+    assert isinstance(workspace, fakes.FakeWorkspace)
+    assert isinstance(merge, MergeTab)
+    workspace.growing_parts = (0.25, 0.5)
+    answers = list(merge.final_test(moment(page, "merge")))
+    tasks = len(FAMILY.experts)
+    counts = [f"{50 * tasks:,} of {200 * tasks:,} images so far", f"{100 * tasks:,} of", f"{200 * tasks:,} images"]
+    assert all(told in shown(page, changes) for told, changes in zip(counts, answers, strict=True))
+    assert all("this was the one look" in changes[merge.hint] for changes in answers)
 
 
 def test_where_many_wait_the_quick_look_stays_and_says_so(page: Page, monkeypatch: pytest.MonkeyPatch) -> None:
