@@ -39,7 +39,7 @@ from neuromerge.engine.resident import (
     thresholds,
 )
 from neuromerge.errors import SettingError, quoted
-from neuromerge.merging import passes, registry
+from neuromerge.merging import kernels, passes, registry
 from neuromerge.merging.chunks import as_they_are, map_chunks, merge_units
 from neuromerge.merging.kernels.table import served
 from neuromerge.merging.linear import Coefficients, Components, combine
@@ -129,6 +129,7 @@ class Stages:
         def load() -> AlignedVectors:
             aligned = align(self.checkpoint(), [self.checkpoint(task) for task in tasks.names])
             vectors = AlignedVectors(aligned, weights=tasks.weights)
+            kernels.prepare(vectors.entries * len(tasks.names), vectors.dtype, vectors.device)
             self._cache.make_room(_MERGES_KEPT * vectors.entries * vectors.dtype.itemsize)
             if not self._fits(vectors):
                 return vectors

@@ -19,7 +19,7 @@ import torch
 from neuromerge.checkpoints.roles import Parameter
 from neuromerge.merging import election
 from neuromerge.merging.chunks import map_chunks, merge_units
-from neuromerge.merging.kernels.table import StoredVectors, served
+from neuromerge.merging.kernels.table import Rows, StoredVectors, served
 from neuromerge.merging.subspaces import Decomposition, Voted, decompose
 from neuromerge.merging.trim import Thresholds, apply_trim
 from neuromerge.merging.vectors import TaskVectors
@@ -254,23 +254,37 @@ def revoted(first: FirstPass, by: Vote) -> FirstPass:
 def merged_parts(vectors: TaskVectors, first: FirstPass, job: Job = UNATTENDED) -> dict[str, torch.Tensor]:
     """The merged orthogonal parts (psi of pointwise parameters) that belong to statistics: `FirstPass.orthogonal`."""
 
+    fused = vectors if served(vectors) else None
+
     def work(parameter: Parameter, start: int, stop: int) -> torch.Tensor:
         job.check()
+        found = first.statistics[parameter.name]
+        if fused is not None and isinstance(found, NeuronStatistics):
+            return _fused_parts(fused.stored(parameter, start, stop), first.thresholds, found, start, stop)
         base, tau = vectors.read(parameter, start, stop)
         apply_trim(tau, first.thresholds)
-        found = first.statistics[parameter.name]
         if isinstance(found, PointwiseStatistics):
             return election.psi(tau.double()).to(base.dtype)
         alpha, parallel = (part[start:stop].to(tau.device) for part in (found.alpha, found.parallel))
         return weighed(base, tau, alpha, parallel)
 
     def split(parameter: Parameter) -> Iterator[tuple[int, int]]:
-        return merge_units(parameter, len(vectors.task_names), device=vectors.device)
+        return merge_units(parameter, len(vectors.task_names), device=vectors.device, fused=fused is not None)
 
     def finish(parameter: Parameter, pieces: list[torch.Tensor]) -> torch.Tensor:
         return pieces[0] if len(pieces) == 1 else torch.cat(pieces)
 
     return {p.name: merged for p, merged in map_chunks(work, vectors.parameters, split, finish, device=vectors.device)}
+
+
+def _fused_parts(rows: Rows, thresholds: Thresholds, found: NeuronStatistics, start: int, stop: int) -> torch.Tensor:
+    """`weighed` by a compiled kernel."""
+    from neuromerge.merging.kernels import calls
+
+    alpha, parallel = found.alpha[start:stop], found.parallel[start:stop]
+    merged = torch.empty(rows.base.shape, dtype=rows.dtype)
+    calls.write_neurons(rows, thresholds.value, -(alpha * parallel).sum(1), alpha, merged)
+    return merged
 
 
 def rules_of(vectors: TaskVectors, thresholds: Thresholds, by: Vote) -> Mapping[str, Vote]:

@@ -390,20 +390,26 @@ def sampled(vectors: TaskVectors, entries: int, sampling: Sampling = COMPILED) -
     """
     draw = _drawing(vectors) if served(vectors) else partial(_gathered, vectors)
     points = (np.arange(sampling.points) + 0.5) * (entries / sampling.points)
-    drawn: list[np.ndarray] = []
+    inside: dict[str, np.ndarray] = {}
     before = 0
     for parameter in vectors.parameters:
-        inside = points[(points >= before) & (points < before + parameter.numel)].astype(np.int64) - before
+        first, last = np.searchsorted(points, (before, before + parameter.numel))
+        if first < last:
+            inside[parameter.name] = points[first:last].astype(np.int64) - before
         before += parameter.numel
-        if not len(inside):
-            continue
+
+    def work(parameter: Parameter, start: int, stop: int) -> np.ndarray:
         width = parameter.shape[-1]
         run = min(sampling.run, width)
-        places = np.stack([inside // width, np.minimum(inside % width, width - run)], axis=1)
+        chosen = inside[parameter.name]
+        places = np.stack([chosen // width, np.minimum(chosen % width, width - run)], axis=1)
         found = draw(parameter, places, run)
-        drawn.append(found.reshape(len(found), -1))
-        between_steps()
-    return np.concatenate(drawn, axis=1)
+        return found.reshape(len(found), -1)
+
+    # Who reads a checkpoint for the first time looks at all of it, for values that are none: worth every core.
+    wanted = [parameter for parameter in vectors.parameters if parameter.name in inside]
+    found = map_chunks(work, wanted, lambda p: [(0, p.shape[0])], as_they_are, device=vectors.device)
+    return np.concatenate([drawn for _, (drawn,) in found], axis=1)
 
 
 def _drawing(vectors: StoredVectors) -> Callable[[Parameter, np.ndarray, int], np.ndarray]:

@@ -15,7 +15,7 @@ from neuromerge.benchmarks.merge import perturbed
 from neuromerge.merging import kernels
 from neuromerge.merging.measures import cells
 from neuromerge.merging.registry import check_values, get_method, methods
-from neuromerge.merging.staged import NeuronStatistics, first_pass
+from neuromerge.merging.staged import NeuronStatistics, first_pass, merged_parts
 from neuromerge.merging.streaming import aligned_sources, merge_aligned
 from neuromerge.merging.trim import global_thresholds
 from neuromerge.merging.vectors import AlignedVectors
@@ -117,6 +117,9 @@ def test_first_passes_are_equal(model, ratio):
     for on in (False, True):
         with kernels.switched(on):
             passes.append(first_pass(vectors, thresholds))
+            again = merged_parts(vectors, passes[-1])
+            for name, part in passes[-1].orthogonal.items():
+                torch.testing.assert_close(again[name], part, rtol=2e-5, atol=2e-5)
     by_torch, by_kernel = passes
     for name, expected in by_torch.statistics.items():
         found = by_kernel.statistics[name]
