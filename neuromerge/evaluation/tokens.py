@@ -9,7 +9,10 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import html
+import importlib
+import importlib.util
 import string
+import sys
 import threading
 import unicodedata
 from abc import ABC, abstractmethod
@@ -197,9 +200,7 @@ class _StockTokenizer(Tokenizer):
     """CLIP's own vocabulary, as open_clip carries it."""
 
     def __init__(self) -> None:
-        from open_clip.tokenizer import SimpleTokenizer
-
-        self._loaded = SimpleTokenizer()
+        self._loaded = _stock_module().SimpleTokenizer()
 
     def __call__(self, texts: Sequence[str], context: int) -> Tensor:
         ids: Tensor = self._loaded(list(texts), context_length=context)
@@ -210,6 +211,19 @@ class _StockTokenizer(Tokenizer):
 
     def _word(self, word: str) -> list[int]:
         return list(self._loaded.encode(word))
+
+
+def _stock_module() -> Any:
+    """open_clip's module of tokenizers by itself: importing the package around it takes seconds."""
+    name = "open_clip.tokenizer"
+    package = None if "open_clip" in sys.modules else importlib.util.find_spec("open_clip")
+    for folder in (package and package.submodule_search_locations) or ():
+        spec = importlib.util.spec_from_file_location(f"_{name.replace('.', '_')}", Path(folder) / "tokenizer.py")
+        if spec is not None and spec.loader is not None:
+            module = importlib.util.module_from_spec(spec)
+            spec.loader.exec_module(module)
+            return module
+    return importlib.import_module(name)
 
 
 def _padded(rows: Sequence[Sequence[int]], context: int, pad: int, where: Path) -> Tensor:

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
+import torch
 from tokenizers import Tokenizer as Loaded
 from tokenizers import models, normalizers, pre_tokenizers, processors
 
@@ -16,8 +20,10 @@ from neuromerge.evaluation.configuration import CLIP_VOCABULARY, TextSettings, T
 from neuromerge.evaluation.heads import prompt_notes
 from neuromerge.evaluation.tokens import tokenizer_for
 from neuromerge.evaluation.towers import TextModel
+from neuromerge.evaluation.towers.weights import fingerprint
 from tests.evaluation.networks import save_open_clip, save_tokenizer
 
+ROOT = Path(__file__).parents[2]
 OWN = TextSettings(TowerSettings("gelu", heads=2), context=10, tokenizer="folder")
 
 
@@ -173,3 +179,28 @@ def test_the_tokenizer_of_another_vocabulary(family_folder, tmp_path):
     shutil.copy(deployment().assets / "pictoclip" / "tokenizer.json", tmp_path / "base")
     with pytest.raises(CheckpointError, match="do not belong together"):
         TextModel.from_checkpoint(load_checkpoint(tmp_path / "base")).encode(["dog"])
+
+
+def test_clips_own_tokenizer_needs_not_the_package_around_it():
+    code = """
+import sys
+from neuromerge.evaluation.configuration import CLIP_VOCABULARY, TextSettings, TowerSettings
+from neuromerge.evaluation.tokens import tokenizer_for
+ours = tokenizer_for(TextSettings(TowerSettings("gelu"), context=20), None, CLIP_VOCABULARY)
+assert "open_clip" not in sys.modules and "torchvision" not in sys.modules
+from open_clip.tokenizer import SimpleTokenizer
+texts = ["a photo of a café", "Zürich &amp; more", ""]
+assert ours(texts, 20).equal(SimpleTokenizer()(texts, context_length=20))
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
+
+
+def test_the_fingerprint_of_a_text_tower_knows_every_value():
+    weights = {"a": torch.arange(6.0).view(2, 3), "b": torch.zeros(3)}
+    mark = fingerprint(weights)
+    assert fingerprint(dict(reversed(weights.items()))) == mark
+    assert fingerprint({**weights, "a": weights["a"].t().contiguous().t()}) == mark
+    swapped = weights["a"].clone()
+    swapped[0, 0], swapped[1, 2] = 5.0, 0.0  # the same sums
+    for other in ({**weights, "a": swapped}, {**weights, "a": weights["a"].view(3, 2)}, {"a": weights["a"]}):
+        assert fingerprint(other) != mark

@@ -29,7 +29,8 @@ from neuromerge.evaluation.towers.weights import (
     require_shapes,
 )
 
-_STEM = ("text.stem.token_embedding", "text.stem.position_embedding")
+_TOKENS = "text.stem.token_embedding"
+_STEM = (_TOKENS, "text.stem.position_embedding")
 _HEAD = ("text.head.norm_final.weight", "text.head.norm_final.bias", "text.head.projection")
 
 
@@ -55,7 +56,7 @@ class TextModel:
         self.weights: dict[str, Tensor] = {}
         blocks = count_blocks(shapes, "text")
         require_names(shapes, [*_STEM, *block_names("text", blocks), *_HEAD], "text")
-        self.vocabulary, self.width = matrix_shape(shapes, "text.stem.token_embedding")
+        self.vocabulary, self.width = matrix_shape(shapes, _TOKENS)
         self.context = shapes["text.stem.position_embedding"][0] // self.width
         self.dimensions = shapes["text.head.projection"][0]
         expected = {
@@ -91,6 +92,9 @@ class TextModel:
         vocabulary = shapes.get("text.stem.token_embedding", (0,))[0]
         tokenizer = tokenizer_for(configuration.text, configuration.folder, vocabulary)
         model = cls(shapes, configuration.text, tokenizer)
+        # Nothing writes to the table of tokens, the largest part of the tower: it is used where it is stored.
+        table = checkpoint.view(found.pop(_TOKENS)).to(torch.float32)
+        model.weights[_TOKENS] = table.view(shapes[_TOKENS])
         copy_weights(model.weights, found, checkpoint)
         model.source = checkpoint.source
         for name in _STEM:
@@ -137,7 +141,7 @@ class TextModel:
     def _embed(self, ids: Tensor, read: Tensor) -> Tensor:
         eps, causal = self.settings.tower.eps, self.settings.causal
         length = ids.shape[1]
-        x = self.weights["text.stem.token_embedding"][ids]
+        x = self.weights[_TOKENS][ids]
         x += self.weights["text.stem.position_embedding"].view(self.context, self.width)[:length]
         for weights in self._blocks[:-1]:
             x = block_forward(x, weights, self.heads, self._activation, eps, causal=causal)

@@ -15,6 +15,7 @@ from neuromerge.checkpoints.roles import Parameter
 from neuromerge.errors import CheckpointError
 from neuromerge.evaluation.configuration import TowerSettings
 from neuromerge.evaluation.towers.blocks import BlockWeights
+from neuromerge.threads import in_threads
 
 Shapes = Mapping[str, tuple[int, ...]]
 """Canonical name -> shape."""
@@ -151,12 +152,15 @@ def require_bounded(values: Tensor, weights: Mapping[str, Tensor], source: str) 
 
 
 def fingerprint(weights: Mapping[str, Tensor]) -> str:
-    """A hash over names, shapes and sums of all weights: equal for the same tower in any checkpoint and layout."""
-    mark = hashlib.sha256()
-    for name in sorted(weights):
-        weight = weights[name].double()
-        mark.update(f"{name}|{tuple(weight.shape)}|{weight.sum():.17g}|{weight.square().sum():.17g}".encode())
-    return mark.hexdigest()[:16]
+    """A hash over names, shapes and values of all weights: equal for the same tower in any checkpoint and layout."""
+
+    def own(name: str) -> bytes:
+        weight = weights[name].contiguous()
+        mark = hashlib.sha256(f"{name}|{weight.dtype}|{tuple(weight.shape)}|".encode())
+        mark.update(weight.numpy().data)
+        return mark.digest()
+
+    return hashlib.sha256(b"".join(in_threads(own, sorted(weights)))).hexdigest()[:16]
 
 
 def listed(names: Sequence[Any]) -> str:
