@@ -9,6 +9,7 @@ that a setting that was seen before costs nothing.
 from __future__ import annotations
 
 import hashlib
+import math
 import mmap
 import threading
 import time
@@ -398,8 +399,9 @@ class Models:
         return torch.cat(ready), {task: np.asarray(found.labels) for task, found in samples.items()}
 
     def turns(self, pictures: torch.Tensor) -> Sequence[torch.Tensor]:
-        """Pictures in short turns, for `compute`."""
-        return pictures.split(self._turn)
+        """Pictures in short turns of equal length, for `compute`."""
+        turns = max(1, math.ceil(len(pictures) / self._turn))
+        return pictures.split(max(1, math.ceil(len(pictures) / turns)))
 
     @property
     def _turn(self) -> int:
