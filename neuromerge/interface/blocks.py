@@ -15,6 +15,7 @@ import gradio as gr
 from gradio.server_messages import LogMessage, ProcessCompletedMessage
 
 from neuromerge.deployment import without_statistics
+from neuromerge.interface.page_states import remember_little
 from neuromerge.interface.presence import Presence
 
 logger = logging.getLogger(__name__)
@@ -61,6 +62,7 @@ class PageBlocks(gr.Blocks):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         without_statistics()
+        remember_little()
         super().__init__(*args, **kwargs)
         self.presence = Presence()
 

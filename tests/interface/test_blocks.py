@@ -118,6 +118,21 @@ def test_the_oldest_waiting_event_of_a_page_is_dropped_and_its_browser_told(held
     assert data[1] == ["new"]
 
 
+def test_a_server_remembers_of_a_page_only_what_differs(held: tuple[Held, str]) -> None:
+    """Gradio copies the settings of all components for each page, and keeps every value that it sends."""
+    page, address = held
+    page.go_on.set()
+    page.ask(address, "one", "a long text")
+    until(lambda: page.demo.waiting().by_page.total() == 0 and "one" in page.demo.state_holder)
+    remembered = page.demo.state_holder["one"]
+    assert not any(remembered.config_values.values())
+    assert remembered[page.state._id] == [1]
+    remembered[page.menu._id] = gr.Dropdown(["c"], render=False)
+    assert page.demo.state_holder["one"][page.menu._id].choices == [("c", "c")]
+    assert page.demo.state_holder["two"][page.menu._id] is page.menu
+    assert "a long text" not in repr(list(remembered.components))
+
+
 def test_events_are_known_by_their_number(held: tuple[Held, str]) -> None:
     page, _ = held
     demo, slow, shown = page.demo, page.number("slow"), page.number("shown")
