@@ -2,11 +2,13 @@
 
 A visitor wants parts until they leave, stop, or turn to something else. What nobody wants any more is stopped at once,
 and goes on where it stopped when somebody wants it again. No thread of the page waits for a download: a page asks now
-and then how far it is.
+and then how far it is. Once a base is here, another process makes the heads of the wanted tasks, while experts still
+come: they take a large text tower up to a minute, and the first score waits for them.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
@@ -160,6 +162,7 @@ class Downloads:
         self._here: dict[str, str] = {}
         self._speed: deque[tuple[float, int]] = deque()
         self._watching = False
+        self._making_heads: list[subprocess.Popen[str]] = []
 
     # ------------------------------------------------------------------------------------------- what is here
     def here(self, part: Part) -> str | None:
@@ -235,6 +238,8 @@ class Downloads:
         with self._lock:
             self._wishes.clear()
             self._end_unwanted(0.0)
+            for process in self._making_heads:
+                process.kill()
 
     # ------------------------------------------------------------------------------------------- the work
     # All below is called with the lock held, but for what runs in a thread.
@@ -275,8 +280,8 @@ class Downloads:
                 download.state = "running"
                 self._start("fetch", [download])
 
-    def _start(self, order: str, downloads: list[_Download]) -> None:
-        process = subprocess.Popen(
+    def _process(self) -> subprocess.Popen[str]:
+        return subprocess.Popen(
             [sys.executable, "-m", "neuromerge.engine.fetcher"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -284,6 +289,9 @@ class Downloads:
             text=True,
             env=inherited(PYTHONPATH=os.pathsep.join(path for path in sys.path if path)),
         )
+
+    def _start(self, order: str, downloads: list[_Download]) -> None:
+        process = self._process()
         for download in downloads:
             download.process, download.why = process, ""
         parts = [as_json(download.part, download.listing) for download in downloads]
@@ -312,6 +320,29 @@ class Downloads:
                 if self._downloads.get(download.part.key) is download:
                     self._ended(download, process)
             self._dispatch()
+            for base in (each.part for each in downloads if each.state == "done" and each.part.is_base):
+                self._make_heads(base)
+
+    def _make_heads(self, base: Part) -> None:
+        """Make the heads of the tasks that are wanted with a base."""
+        wanted = [part for wish in self._wishes.values() if not wish.stopped for part in wish.parts]
+        tasks = {part.key: part for part in wanted if not part.is_weights and part.family == base.family}
+        if not tasks:
+            return
+        process = self._process()
+        self._making_heads.append(process)
+        told = json.dumps({"order": "heads", "parts": [as_json(part, None) for part in (base, *tasks.values())]})
+        threading.Thread(target=self._see_heads_made, args=(process, told), daemon=True).start()
+
+    def _see_heads_made(self, process: subprocess.Popen[str], order: str) -> None:
+        """In a thread: give the order and wait for its end. What is not made then is made where it is needed."""
+        assert process.stdin is not None
+        with process, contextlib.suppress(OSError):
+            process.stdin.write(order + "\n")
+            process.stdin.flush()
+            process.wait()
+        with self._lock:
+            self._making_heads.remove(process)
 
     def _note(self, download: _Download, told: Mapping[str, Any]) -> None:
         if "listing" in told:

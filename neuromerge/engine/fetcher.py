@@ -3,7 +3,10 @@
 A process can be stopped at any moment, also while a connection hangs, which no thread can; what it fetched by then is
 kept. It ends by itself when nobody holds its input any more.
 
-    in    {"order": "list" | "fetch", "parts": [{"part": ..., "listing": ...}, ...]}
+The order "heads" fetches nothing: of a base that is here, and then of tasks, it makes the zero-shot heads that take
+long, and keeps them.
+
+    in    {"order": "list" | "fetch" | "heads", "parts": [{"part": ..., "listing": ...}, ...]}
     out   {"at": 0, "listing": ...}                   the files of a part and their bytes
           {"at": 0, "done": 5, "total": 9}            how far it is
           {"at": 0, "wait": 30.0, "why": "..."}       a pause that the Hub asked for
@@ -20,14 +23,20 @@ import re
 import sys
 import threading
 import time
+from collections.abc import Sequence
 from typing import Any
 
-from neuromerge.engine.parts import as_json, from_json
+from neuromerge.checkpoints import load_checkpoint
+from neuromerge.engine.parts import Part, as_json, from_json
 from neuromerge.errors import NeuroMergeError
+from neuromerge.evaluation.families import get_family
+from neuromerge.evaluation.heads import Heads
+from neuromerge.evaluation.towers import TextModel
 from neuromerge.progress import Job
 
 _TELL_SECONDS = 0.2
 _CHUNK = 1 << 18  # bytes of the Hub library's steps: progress is told, and kept, that finely
+_PATIENCE = 10  # of a process that must not be in the way of a visitor's moves
 _PAUSE = re.compile(r"(?:Waiting|Retrying in) ([\d.]+)s")
 
 
@@ -35,6 +44,10 @@ def main() -> None:
     """Work off the order."""
     order = json.loads(sys.stdin.readline())
     threading.Thread(target=_end_with_input, daemon=True).start()
+    if order["order"] == "heads":
+        base, *tasks = (from_json(data)[0] for data in order["parts"])
+        make_heads(base, tasks)
+        return
     _fine_steps()
     for at, data in enumerate(order["parts"]):
         try:
@@ -52,6 +65,18 @@ def _work(order: str, at: int, data: dict[str, Any]) -> None:
     else:
         part.fetch(listing, job)
         _tell(at, finished=True)
+
+
+def make_heads(base: Part, tasks: Sequence[Part]) -> None:
+    """Make and keep the heads of `tasks`, with the text tower of a base that is in the cache."""
+    os.nice(_PATIENCE)
+    if (place := base.kept()) is None:
+        return
+    text = TextModel.from_checkpoint(load_checkpoint(place))
+    heads = Heads(slow_products=0)
+    for task in tasks:
+        spec = get_family(task.family).task(task.task)
+        heads.head(text, spec.classes, spec.templates, keep=True)
 
 
 class _Progress:

@@ -42,6 +42,11 @@ class Part:
         return self.samples is None
 
     @property
+    def is_base(self) -> bool:
+        """Whether these are the weights of a base."""
+        return self.is_weights and not self.task
+
+    @property
     def key(self) -> str:
         """Names the same thing for everybody who wants it."""
         return self.source if self.samples is None else f"pictures:{pictures.cached_file(self.samples).name}"

@@ -1,0 +1,46 @@
+"""Heads of tasks are made while their experts still come, by a process that asks the Hub for nothing."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from neuromerge.checkpoints import load_checkpoint
+from neuromerge.engine.downloads import Downloads
+from neuromerge.engine.parts import parts_of
+from neuromerge.evaluation.families import families
+from neuromerge.evaluation.heads import Heads
+from neuromerge.evaluation.towers import TextModel
+from tests.evaluation.hub_stand_in import HubStandIn
+from tests.exploration.test_kept_embeddings import publish
+from tests.interface.test_hub_whole import tiny_family
+
+PATIENCE = 120.0
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HubStandIn]:
+    with tiny_family(tmp_path, monkeypatch, lambda hub, name, seed: publish(hub, tmp_path, name, seed)) as running:
+        yield running
+
+
+def test_heads_are_there_before_the_first_score_asks_for_them(
+    hub: HubStandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    family, downloads = families()["tiny-hub"], Downloads()
+    tasks = list(family.experts)
+    assert downloads.want("ann", parts_of(family, tasks)) is not None
+    folder, end = tmp_path / "kept" / "heads", time.monotonic() + PATIENCE
+    while not list(folder.glob("*.npy")) or (found := downloads.state("ann")) is None or not found.is_whole:
+        assert time.monotonic() < end, "they never came"
+        time.sleep(0.05)
+    downloads.close()
+    text = TextModel.from_checkpoint(load_checkpoint(family.base))
+    monkeypatch.setattr(TextModel, "encode", lambda self, texts: pytest.fail("it was made ahead"))
+    for task in tasks:
+        spec = family.task(task)
+        head = Heads(slow_products=1).head(text, spec.classes, spec.templates, keep=True)
+        assert head.shape[0] == len(spec.classes)
