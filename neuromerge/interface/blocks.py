@@ -111,10 +111,22 @@ class PageBlocks(gr.Blocks):
         for page in self.presence.listeners:
             self.state_holder.update(page)
 
+    async def forget_the_gone(self) -> None:
+        """Drop what waits for pages that nobody looks at any more: their events, and answers they never took.
+
+        Gradio keeps the answers of two thousand pages, and some are a whole page.
+        """
+        queue = self._queue
+        for page in [page for page in list(queue.pending_messages_per_session) if not self.presence.is_there(page)]:
+            await queue.clean_events(session_hash=page)
+            if not any(event.session_hash == page for job in queue.active_jobs for event in job or ()):
+                queue.pending_messages_per_session.pop(page, None)
+                queue.pending_event_ids_session.pop(page, None)
+
     def inputs_of(self, index: object) -> int | None:
-        """How many values an event takes; None for one that does not exist."""
+        """How many values an event takes; None for one that does not exist, or that the browser answers by itself."""
         function = self.fns.get(index) if isinstance(index, int) and not isinstance(index, bool) else None
-        return None if function is None else len(function.inputs)
+        return None if function is None or function.fn is None else len(function.inputs)
 
     def is_private(self, index: object) -> bool:
         """Whether an event is one of the page's own, none of the API."""

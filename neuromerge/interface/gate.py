@@ -18,6 +18,7 @@ from functools import partial
 from typing import Any
 from urllib.parse import parse_qs
 
+from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse
 
 from neuromerge.deployment import Limits
@@ -101,6 +102,8 @@ class Gate:
             if not answered:
                 answer = JSONResponse({"detail": str(refused)}, refused.status, {"Retry-After": "5"})
                 await answer(scope, receive, sending)
+        except ClientDisconnect:
+            logger.info("request=%s ended before its end", number)
         finally:
             level = logging.WARNING if answered >= 400 and answered != 404 else logging.INFO
             milliseconds = 1000 * (time.monotonic() - begun)
@@ -177,6 +180,7 @@ class Gate:
                 raise Refused(413, f"An event of the page may have at most {EVENT_BYTES:,} bytes.")
             if blocks.presence.arrived(page):
                 blocks.keep_listeners()
+                await blocks.forget_the_gone()
         page = page if isinstance(page, str) else ""
         await self._within_bounds(blocks, page, index, address_of(scope))
         return page

@@ -18,6 +18,7 @@ import pytest
 from neuromerge.benchmarks.clients import forwarded
 from neuromerge.deployment import Limits
 from neuromerge.interface.blocks import PageBlocks, address_of
+from neuromerge.interface.presence import Presence
 from tests.interface.conftest import in_a_loop, served
 
 
@@ -133,10 +134,28 @@ def test_a_server_remembers_of_a_page_only_what_differs(held: tuple[Held, str]) 
     assert "a long text" not in repr(list(remembered.components))
 
 
+def test_nothing_is_kept_for_pages_that_have_gone(held: tuple[Held, str]) -> None:
+    page, address = held
+    page.demo.presence = Presence(grace_seconds=0)
+    kept = page.demo._queue.pending_messages_per_session
+    with page.demo.presence.listening("stays"):
+        for who in ("runs", "waits", "stays", "next"):
+            page.ask(address, who)
+        until(lambda: page.demo.waiting().by_page == {"runs": 1, "stays": 1, "next": 1})
+        assert set(kept) == {"runs", "stays", "next"}, "the one that waits has gone"
+        page.go_on.set()
+        until(lambda: not page.demo.waiting().by_page)
+        page.ask(address, "last")
+        until(lambda: set(kept) == {"stays", "last"})
+
+
 def test_events_are_known_by_their_number(held: tuple[Held, str]) -> None:
     page, _ = held
     demo, slow, shown = page.demo, page.number("slow"), page.number("shown")
     assert demo.inputs_of(slow) == 1
+    with PageBlocks(analytics_enabled=False) as scripted:
+        gr.Textbox().change(None, js="() => []")
+    assert scripted.inputs_of(0) is None, "the browser answers it"
     assert demo.is_private(slow)
     assert not demo.is_private(shown)
     for index in (-1, 99, True, None, "0", 1.0):

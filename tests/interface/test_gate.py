@@ -16,6 +16,7 @@ import pytest
 from gradio.server_messages import CloseStreamMessage
 from hypothesis import given
 from hypothesis import strategies as st
+from starlette.requests import Request
 from starlette.responses import JSONResponse, StreamingResponse
 
 from neuromerge.benchmarks.clients import Client
@@ -375,6 +376,21 @@ def test_a_stream_that_has_said_its_last_word_is_not_cut_short() -> None:
 def test_a_stream_whose_visitor_has_gone_stops() -> None:
     told = b'data: {"msg":"log","log":"close_stream"}\n\n'
     assert not hang_up_at(b"close_stream", told, b"data: {}\n\n")
+
+
+def test_an_upload_that_breaks_off_is_no_fault_of_the_server() -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await Request(scope, receive).body()
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.disconnect"}
+
+    async def send(message: Any) -> None:
+        raise AssertionError("nobody is there to be answered")
+
+    headers = [(b"content-type", b"multipart/form-data; boundary=b")]
+    scope = {"type": "http", "method": "POST", "path": "/gradio_api/upload", "query_string": b"", "headers": headers}
+    in_a_loop(Gate(app, Limits())(scope, receive, send))
 
 
 def test_a_receipt_comes_after_the_last_word_of_the_page_s_stream(monkeypatch: pytest.MonkeyPatch) -> None:
