@@ -26,12 +26,8 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from neuromerge.checkpoints import load_checkpoint
 from neuromerge.engine.parts import Part, as_json, from_json
 from neuromerge.errors import NeuroMergeError
-from neuromerge.evaluation.families import get_family
-from neuromerge.evaluation.heads import Heads
-from neuromerge.evaluation.towers import TextModel
 from neuromerge.progress import Job
 
 _TELL_SECONDS = 0.2
@@ -69,6 +65,12 @@ def _work(order: str, at: int, data: dict[str, Any]) -> None:
 
 def make_heads(base: Part, tasks: Sequence[Part]) -> None:
     """Make and keep the heads of `tasks`, with the text tower of a base that is in the cache."""
+    # Only this order needs the towers: the others start sooner without them.
+    from neuromerge.checkpoints import load_checkpoint
+    from neuromerge.evaluation.families import get_family
+    from neuromerge.evaluation.heads import Heads
+    from neuromerge.evaluation.towers import TextModel
+
     os.nice(_PATIENCE)
     if (place := base.kept()) is None:
         return
