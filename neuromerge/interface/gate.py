@@ -168,12 +168,13 @@ class Gate:
         if blocks is None or not isinstance(event, dict):
             raise Refused(422, "The request is no event.")
         index, data, page = event.get("fn_index"), event.get("data"), event.get("session_hash")
-        if what.startswith("queue/join"):
+        if what.startswith(("queue/join", "run/", "api/")):
             inputs = blocks.inputs_of(index)
             if inputs is None or not isinstance(data, list):
                 raise Refused(422, "There is no such event. Reload the page.")
             if len(data) != inputs and blocks.is_private(index):
                 raise Refused(422, f"This event has {inputs} values, not {len(data)}. Reload the page.")
+        if what.startswith("queue/join"):
             if not isinstance(page, str) or not 0 < len(page) <= 64:
                 raise Refused(422, "The event names no page. Reload the page.")
             if blocks.is_private(index) and len(body) > EVENT_BYTES:

@@ -148,6 +148,17 @@ def test_routes_that_the_page_never_asks_for_are_not_there(small: str, path: str
     assert httpx.get(f"{small}gradio_api/{path}").status_code == 404
 
 
+@pytest.mark.parametrize("way", ["run/predict", "api/predict", "run/accuracy", "queue/join"])
+@pytest.mark.parametrize("change", [{"fn_index": 9999}, {"fn_index": None}, {"data": [1, 2, 3]}, {"data": None}])
+def test_events_that_are_none_are_refused_whichever_way_they_come(small: str, way: str, change: dict[str, Any]) -> None:
+    client = Client(small)
+    unqueued = next(event for event in client.events if event["backend_fn"] and event["queue"] is False)
+    data = [None] * len(unqueued["inputs"])
+    body = {"data": data, "fn_index": unqueued["id"], "session_hash": client.page, **change}
+    assert client.http.post(f"/gradio_api/{way}", json=body).status_code == 422
+    client.close()
+
+
 def test_the_queue_cannot_be_skipped(small: str) -> None:
     client = Client(small)
     for event in client.events:
