@@ -32,6 +32,8 @@ ORTHOGONAL = "#neuromerging-lambda-orthogonal input[type=range]"
 TRIM = "#neuromerging-trim-ratio input[type=range]"
 FACTOR = "#strength-sliders input[type=range]"
 """Of the cell that is open, on what lambda_2 scales."""
+FACTORS = 40
+"""Its steps from one end to the other."""
 MOVING = "retention"
 """A measure that lambda moves: the map that opens is of the experts alone."""
 
@@ -181,9 +183,9 @@ def measure(address: str, moves: int, warm: int) -> dict[str, list[float]]:
             ("accuracy", "#readout", None, ".nm-score-label"),
         ]
 
-        def move(name: str, slider: Any, key: str) -> None:
+        def move(name: str, slider: Any, key: str, most: int = 200) -> None:
             slider.focus()
-            for number in range(warm + moves):
+            for number in range(min(warm + moves, most)):
                 times = timed(page, "input", pictures, lambda: slider.press(key))
                 if number >= warm:
                     found[f"{name} heatmap"].append(times["heatmap"])
@@ -204,7 +206,10 @@ def measure(address: str, moves: int, warm: int) -> dict[str, list[float]]:
             times = timed(page, "click", layer, lambda x=x, y=y: page.mouse.click(x, y))
             if number >= warm:
                 found["click"].append(times["layer"])
-        move("factor", page.locator(FACTOR).last, "ArrowLeft")
+        factor = page.locator(FACTOR).last
+        factor.press("End")
+        page.wait_for_timeout(2000)
+        move("factor", factor, "ArrowLeft", FACTORS)
         browser.close()
     return found
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from neuromerge.errors import SettingError, quoted
 from neuromerge.merging import registry
+from neuromerge.merging.hyperparameters import Hyperparameter
 from neuromerge.merging.profile import Profile, as_mapping, make_profile, make_task_weights
 from neuromerge.settings.setting import MAX_SEED, Setting, Value
 
@@ -150,19 +151,20 @@ def describe(setting: Setting) -> str:
     changed = [f"{_inside(spec.label)}{':' if spec.kind == 'choice' else ''} {short(value)}" for spec, value in given]
     if setting.profile:
         parts = len({factor.part for factor in setting.profile})
-        changed.append(f"profile of {parts} part{'s' if parts > 1 else ''}{_told_alone(setting.profile)}")
+        changed.append(f"profile of {parts} part{'s' if parts > 1 else ''}{_told_alone(setting.profile, specs)}")
     if setting.task_weights:
         pairs = zip(setting.tasks, setting.task_weights, strict=True)
         changed.append("weights " + " ".join(f"{task} {short(weight)}" for task, weight in pairs if weight != 1.0))
     return " · ".join([method.title, *changed])
 
 
-def _told_alone(profile: Profile) -> str:
+def _told_alone(profile: Profile, specs: Mapping[str, Hyperparameter]) -> str:
     """What the only factor of a profile is; nothing where there are several."""
     if len(profile) > 1 or len(profile[0].curve) > 1:
         return ""
     (factor,) = profile
-    return f": {' '.join(filter(None, (factor.part, factor.coefficient)))} × {short(factor.curve[0])}"
+    on = f" {_inside(specs[factor.coefficient].label)}" if factor.coefficient in specs else ""
+    return f": {factor.part}{on} × {short(factor.curve[0])}"
 
 
 def _inside(label: str) -> str:
