@@ -194,18 +194,13 @@ def _point(name: str, at: tuple[float, float], marker: dict[str, Any], text: str
 def _layouts(landscape: Landscape, words: str) -> tuple[Layout, Layout]:
     """The landscape with its colour bar beside or, narrow, below."""
     fixed = _fixed(landscape)
-    under = "  ·  ".join(
-        [
-            "★ best   ● this merge   dots: computed",
-            *([f"at {fixed}"] if fixed else []),
-            *filter(None, [_pictures(landscape)]),
-        ]
-    )
+    legend = ["★ best   ● this merge   dots: computed", *([f"at {fixed}"] if fixed else [])]
+    legend += filter(None, [_pictures(landscape)])
     above = {"xanchor": "left", "yanchor": "bottom", "align": "left"}
     big, small = {"size": 13, "color": token("ink")}, {"size": SMALL}
     notes = [
         note(f"<b>{words}</b>", 0, 1, yshift=24, font=big, **above),
-        note(under, 0, 1, yshift=6, font=small, **above),
+        note("  ·  ".join(legend), 0, 1, yshift=6, font=small, **above),
     ]
     done, whole = int(np.isfinite(landscape.value).sum()), landscape.value.size
     if done < whole:
@@ -223,14 +218,14 @@ def _layouts(landscape: Landscape, words: str) -> tuple[Layout, Layout]:
         "annotations": notes,
         "uirevision": f"landscape {landscape.x_name} {landscape.y_name}",
     }
-    folded = words.replace(" at ", "<br>at ", 1)
+    folded, lines = words.replace(" at ", "<br>at ", 1), 16 * len(legend)
     narrow = {
-        "height": 420,
-        "margin": {"l": 52, "r": 8, "t": 86, "b": 96},
+        "height": 388 + lines,
+        "margin": {"l": 52, "r": 8, "t": 54 + lines, "b": 96},
         "coloraxis": {"colorbar": {"orientation": "h", "x": 0.5, "xanchor": "center", "y": -0.2, "yanchor": "top"}},
         "annotations": [
-            note(f"<b>{folded}</b>", 0, 1, yshift=36, xshift=-44, font=big, **above),
-            note(under.replace("  ·  ", "<br>", 1), 0, 1, yshift=4, xshift=-44, font=small, **above),
+            note(f"<b>{folded}</b>", 0, 1, yshift=4 + lines, xshift=-44, font=big, **above),
+            note("<br>".join(legend), 0, 1, yshift=4, xshift=-44, font=small, **above),
         ],
     }
     return layout, narrow
