@@ -41,11 +41,12 @@ export function draw(stage, data, layout) {
   const own = Object.entries(layout).filter(([name, axis]) => AXIS.test(name) && axis.range);
   ranges.set(stage, Object.fromEntries(own.map(([name, { range }]) => [name, [...range]])));
   frames.set(stage, frameOf(data, layout));
+  outlines.set(stage, JSON.stringify(layout.shapes ?? []));
   return window.Plotly.react(stage, data, layout, CONFIG);
 }
 
-/* What each figure is drawn with beside the numbers and words that `renumber` can change. */
-const frames = new WeakMap();
+/* What each figure is drawn with beside the numbers, words and outlines that `renumber` can change; and its outlines. */
+const frames = new WeakMap(), outlines = new WeakMap();
 const isMap = (trace) => trace.type === "heatmap";
 
 function frameOf(data, layout) {
@@ -55,14 +56,15 @@ function frameOf(data, layout) {
     return [rest, z.length, z[0]?.length];
   });
   const notes = (layout.annotations ?? []).map(({ text, ...rest }) => (isPlain(text) ? rest : [text, rest]));
-  return JSON.stringify([traces, { ...layout, annotations: notes }]);
+  return JSON.stringify([traces, { ...layout, annotations: notes, shapes: null }]);
 }
 
 const isPlain = (text) => !/[<&]/.test(text ?? "<");
 
-/* Other numbers in the heatmaps of a drawing, in a tenth of the time of drawing it: axes, margins, colour bars and the
- * places of words stay. False where more than that differs, and then nothing was done. The library draws the cells. */
-export function renumber(stage, data, layout) {
+/* Other numbers in the heatmaps of a drawing, and other outlines, in a tenth of the time of drawing it: axes, margins,
+ * colour bars and the places of words stay. False where more than that differs, and then nothing was done. The library
+ * draws the cells and the outlines. */
+export async function renumber(stage, data, layout) {
   if (!stage._fullData || frames.get(stage) !== frameOf(data, layout)) return false;
   const plots = new Set();
   data.forEach((trace, curve) => {
@@ -91,6 +93,11 @@ export function renumber(stage, data, layout) {
     const shown = stage.querySelector(`.annotation[data-index="${place}"] .annotation-text`);
     if (shown && shown.textContent !== text) shown.textContent = text;
   });
+  const shapes = JSON.stringify(layout.shapes ?? []);
+  if (shapes !== outlines.get(stage)) {
+    outlines.set(stage, shapes);
+    await window.Plotly.relayout(stage, { shapes: layout.shapes ?? [] });
+  }
   return true;
 }
 

@@ -151,7 +151,7 @@ class View {
       const layout = this.held(arrived);
       if (this.state === "sketched") this.stage.replaceChildren();
       this.show("drawn", layout.height);
-      if (!this.ready || !plotly.renumber(this.stage, data, layout)) await plotly.draw(this.stage, data, layout);
+      if (!this.ready || !(await plotly.renumber(this.stage, data, layout))) await plotly.draw(this.stage, data, layout);
       this.drawnWidth = width;
       this.cursor.follow();
       this.selecting.clear();
