@@ -366,6 +366,15 @@ def test_a_permalink_restores_the_page_in_another_browser(visit: Callable[..., V
     assert settled(other) == settled(page)
 
 
+def test_a_link_s_measure_is_the_one_that_is_explained(visitor: Visitor) -> None:
+    page = visitor.open("tab=interference&measure=retention")
+    visitor.drawn("interference")
+    explained = page.locator("#measure-explanation").inner_text()
+    page.goto(page.url.replace("retention", "conflict"))
+    visitor.drawn("interference")
+    assert page.locator("#measure-explanation").inner_text() != explained
+
+
 def test_a_damaged_link_says_what_was_left_out_and_opens(visitor: Visitor) -> None:
     page = visitor.open("f=nowhere&m=magic&p=trim_ratio:7,bogus:1&whatever=1")
     expect(toast(page)).to_be_visible()

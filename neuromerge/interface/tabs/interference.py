@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 from dataclasses import dataclass, replace
+from typing import Any, cast
 
 import gradio as gr
 import numpy as np
@@ -175,6 +176,16 @@ class InterferenceTab(Tab[InterferenceState]):
             **{column: gr.update(visible=key == state.view) for key, column in self.columns.items()},
             self.versus.column: gr.update(visible=state.versus != "none"),
         }
+
+    @property
+    def restored(self) -> list[Any]:
+        """With the words about the measure."""
+        return [*super().restored, self.explanation]
+
+    def restore(self, state: TabState) -> Changes:
+        """As of every tab, with the words about the measure that a link names."""
+        measure = get_measure(cast(InterferenceState, state).measure)
+        return {**super().restore(state), self.explanation: explanation(measure)}
 
     # ------------------------------------------------------------------------------------------- drawing
     def draw(self, moment: Moment) -> Changes:
