@@ -1,7 +1,7 @@
 """Embeddings of some pictures of a split: they grow as more pictures are looked at, and some are kept on disk.
 
-What the base or an expert says of a picture never changes, so it is kept for the next start of the app, too, where the
-weights and the pictures are commits of the Hub. The folder's size is bounded.
+What the base or an expert says of a picture never changes, so it is kept for the next start of the app, too, under
+marks of the weights and of the pictures: commits of the Hub, or hashes of their content. The folder's size is bounded.
 """
 
 from __future__ import annotations

@@ -36,11 +36,12 @@ from neuromerge.errors import NeuroMergeError
 from neuromerge.evaluation.activations import layer_inputs
 from neuromerge.evaluation.heads import zero_shot_head
 from neuromerge.evaluation.samples import SampleSet, growing_order, load_samples, prepared, quick_indices
-from neuromerge.evaluation.towers import TextModel, VisionModel
+from neuromerge.evaluation.towers import TextModel, VisionModel, vision_fingerprint
 from neuromerge.hub.addresses import HUB, at_commit
 from neuromerge.progress import UNATTENDED, Job
 
 if TYPE_CHECKING:
+    from neuromerge.checkpoints import Checkpoint
     from neuromerge.evaluation.families import Family, TaskSpec
 
 T = TypeVar("T")
@@ -140,6 +141,7 @@ class Models:
         self._key = FamilyKey(family.name, str(family.base))
         self._lock = threading.Lock()
         self._text: TextModel | None = None
+        self._marks: dict[str | None, str] = {}
         self._orders: dict[tuple[str, str], tuple[str, np.ndarray]] = {}
         self._without: dict[tuple[str, str], tuple[float, NeuroMergeError]] = {}
         self._pool = ModelPool(lambda: VisionModel.from_checkpoint(stages.checkpoint()), self._fill)
@@ -158,6 +160,10 @@ class Models:
             if self._text is None:
                 self._text = TextModel.from_checkpoint(self._stages.checkpoint())
             return self._text
+
+    def checkpoint(self, task: str | None = None) -> Checkpoint:
+        """The expert of `task`, or the base: see `Stages.checkpoint`."""
+        return self._stages.checkpoint(task)
 
     def borrow(self, contents: Contents, job: Job = UNATTENDED) -> Any:
         """Context manager: a model that holds `contents`, for this thread alone."""
@@ -310,7 +316,7 @@ class Models:
         return found
 
     def _keep(self, contents: Contents, task: str, part: str, fresh: Embeddings) -> Embeddings:
-        """What is known with what was just seen; that of base and experts from the Hub is kept on disk, too."""
+        """What is known with what was just seen; that of base and experts is kept on disk, too."""
         known = self._seen(contents, task, part)
         grown = fresh if known is None else known.and_those(fresh)
         grown = Embeddings(grown.rows, _outside_heap(grown.values))
@@ -320,15 +326,36 @@ class Models:
         return grown
 
     def _kept_at(self, contents: Contents, task: str, part: str) -> Path | None:
-        """Where embeddings outlive the process; None where weights or pictures are no commits of the Hub."""
+        """Where embeddings outlive the process; None for those of merges, of what visitors bring, and cheap ones."""
         samples = self.samples(task, part)
-        if contents.setting is not None or not samples.revision:
+        if contents.setting is not None or contents.task in self.family.brought:
             return None
-        models = [self._stages.checkpoint(), self._stages.checkpoint(contents.task)]
-        if not all(model.revision and model.source.startswith(HUB) for model in models):
+        if not (samples.revision or self._is_costly(samples)):
             return None
-        sources = [at_commit(model.source, str(model.revision)) for model in models]
-        return embeddings.kept_at(*sources, samples.key, samples.ids, self.vision.preprocessing)
+        weights = [self._weights_mark(None), self._weights_mark(contents.task)]
+        pictures = (samples.key, samples.ids) if samples.revision else (samples.content,)
+        return embeddings.kept_at(*weights, *pictures, self.vision.settings, self.vision.preprocessing)
+
+    def _is_costly(self, samples: SampleSet) -> bool:
+        """Whether pictures of so many for each task are more than what is looked at in a few seconds."""
+        return len(samples) * len(self.family.default_tasks or self.family.tasks) > self.pictures_at_once
+
+    def _weights_mark(self, task: str | None) -> str:
+        """Names the weights of an expert, or of the base: their commit on the Hub, else a hash of all of them.
+
+        Neither the place nor the time of a file says what is in it.
+        """
+        with self._lock:
+            found = self._marks.get(task)
+        if found is None:
+            checkpoint = self._stages.checkpoint(task)
+            if checkpoint.revision and checkpoint.source.startswith(HUB):
+                found = at_commit(checkpoint.source, checkpoint.revision)
+            else:
+                found = self._executor.run(partial(vision_fingerprint, checkpoint))
+            with self._lock:
+                self._marks[task] = found
+        return found
 
     def class_tokens(
         self, contents: Contents, tasks: Sequence[str], split: str, job: Job = UNATTENDED

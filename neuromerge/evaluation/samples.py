@@ -14,7 +14,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -79,6 +79,16 @@ class EncodedImages(Sequence[np.ndarray]):
     def nbytes(self) -> int:
         """Bytes of the files that are held in memory."""
         return sum(len(content) for content in self._encoded if isinstance(content, bytes))
+
+    def update(self, mark: hashlib._Hash) -> None:
+        """Let the bytes of all files count in a hash. Raises SettingError when one cannot be read."""
+        for content in self._encoded:
+            try:
+                whole = content if isinstance(content, bytes) else content.read_bytes()
+            except OSError as error:
+                raise SettingError(f"{error.filename} cannot be opened: {error.strerror or error}") from None
+            mark.update(f"{len(whole)}|".encode())
+            mark.update(whole)
 
     def picture(self, index: int) -> Image.Image:
         """One picture as upright RGB in its own size. Raises SettingError or LimitError when it cannot be decoded."""
@@ -155,6 +165,20 @@ class SampleSet:
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    @cached_property
+    def content(self) -> str:
+        """A hash of all pictures in order, whatever they are called: the same is the same pictures, here and elsewhere.
+
+        Raises SettingError when a file cannot be read.
+        """
+        mark = hashlib.sha256()
+        if isinstance(self.images, EncodedImages):
+            self.images.update(mark)
+        else:
+            mark.update(repr(self.images.shape).encode())
+            mark.update(np.ascontiguousarray(self.images).data)
+        return mark.hexdigest()
 
     def pictures(self) -> Iterator[Image.Image]:
         """The pictures as PIL images, in order."""

@@ -95,7 +95,7 @@ class Explorer(Protocol):
         pinned_label: str = "",
         job: Job = UNATTENDED,
     ) -> Iterator[AccuracyBoard]:
-        """The board on ever more pictures of a split, at last on all of them."""
+        """The board on ever more pictures of a split, at last on all; of a large family the merge comes first."""
 
     def objective(self, setting: Setting, *, certain: bool = False) -> Growing:
         """What a search makes large: validation accuracy, or certainty, on growing parts of the pictures."""

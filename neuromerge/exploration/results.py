@@ -35,6 +35,7 @@ class AccuracyBoard:
     `previous` is this session's merge before the last change (None at first).
     `unmeasured` are tasks that cannot be evaluated here, and why. `remarks` are sentences about published figures.
     `pictures` are those of the merged tasks in the whole split; while the board `is_growing`, some scores are of fewer.
+    `awaited` are models (``base``, ``expert``, ``pinned``) and the tasks on which they are still being measured.
     """
 
     split: str
@@ -50,6 +51,7 @@ class AccuracyBoard:
     remarks: tuple[str, ...] = ()
     pictures: int = 0
     is_growing: bool = False
+    awaited: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @property
     def looked_at(self) -> int:

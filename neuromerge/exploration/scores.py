@@ -22,6 +22,8 @@ SPLITS = ("quick", "validation", "test")
 _GROWTH = 4
 _RACE_GROWTH, _RACE_START = 2, 16
 """Settings race on twice as many pictures each time, from so many a task on: fewer tell too little."""
+_NO_MODEL = CheckpointError, AssetError, SourceUnavailableError
+"""What an expert raises that cannot be opened."""
 UNKNOWN_TASK = "It is merged, but there are no labelled pictures of its task here."
 
 
@@ -55,14 +57,14 @@ def growing_board(
 ) -> Iterator[AccuracyBoard]:
     """Accuracy on ever more pictures of a split, of every task: see `Workspace.growing_board`."""
     shown = _shown(models, setting, split, pinned)
-    whole = max(len(models.samples(task, split)) for task in shown)
-    if whole * len(shown) <= models.pictures_at_once:
+    if not _is_grown(models, shown, split):
         yield board(models, setting, split, pinned, previous, pinned_label, job)
         return
+    whole = max(len(models.samples(task, split)) for task in shown)
     held = {"merge": Contents(setting=setting), "base": BASE}
     if pinned is not None:
         held["pinned"] = Contents(setting=pinned)
-    with_expert = [task for task in shown if _expert_score(models, setting, task, "quick", job)]
+    with_expert = _openable(models, setting, shown)
 
     def known(contents: Contents, tasks: Sequence[str]) -> dict[str, Accuracy]:
         seen = {task: models.seen(contents, task, split) for task in tasks}
@@ -74,11 +76,11 @@ def growing_board(
 
     def so_far() -> AccuracyBoard | None:
         found = {name: known(contents, shown) for name, contents in held.items()}
-        if any(len(scores) < len(shown) for scores in found.values()):
+        if len(found["merge"]) < len(shown):
             return None
         expert = {task: score for task in with_expert for score in known(Contents(task=task), (task,)).values()}
         parts = found["base"], expert, found["merge"], found.get("pinned")
-        return _assembled(models, setting, split, parts, previous, pinned, pinned_label)
+        return _assembled(models, setting, split, parts, previous, pinned, pinned_label, with_expert)
 
     begun = so_far()
     if begun is not None:
@@ -87,9 +89,35 @@ def growing_board(
         steps = [(contents, shown) for contents in held.values()]
         steps += [(Contents(task=task), (task,)) for task in with_expert]
         for contents, tasks in steps:
-            for _ in _looked(models, contents, tasks, split, most, job):
-                if (grown := so_far()) is not None:
-                    yield grown
+            try:
+                for _ in _looked(models, contents, tasks, split, most, job):
+                    if (grown := so_far()) is not None:
+                        yield grown
+            except _NO_MODEL:
+                if contents.task is None or contents.task in setting.tasks:
+                    raise
+                with_expert.remove(contents.task)
+
+
+def _is_grown(models: Models, tasks: Sequence[str], split: str) -> bool:
+    """Whether models are measured one after the other, on ever more pictures: looking at all would take too long."""
+    part = "validation" if split == "quick" else split  # of which the quick pictures are a part
+    return len(tasks) * max(len(models.samples(task, part)) for task in tasks) > models.pictures_at_once
+
+
+def _openable(models: Models, setting: Setting, tasks: Sequence[str]) -> list[str]:
+    """Those of `tasks` whose own expert can be opened. Raises where that of a merged one cannot."""
+    found = []
+    for task in tasks:
+        if task in models.family.experts:
+            try:
+                models.checkpoint(task)
+            except _NO_MODEL:
+                if task in setting.tasks:
+                    raise
+            else:
+                found.append(task)
+    return found
 
 
 def _looked(models: Models, contents: Contents, tasks: Sequence[str], split: str, most: int, job: Job) -> Iterator[int]:
@@ -149,8 +177,9 @@ def _assembled(
     previous: Setting | None,
     pinned: Setting | None,
     pinned_label: str,
+    with_expert: Sequence[str] = (),
 ) -> AccuracyBoard:
-    """The board of these scores of base, experts, merge and pinned merge."""
+    """The board of these scores of base, experts, merge and pinned merge; those of `with_expert` have an expert."""
     base, expert, merge, compared = scores
     family, tasks = models.family, tuple(merge)
     before = None
@@ -160,6 +189,12 @@ def _assembled(
     pictures = {task: len(models.samples(task, split)) for task in tasks}
     given = [each for each in scores if each is not None]
     seen = {task: models.samples(task, split) for task in tasks if task in setting.tasks}
+    wanted = (("base", tasks, base), ("expert", with_expert, expert), ("pinned", tasks, compared))
+    awaited = {
+        name: coming
+        for name, of, found in wanted
+        if found is not None and (coming := tuple(task for task in of if task not in found))
+    }
     return AccuracyBoard(
         split=split,
         tasks=tasks,
@@ -176,7 +211,8 @@ def _assembled(
             **{task: UNKNOWN_TASK for task in setting.tasks if task not in family.tasks},
         },
         pictures=sum(count for task, count in pictures.items() if task in setting.tasks),
-        is_growing=any(score.n < pictures[task] for each in given for task, score in each.items()),
+        is_growing=bool(awaited) or any(score.n < pictures[task] for each in given for task, score in each.items()),
+        awaited=awaited,
     )
 
 
@@ -242,7 +278,7 @@ def _expert_score(models: Models, setting: Setting, task: str, split: str, job: 
         return None
     try:
         return models.scores(Contents(task=task), (task,), split, job)[task]
-    except (CheckpointError, AssetError, SourceUnavailableError):
+    except _NO_MODEL:
         if task in setting.tasks:
             raise
         return None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -178,13 +178,15 @@ def _previous_marks(before: list[_Bar | None], places: list[_Place], centre: flo
     return trace, lying
 
 
-def _headline(mean: Mapping[str, tuple[float, float]], pinned: str) -> tuple[str, list[str]]:
-    """The averages in words: the merge's, and its difference in points from every other model."""
+def _headline(mean: Mapping[str, tuple[float, float]], pinned: str, awaited: Collection[str]) -> tuple[str, list[str]]:
+    """The averages in words: the merge's, its difference in points from every other model, and what is `awaited`."""
     if "merge" not in mean:
         return "Nothing is merged yet.", []
     value, half = mean["merge"]
     names = {"previous": "before", "base": "the base", "expert": "the experts", "pinned": pinned}
     parts = [f"{points(value - mean[key][0])} to {name}" for key, name in names.items() if key in mean]
+    if coming := [name for key, name in names.items() if key in awaited]:
+        parts.append(f"still being measured: {' and '.join(coming)}")
     return f"{100 * value:.1f} % ± {100 * half:.1f}", parts
 
 
@@ -219,7 +221,7 @@ def accuracy_bars(board: AccuracyBoard, titles: Mapping[str, str] | None = None)
     bars = {key: _bars(table, mean.get(key), places, len(board.merged)) for key, _, table in series}
     before = _bars(board.previous or {}, mean.get("previous"), places, len(board.merged))
     data, changes = _traces(series, bars, before, places)
-    value, differences = _headline(mean, plain(board.pinned_label or "pinned", 22))
+    value, differences = _headline(mean, plain(board.pinned_label or "pinned", 22), board.awaited)
     labels = [_numbers_of(*pair) for pair in zip(bars["merge"], before, strict=True)]
     words = _Words(value, differences, _legend(series, any(before)), _foot(board), labels)
     layout, narrow = _layouts(merged, others, words, len(series))
@@ -256,7 +258,7 @@ def _series(board: AccuracyBoard) -> list[_Series]:
         ("expert", "expert", board.expert),
         ("merge", "this merge", board.merge),
     ]
-    if board.pinned:
+    if board.pinned is not None:
         series.append(("pinned", plain(board.pinned_label or "pinned", 22), board.pinned))
     return series
 

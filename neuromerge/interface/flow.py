@@ -200,8 +200,11 @@ class Flow:
         self.page.pulse.overtake(request.session_hash, move)
 
     def measure(self, moment: Moment) -> Changes:
-        """Accuracy on the quick split, and what Auto came to."""
-        changes = self.show_scores(moment, moment.board("quick"), self._wait())
+        """Accuracy on the quick split, and what Auto came to.
+
+        Of a large family the merge's alone where base and experts are not known: those follow while the page rests.
+        """
+        changes = self.show_scores(moment, next(moment.growing_board("quick")), self._wait())
         moment.job.check()  # what was known already was looked up without asking
         self.page.pulse.answered(moment.page_id)
         return changes
@@ -284,7 +287,7 @@ class Flow:
         if not tab.scored:
             return tab.draw(moment)
         settled = self.page.pulse.is_settled(moment.page_id)
-        return self.show_scores(moment, next(moment.growing_board()) if settled else moment.board("quick"))
+        return self.show_scores(moment, next(moment.growing_board("validation" if settled else "quick")))
 
     # ------------------------------------------------------------------------------------------- a fresh page
     def open_page(self, request: gr.Request, event: gr.EventData) -> Changes:

@@ -118,6 +118,12 @@ def test_a_large_model_looks_at_fewer_pictures_while_a_slider_moves(workspace, t
     assert set(thin.labels) == {0, 1, 2}
 
 
+@pytest.fixture(autouse=True)
+def kept(tmp_path, monkeypatch):
+    """Nothing that another test has kept on disk is found."""
+    monkeypatch.setenv("NEUROMERGE_CACHE", str(tmp_path / "kept"))
+
+
 @pytest.fixture
 def encoded(monkeypatch):
     """How many pictures went through a network, in the order of the calls."""
@@ -152,6 +158,41 @@ def test_scores_of_a_large_model_grow_and_no_picture_is_looked_at_twice(tiny, wo
     assert sum(encoded) == 3 * count
     plain = workspace.board(setting, "validation")
     assert [plain.merge, plain.base, plain.expert] == [whole.merge, whole.base, whole.expert]
+
+
+def test_a_large_family_shows_its_merge_first_and_says_what_is_to_come(tiny, workspace, encoded):
+    setting, pinned, tasks = make_setting(tiny), make_setting(tiny, None, "ties"), tuple(tiny.experts)
+    models = large(tiny, workspace)
+    first, *others = scores.growing_board(models, setting, pinned, None, "", UNATTENDED, "quick")
+    assert (set(first.merge), first.base, first.expert, first.pinned) == (set(tasks), {}, {}, {})
+    assert first.awaited == {"base": tasks, "expert": tasks, "pinned": tasks}
+    assert first.is_growing
+    left = [sum(map(len, board.awaited.values())) for board in (first, *others)]
+    assert left == sorted(left, reverse=True)
+    assert left[-1] == 0
+    whole = scores.board(models, setting, "quick", pinned, None, "", UNATTENDED)
+    assert others[-1] == whole
+    seen = sum(encoded)
+    moved = change(setting, tiny, lambda_orthogonal=0.7)
+    *growing, whole = scores.growing_board(models, moved, pinned, None, "", UNATTENDED, "quick")
+    assert not any(board.awaited for board in (*growing, whole)), "what base and experts say is known now"
+    assert sum(encoded) == seen + whole.looked_at
+
+
+def test_an_expert_of_no_merged_task_that_cannot_be_opened_is_left_out(tiny, workspace, tmp_path):
+    folder = tmp_path / "family"
+    shutil.copytree(tiny.folder, folder)
+    (folder / "experts" / "shapes.safetensors").write_bytes(b"no weights")
+    family = local_family(folder, allowed=True)
+    stages = Workspace({family.name: family}).engine.of(family.name).stages
+    models = Models(family, stages, BoundedCache(2**26), Executor(1), live_products=1.0)
+    setting = make_setting(family, ("animals", "signs"))
+    *_, whole = scores.growing_board(models, setting, None, None, "", UNATTENDED, "quick")
+    assert set(whole.expert) == {"animals", "signs"}
+    assert set(whole.base) == set(tiny.experts)
+    assert whole == scores.board(models, setting, "quick", None, None, "", UNATTENDED)
+    with pytest.raises(CheckpointError):
+        next(scores.growing_board(models, make_setting(family), None, None, "", UNATTENDED, "quick"))
 
 
 def test_a_small_family_has_one_board_the_whole_one(tiny, workspace):

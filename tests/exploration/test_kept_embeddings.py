@@ -1,21 +1,28 @@
-"""What base and experts from the Hub say of pictures outlives the process, keyed by the commits of both."""
+"""What base and experts say of pictures outlives the process, under commits of the Hub or hashes of the files."""
 
 from __future__ import annotations
 
+import io
+import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from neuromerge.engine import embeddings
 from neuromerge.engine.cache import BoundedCache
 from neuromerge.engine.executor import Executor
-from neuromerge.evaluation.families import families
+from neuromerge.engine.models import LIVE_PRODUCTS, Models
+from neuromerge.evaluation.families import Family, families, local_family
 from neuromerge.evaluation.towers import VisionModel
+from neuromerge.exploration import scores
 from neuromerge.exploration.results import AccuracyBoard
 from neuromerge.exploration.workspace import Workspace
+from neuromerge.progress import UNATTENDED
 from neuromerge.settings.choices import make_setting
 from tests.evaluation.hub_stand_in import HubStandIn
 from tests.evaluation.networks import save_transformers
@@ -78,6 +85,70 @@ def test_what_is_kept_and_damaged_is_measured_anew(hub: HubStandIn, encoded: lis
     kept[0].write_bytes(kept[0].read_bytes()[:100])
     kept[1].write_bytes(b"")
     assert board() == first
+
+
+@pytest.fixture
+def local(tiny: Family, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Family:
+    """The tiny family in a folder of its own, and nothing kept yet."""
+    monkeypatch.setenv("NEUROMERGE_CACHE", str(tmp_path / "kept"))
+    assert tiny.folder is not None
+    shutil.copytree(tiny.folder, tmp_path / "family")
+    return local_family(tmp_path / "family", allowed=True)
+
+
+def local_board(family: Family, live_products: float = 1.0) -> AccuracyBoard:
+    """The validation board after a start of the app, as of a family whose models are large."""
+    stages = Workspace({family.name: family}, executor=Executor(1)).engine.of(family.name).stages
+    models = Models(family, stages, BoundedCache(2**26), Executor(1), live_products=live_products)
+    return scores.board(models, make_setting(family), "validation", None, None, "", UNATTENDED)
+
+
+def in_its_place(path: Path, content: bytes) -> None:
+    """Other content of the same length and time."""
+    now = path.stat()
+    assert now.st_size == len(content)
+    assert path.read_bytes() != content
+    path.write_bytes(content)
+    os.utime(path, ns=(now.st_atime_ns, now.st_mtime_ns))
+
+
+def test_base_and_experts_on_this_machine_are_measured_once(local: Family, encoded: list[int], tmp_path: Path) -> None:
+    first = local_board(local)
+    encoded.clear()
+    assert local_board(local) == first
+    assert sum(encoded) == first.looked_at, "the merge alone"
+    (tmp_path / "family").rename(tmp_path / "elsewhere")
+    encoded.clear()
+    local_board(local_family(tmp_path / "elsewhere", allowed=True))
+    assert sum(encoded) == first.looked_at, "where the files lie does not matter"
+
+
+def test_other_weights_in_the_same_file_are_measured_anew(local: Family, encoded: list[int]) -> None:
+    first = local_board(local)
+    path = local.folder / "experts" / "shapes.safetensors"
+    content = bytearray(path.read_bytes())
+    content[-len(content) // 2] ^= 1
+    in_its_place(path, bytes(content))
+    encoded.clear()
+    local_board(local)
+    assert sum(encoded) == first.looked_at + first.expert["shapes"].n
+
+
+def test_another_picture_in_the_same_file_is_looked_at_anew(local: Family, encoded: list[int]) -> None:
+    first = local_board(local)
+    one, *_ = sorted((local.folder / "samples" / "signs" / "validation").rglob("*.png"))
+    plain = io.BytesIO()
+    Image.new("RGB", (24, 24), (200, 10, 10)).save(plain, "png")
+    short = plain.getvalue()
+    in_its_place(one, short + bytes(one.stat().st_size - len(short)))
+    encoded.clear()
+    local_board(local)
+    assert sum(encoded) == first.looked_at + first.base["signs"].n + first.expert["signs"].n
+
+
+def test_of_small_models_nothing_is_kept(local: Family, tmp_path: Path) -> None:
+    local_board(local, live_products=LIVE_PRODUCTS)
+    assert not (tmp_path / "kept" / "embeddings").exists()
 
 
 def test_the_folder_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -148,7 +148,8 @@ class FakeWorkspace:
         self.calls: list[tuple[str, Setting]] = []
         self.added: list[str] = []
         self.strengths = 0  # points of strength curves
-        self.growing_parts: tuple[float, ...] = ()  # shares of the validation split that boards show before the whole
+        self.growing_parts: tuple[float, ...] = ()  # shares of whole splits that boards show before the whole
+        self.merge_first = False  # whether base and experts are measured after the merge
 
     def want(self, setting: Setting, who: str, is_there: Presence = always) -> Fetching | None:
         return None
@@ -227,7 +228,10 @@ class FakeWorkspace:
     ) -> Iterator[AccuracyBoard]:
         whole = self.board(setting, split, pinned, previous, pinned_label=pinned_label, job=job)
         pictures = IMAGES[split] * len(setting.tasks)
-        for part in self.growing_parts:
+        if self.merge_first:
+            awaited = {"base": TASKS, "expert": TASKS}
+            yield replace(whole, base={}, expert={}, pictures=pictures, is_growing=True, awaited=awaited)
+        for part in () if split == "quick" else self.growing_parts:
             merge = {task: _part(score, part) for task, score in whole.merge.items()}
             yield replace(whole, merge=merge, pictures=pictures, is_growing=True)
         yield replace(whole, pictures=pictures)

@@ -129,6 +129,22 @@ def test_scores_of_a_large_family_grow_on_the_page_while_it_rests(page: Page, mo
     assert [page.signals.session in changes for changes in answers] == [False, False, True], "one step of the history"
 
 
+def test_what_is_still_being_measured_says_so_wherever_its_number_belongs(page: Page) -> None:
+    workspace, merge = page.loader.workspace(), page.tabs[0]
+    assert isinstance(workspace, fakes.FakeWorkspace)
+    assert isinstance(merge, MergeTab)
+    workspace.merge_first = True
+    changes = Flow(page).measure(moment(page, "merge"))
+    assert shown(page, changes).count("being measured") == 2, "base and experts, and not the merge"
+    assert "still being measured: the base and the experts" in changes[merge.bars].description
+    assert changes[merge.table].count("being measured") == 2 * len(FAMILY.experts)
+    assert "<img" not in changes[merge.look], "no picture tells them apart yet"
+    workspace.merge_first = False
+    changes = Flow(page).measure(moment(page, "merge"))
+    assert "being measured" not in shown(page, changes) + changes[merge.bars].description + changes[merge.table]
+    assert "<img" in changes[merge.look]
+
+
 def test_the_final_test_of_a_large_family_grows_and_is_one_look(page: Page) -> None:
     workspace, merge = page.loader.workspace(), page.tabs[0]
     assert isinstance(workspace, fakes.FakeWorkspace)

@@ -28,6 +28,7 @@ from neuromerge.evaluation.towers.weights import (
     block_shapes,
     copy_weights,
     count_blocks,
+    fingerprint,
     head_count,
     listed,
     new_block,
@@ -384,6 +385,11 @@ def vision_settings(checkpoint: Checkpoint, *, base: Checkpoint | None = None) -
             "one the number of attention heads is unknown. Put the base model's file beside it, or name the base."
         )
     return found.vision, (inherited or found).preprocessing
+
+
+def vision_fingerprint(checkpoint: Checkpoint) -> str:
+    """A hash of the vision tower's weights as they are stored, all of them. Raises CheckpointError."""
+    return fingerprint({name: checkpoint.view(found) for name, found in _vision_parameters(checkpoint).items()})
 
 
 def _vision_parameters(checkpoint: Checkpoint) -> dict[str, Parameter]:

@@ -157,7 +157,7 @@ def fingerprint(weights: Mapping[str, Tensor]) -> str:
     def own(name: str) -> bytes:
         weight = weights[name].contiguous()
         mark = hashlib.sha256(f"{name}|{weight.dtype}|{tuple(weight.shape)}|".encode())
-        mark.update(weight.numpy().data)
+        mark.update(weight.reshape(-1).view(torch.uint8).numpy().data)
         return mark.digest()
 
     return hashlib.sha256(b"".join(in_threads(own, sorted(weights)))).hexdigest()[:16]

@@ -50,15 +50,16 @@ def readout(setting: Setting, board: AccuracyBoard, summary: MergeSummary, wait:
     if board.is_growing:
         counted = f"{board.looked_at:,} of {board.pictures:,} images so far"
         if board.looked_at == board.pictures:
-            counted = f"{images}, those of base and experts follow"
+            counted = images if board.awaited else f"{images}, those of base and experts follow"
         images = f"{counted}, ± {100 * averages(board)['merge'][1]:.1f} points"
     numbers = [
-        _number("Base", mean.get("base"), "base", "before any fine-tuning"),
-        _number("Experts", mean.get("expert"), "expert", "each on its own task"),
+        _number("Base", mean.get("base"), "base", _measuring(board, "base") or "before any fine-tuning"),
+        _number("Experts", mean.get("expert"), "expert", _measuring(board, "expert") or "each on its own task"),
     ]
     if board.pinned is not None:
         label = board.pinned_label or "Pinned"
-        numbers.append(_number(label, mean.get("pinned"), "pinned", "another merge, to compare"))
+        hint = _measuring(board, "pinned") or "another merge, to compare"
+        numbers.append(_number(label, mean.get("pinned"), "pinned", hint))
     if unseen:
         scores = [board.merge[task] for task in unseen if task in board.merge and board.merge[task].n]
         hint = "this merge on the others"
@@ -115,6 +116,14 @@ def _number(label: str, share: float | None, token: str, hint: str) -> str:
         f"<div><dt title='{html.escape(label)}'><i class='nm-dot' style='background:var(--nm-{token})'></i>"
         f"{html.escape(label)}</dt><dd>{_percent(share)}</dd><dd class='nm-what'>{html.escape(hint)}</dd></div>"
     )
+
+
+def _measuring(board: AccuracyBoard, model: str) -> str:
+    """How far the measurement of base, experts or pinned merge is; empty where it is over."""
+    if not (coming := board.awaited.get(model)):
+        return ""
+    known = len(getattr(board, model))
+    return "being measured" + (f": {known} of {known + len(coming)} tasks" if known else "")
 
 
 def _kept(retention: Mapping[str, float]) -> str:

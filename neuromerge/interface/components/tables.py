@@ -10,6 +10,7 @@ import numpy as np
 from neuromerge.exploration.results import AccuracyBoard, LayerDetail, OwnBoard
 
 NOT_APPLICABLE = "–"
+BEING_MEASURED = "being measured"
 MAX_LISTED = 12
 """Classes that a sentence lists."""
 
@@ -31,25 +32,26 @@ def table(caption: str, head: Sequence[str], rows: Iterable[Sequence[str]]) -> s
 
 def accuracy_table(board: AccuracyBoard, titles: dict[str, str], retention: Mapping[str, float]) -> str:
     """Every accuracy with its interval and number of images, and what each task keeps of its change where known."""
-    models = [("Base", board.base), ("Expert", board.expert), ("This merge", board.merge)]
+    models = [("Base", "base", board.base), ("Expert", "expert", board.expert), ("This merge", "merge", board.merge)]
     if board.pinned is not None:
-        models.append((board.pinned_label or "Pinned", board.pinned))
+        models.append((board.pinned_label or "Pinned", "pinned", board.pinned))
     rows = []
     for task in board.tasks:
         cells = [titles.get(task, task), "yes" if task in board.merged else "no"]
         if retention:
             cells.append(f"{100 * retention[task]:.0f} %" if task in retention else NOT_APPLICABLE)
-        for _, scores in models:
+        for _, model, scores in models:
             score = scores.get(task)
+            missing = BEING_MEASURED if task in board.awaited.get(model, ()) else NOT_APPLICABLE
             cells.append(
                 f"{100 * score.value:.1f} % ({100 * score.low:.1f} to {100 * score.high:.1f}), n = {score.n}"
                 if score and score.n
-                else NOT_APPLICABLE
+                else missing
             )
         rows.append(cells)
     shown = table(
         f"Accuracy with its 95 % interval and number of images, {board.split} split",
-        ["Task", "Merged", *(["Keeps of what it learned"] if retention else []), *(name for name, _ in models)],
+        ["Task", "Merged", *(["Keeps of what it learned"] if retention else []), *(name for name, *_ in models)],
         rows,
     )
     return shown + (f"<p class='nm-hint'>{html.escape(retention_sentence(retention))}</p>" if retention else "")

@@ -57,8 +57,10 @@ class MergeTab(Tab[MergeState]):
         """What base, expert and merge say of two pictures; bars and table."""
         titles, retention = self.page.controls.titles(moment.setting), moment.workspace.summary().retention
         family = self.page.controls.family_called(moment.setting.family)
+        # Pictures that tell the models apart are known when base and experts are.
+        examples = () if board.awaited else moment.workspace.examples()
         return {
-            self.look: first_look(family, moment.setting, moment.workspace.examples(), titles),
+            self.look: first_look(family, moment.setting, examples, titles),
             self.bars: accuracy_bars(board, titles),
             self.table: accuracy_table(board, titles, retention),
             self.hint: split_hint(board.split, self.shown(moment).looks),
