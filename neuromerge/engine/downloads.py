@@ -2,8 +2,8 @@
 
 A visitor wants parts until they leave, stop, or turn to something else. What nobody wants any more is stopped at once,
 and goes on where it stopped when somebody wants it again. No thread of the page waits for a download: a page asks now
-and then how far it is. Once a base is here, another process makes the heads of the wanted tasks, while experts still
-come: they take a large text tower up to a minute, and the first score waits for them.
+and then how far it is. Once a base is here, another process makes the heads of the wanted tasks, while experts or
+pictures still come: they take a large text tower up to a minute, and the first score waits for them.
 """
 
 from __future__ import annotations
@@ -162,7 +162,8 @@ class Downloads:
         self._here: dict[str, str] = {}
         self._speed: deque[tuple[float, int]] = deque()
         self._watching = False
-        self._making_heads: list[subprocess.Popen[str]] = []
+        self._making_heads: subprocess.Popen[str] | None = None
+        self._heads_asked: set[tuple[str, str]] = set()
 
     # ------------------------------------------------------------------------------------------- what is here
     def here(self, part: Part) -> str | None:
@@ -238,8 +239,8 @@ class Downloads:
         with self._lock:
             self._wishes.clear()
             self._end_unwanted(0.0)
-            for process in self._making_heads:
-                process.kill()
+            if self._making_heads is not None:
+                self._making_heads.kill()
 
     # ------------------------------------------------------------------------------------------- the work
     # All below is called with the lock held, but for what runs in a thread.
@@ -265,6 +266,7 @@ class Downloads:
         if unlisted:
             self._start("list", unlisted)
         self._dispatch()
+        self._make_heads()
         if not self._watching:
             self._watching = True
             threading.Thread(target=self._watch, name="neuromerge-downloads", daemon=True).start()
@@ -320,19 +322,26 @@ class Downloads:
                 if self._downloads.get(download.part.key) is download:
                     self._ended(download, process)
             self._dispatch()
-            for base in (each.part for each in downloads if each.state == "done" and each.part.is_base):
-                self._make_heads(base)
+            self._make_heads()
 
-    def _make_heads(self, base: Part) -> None:
-        """Make the heads of the tasks that are wanted with a base."""
-        wanted = [part for wish in self._wishes.values() if not wish.stopped for part in wish.parts]
-        tasks = {part.key: part for part in wanted if not part.is_weights and part.family == base.family}
-        if not tasks:
+    def _make_heads(self) -> None:
+        """Make the heads of tasks that are wanted with a base that is here, one base at a time, each head once."""
+        if self._making_heads is not None:
             return
-        process = self._process()
-        self._making_heads.append(process)
-        told = json.dumps({"order": "heads", "parts": [as_json(part, None) for part in (base, *tasks.values())]})
-        threading.Thread(target=self._see_heads_made, args=(process, told), daemon=True).start()
+        wanted = [part for wish in self._wishes.values() if not wish.stopped for part in wish.parts]
+        for base in (part for part in wanted if part.is_base and part.key in self._here):
+            tasks = {
+                part.key: part
+                for part in wanted
+                if not part.is_weights and part.family == base.family and (base.key, part.key) not in self._heads_asked
+            }
+            if tasks:
+                self._heads_asked.update((base.key, key) for key in tasks)
+                self._making_heads = process = self._process()
+                parts = [as_json(part, None) for part in (base, *tasks.values())]
+                told = json.dumps({"order": "heads", "parts": parts})
+                threading.Thread(target=self._see_heads_made, args=(process, told), daemon=True).start()
+                return
 
     def _see_heads_made(self, process: subprocess.Popen[str], order: str) -> None:
         """In a thread: give the order and wait for its end. What is not made then is made where it is needed."""
@@ -342,7 +351,8 @@ class Downloads:
             process.stdin.flush()
             process.wait()
         with self._lock:
-            self._making_heads.remove(process)
+            self._making_heads = None
+            self._make_heads()
 
     def _note(self, download: _Download, told: Mapping[str, Any]) -> None:
         if "listing" in told:

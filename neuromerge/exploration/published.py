@@ -28,7 +28,31 @@ def remarks(
     partial = {task: samples for task, samples in pictures.items() if samples.revision and samples.is_partial}
     base, expert = ({task: score for task, score in of.items() if task not in partial} for of in (base, expert))
     told = [_partial(family, task, samples) for task, samples in partial.items()]
-    return (*published_means(family, setting), *differences(family, setting, base, expert), *told)
+    return (
+        *published_means(family, setting),
+        *differences(family, setting, base, expert),
+        *told,
+        *other_commits(family, pictures),
+    )
+
+
+def other_commits(family: Family, pictures: Mapping[str, SampleSet]) -> tuple[str, ...]:
+    """The tasks whose pictures are of another commit than the pinned one, in one sentence; none where there is none."""
+    found = {
+        task: samples.revision
+        for task, samples in pictures.items()
+        if samples.revision and family.tasks[task].samples.revision not in ("", samples.revision)
+    }
+    if not found:
+        return ()
+    named = [
+        f"{family.tasks[task].title} ({read[:7]} in the place of {family.tasks[task].samples.revision[:7]})"
+        for task, read in found.items()
+    ]
+    return (
+        f"Pictures of another commit than the pinned one: {', '.join(named)}. The pinned one is gone from the Hub, or "
+        "has no parquet files.",
+    )
 
 
 def _partial(family: Family, task: str, samples: SampleSet) -> str:

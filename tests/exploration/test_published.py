@@ -68,6 +68,21 @@ def test_pictures_of_few_classes_are_named_and_not_held_against_all():
     assert len(remarks(FAMILY, setting, {}, scores, {"sun397": many})) == 2, "both differ from what was published"
 
 
+def test_pictures_of_another_commit_than_the_pinned_one_are_named_on_the_board():
+    pinned = FAMILY.tasks["dtd"].samples.revision
+    samples = SampleSet(
+        np.zeros((4, 2, 2, 3), np.uint8), np.arange(4), ("a", "b", "c", "d"), tuple("abcd"), "dtd", "validation", "key"
+    )
+    setting = make_setting(FAMILY, ["dtd", "sun397"])
+    assert pinned
+    assert not FAMILY.tasks["sun397"].samples.revision
+    read = {"dtd": replace(samples, revision=pinned), "sun397": replace(samples, revision="b" * 40)}
+    assert remarks(FAMILY, setting, {}, {}, read) == ()
+    read["dtd"] = replace(samples, revision="c" * 40)
+    (said,) = remarks(FAMILY, setting, {}, {}, read)
+    assert f"Textures (DTD) (ccccccc in the place of {pinned[:7]})" in said
+
+
 @pytest.mark.parametrize("name", ["clip-vit-base-patch32", "clip-vit-base-patch16", "clip-vit-large-patch14"])
 def test_suites_are_the_first_of_the_experts(name):
     family = get_family(name)
