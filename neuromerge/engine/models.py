@@ -39,6 +39,7 @@ from neuromerge.evaluation.samples import SampleSet, growing_order, load_samples
 from neuromerge.evaluation.towers import TextModel, VisionModel, vision_fingerprint
 from neuromerge.hub.addresses import HUB, at_commit
 from neuromerge.progress import UNATTENDED, Job
+from neuromerge.threads import cores
 
 if TYPE_CHECKING:
     from neuromerge.checkpoints import Checkpoint
@@ -53,7 +54,7 @@ LIVE_PRODUCTS = 100e9
 """Products that the quick split may cost; a family whose quick split costs more looks at fewer pictures of it."""
 _LEAST_PICTURES, _LEAST_AT_ONCE = 32, 8
 _RETRY_SECONDS = 60.0
-_POOL_BYTES = 1024**3
+_POOL_BYTES = 768 * 1024**2
 _POLL_SECONDS = 0.05
 
 
@@ -62,7 +63,7 @@ class ModelPool:
 
     `make` builds the first (later ones are copies), `fill(contents, model, job)` writes weights into one. At least
     two models exist once two are wanted, so that a long evaluation does not keep a slider waiting; more of
-    them while they stay under a gigabyte together, at most eight.
+    them while they stay under three quarters of a gigabyte together, at most eight.
     """
 
     def __init__(self, make: Callable[[], VisionModel], fill: Callable[[Contents, VisionModel, Job], None]) -> None:
@@ -432,8 +433,8 @@ class Models:
 
     @property
     def _turn(self) -> int:
-        """Pictures of one turn."""
-        return max(4, int(_TURN_PRODUCTS / self._products))
+        """Pictures of one turn: as many as are worth it for every core, of a small model more."""
+        return max(cores() * self.vision.worthwhile, int(_TURN_PRODUCTS / self._products))
 
     def compute(self, work: Callable[[], T], job: Job) -> T:
         """The result of `work` in a turn of its own."""

@@ -26,6 +26,8 @@ from neuromerge.merging.vectors import TaskVectors
 from neuromerge.merging.votes import PUBLISHED, Vote, is_per_neuron, ridge_of, shared_votes
 from neuromerge.progress import UNATTENDED, Job
 
+_ALIGNED = 16  # entries: of float32 as many as a processor reads at once
+
 
 @dataclass(frozen=True)
 class NeuronStatistics:
@@ -177,14 +179,14 @@ def first_pass(
     """
     total = sum(p.numel for p in vectors.parameters)
     statistics: dict[str, Statistics] = {}
-    parts: dict[str, torch.Tensor] = {}
+    parts = _room_for_parts(vectors) if keep_parts else {}
 
     rules = rules_of(vectors, thresholds, by)
 
     fused = _fused(vectors, thresholds, by, count_conflict) if served(vectors) and is_per_neuron(by) else None
 
     def work(parameter: Parameter, start: int, stop: int) -> MergedChunk | PointwiseStatistics:
-        part = parts[parameter.name][start:stop] if keep_parts else None
+        part = parts[parameter.name][start:stop] if parts else None
         if fused is not None and parameter.kind == "neurons":
             return fused(parameter, start, stop, part)
         base, tau = vectors.read(parameter, start, stop)
@@ -199,8 +201,6 @@ def first_pass(
         return found
 
     def split(parameter: Parameter) -> Iterator[tuple[int, int]]:
-        if keep_parts:
-            parts[parameter.name] = vectors.read(parameter, 0, 0)[0].new_empty(parameter.shape)
         return merge_units(parameter, len(vectors.task_names), device=vectors.device, fused=fused is not None)
 
     def finish(parameter: Parameter, results: list[MergedChunk | PointwiseStatistics]) -> Statistics:
@@ -214,6 +214,25 @@ def first_pass(
         done += parameter.numel
         job.report(done, total, "decomposing neurons")
     return FirstPass(tuple(vectors.task_names), thresholds, statistics, parts)
+
+
+def _room_for_parts(vectors: TaskVectors) -> dict[str, torch.Tensor]:
+    """By parameter name, uninitialised tensors of the parameters' shapes in the working dtype, in one block of memory.
+
+    One by one they would lie among what lives shorter, and be holes in the C library's heaps when they are given up: a
+    process would hold half as much again as its merges.
+    """
+    starts, entries = [], 0
+    for parameter in vectors.parameters:
+        starts.append(entries)
+        entries += -(-parameter.numel // _ALIGNED) * _ALIGNED
+    if not entries:
+        return {}
+    block = vectors.read(vectors.parameters[0], 0, 0)[0].new_empty(entries)
+    return {
+        parameter.name: block[start : start + parameter.numel].view(parameter.shape)
+        for start, parameter in zip(starts, vectors.parameters, strict=True)
+    }
 
 
 def _fused(

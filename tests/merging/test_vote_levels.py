@@ -87,6 +87,8 @@ def test_a_change_of_vote_needs_no_weights(rule) -> None:
             if isinstance(value, torch.Tensor):
                 torch.testing.assert_close(getattr(other.statistics[name], key), value, rtol=1e-9, atol=1e-12)
     parts = merged_parts(vectors, other)
+    blocks = {part.untyped_storage().data_ptr() for part in whole.orthogonal.values()}
+    assert len(blocks) == 1, "what is given up together lies together"
     for name, part in whole.orthogonal.items():
         torch.testing.assert_close(parts[name], part, rtol=1e-9, atol=1e-12)
 
