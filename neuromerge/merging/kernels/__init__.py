@@ -4,7 +4,7 @@ A chain of torch calls goes through memory once for every call; these kernels go
 They are the same mathematics: whatever they do, torch does too, on accelerators, where numba is missing, and until
 they are compiled. `in_use` says which of both a pass should take; it is asked once at the beginning of a pass.
 
-    kernels (numba)   lanes, rows, products, votes, neurons, magnitudes, changes, masks
+    kernels (numba)   lanes, rows, blocks, products, votes, neurons, magnitudes, changes, scores, masks
     tensors -> kernels  table (where rows lie), calls (one function per kernel), rules (data for one of them)
     when              loading (compile elsewhere, load from the disk)
 """

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from neuromerge.merging.kernels import changes, magnitudes, masks, neurons, votes
+from neuromerge.merging.kernels import blocks, changes, magnitudes, masks, neurons, scores, votes
 from neuromerge.merging.kernels.rules import Rule
 from neuromerge.merging.kernels.table import Counted, Rows, Table
 from neuromerge.merging.subspaces import Decomposition, Voted
@@ -168,7 +168,7 @@ def combine(
         table.lines, table.width,
         _numpy(torch.zeros(tasks) if rule.bounds is None else rule.bounds, rows.dtype), table.subtract,
         _NO_DROPS if rule.drops is None else rule.drops.view(tasks, table.rows, table.width).numpy(),
-        rule.code, np.array([rule.enlarged, *rule.numbers, 0.0, 0.0, 0.0][:4]),
+        rule.code, np.array([rule.enlarged, *rule.numbers, 0.0, 0.0, 0.0][:4], target.dtype),
         _NO_LIMITS[target.dtype] if rule.limits is None else _numpy(rule.limits, rows.dtype),
         float(own), float(factor), target,
         *((_NO_BOUNDS[target.dtype], _NO_SUMS, _NO_SUMS) if found is None
@@ -210,16 +210,16 @@ def count_scores(
     rows: Rows, limits: torch.Tensor, brackets: Sequence[tuple[float, float]], wanted: Sequence[bool]
 ) -> list[Counted]:
     """Count the PCB scores of every task around a bracket each. limits (2, T): what magnitudes are clamped to."""
-    table, working = Table(rows, neurons=True), _numpy_dtype(rows.dtype)
+    table, working = Table(rows, neurons=False), _numpy_dtype(rows.dtype)
     lows, highs = (np.array([bracket[side] for bracket in brackets], dtype=working) for side in (0, 1))
     tasks, collects = len(rows.tasks), np.array(wanted, dtype=np.bool_)
     reached, above = np.zeros((2, tasks), np.int64)
     most, clamps = np.full(tasks, -np.inf, dtype=working), _numpy(limits, rows.dtype)
-    buffer = _Buffer(tasks, table.width, working)
-    row = 0
-    while row < table.rows:
-        row = changes.count_scores(
-            table.lines, table.rows, table.width, table.subtract, clamps, lows, highs, collects, row,
+    buffer = _Buffer(tasks, blocks.PIECE, working)
+    entry = 0
+    while entry < table.rows * table.width:
+        entry = scores.count_scores(
+            table.lines, table.rows, table.width, table.subtract, clamps, lows, highs, collects, entry,
             reached, above, most, buffer.found, buffer.filled,
         )  # fmt: skip
         buffer.drain()

@@ -65,18 +65,36 @@ def _function(builder: Any, name: str, result: ir.Type, arguments: Sequence[ir.T
     return cgutils.get_or_insert_function(builder.module, ir.FunctionType(result, arguments), name)
 
 
+def _dtype(like: Any) -> Any:
+    return like.dtype if isinstance(like, types.Array) else like
+
+
 @intrinsic
 def load(typing_context: Any, address: Any, index: Any, like: Any) -> Any:
-    """The numbers from an index on of those at an address, in the dtype of the array `like`."""
+    """The numbers from an index on of those at an address, in the dtype of `like`, an array or a number."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        kind = _vector(like.dtype)
+        kind = _vector(_dtype(like))
         first = builder.gep(builder.inttoptr(arguments[0], kind.element.as_pointer()), [arguments[1]])
         loaded = builder.load(builder.bitcast(first, kind.as_pointer()))
-        loaded.align = like.dtype.bitwidth // 8
+        loaded.align = _dtype(like).bitwidth // 8
         return loaded
 
-    return Lanes(like.dtype)(types.intp, types.intp, like), generate
+    return Lanes(_dtype(like))(types.intp, types.intp, like), generate
+
+
+@intrinsic
+def number(typing_context: Any, address: Any, index: Any, like: Any) -> Any:
+    """One of the numbers at an address, which are of the dtype of the number `like`.
+
+    An array that is handed to a function is counted as held, on every call; an address is not.
+    """
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        kind = context.get_value_type(like)
+        return builder.load(builder.gep(builder.inttoptr(arguments[0], kind.as_pointer()), [arguments[1]]))
+
+    return like(types.intp, types.intp, like), generate
 
 
 @intrinsic
@@ -107,6 +125,20 @@ def spread(typing_context: Any, number: Any) -> Any:
 
 
 @intrinsic
+def marked(typing_context: Any, address: Any, index: Any) -> Any:
+    """Which of the bytes from an index on of those at an address are not 0."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        kind = ir.VectorType(ir.IntType(8), LANES)
+        first = builder.gep(builder.inttoptr(arguments[0], _BYTES), [arguments[1]])
+        loaded = builder.load(builder.bitcast(first, kind.as_pointer()))
+        loaded.align = 1
+        return builder.icmp_unsigned("!=", loaded, ir.Constant(kind, None))
+
+    return _MASK(types.intp, types.intp), generate
+
+
+@intrinsic
 def where(typing_context: Any, mask: Any, numbers: Any, others: Any) -> Any:
     """The numbers that a mask marks, the others in the other lanes."""
 
@@ -128,6 +160,19 @@ def total(typing_context: Any, numbers: Any) -> Any:
         return builder.call(add, [ir.Constant(kind.element, -0.0), arguments[0]], fastmath=("reassoc",))
 
     return numbers.dtype(numbers), generate
+
+
+@intrinsic
+def add_product(typing_context: Any, numbers: Any, left: Any, right: Any) -> Any:
+    """numbers + left right, rounded once where the machine can: for sums whose last bit is free."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        kind = _vector(numbers.dtype)
+        add = _function(builder, f"llvm.fmuladd.{_SUFFIX[numbers.dtype]}", kind, [kind] * 3)
+        summed, one, other = arguments
+        return builder.call(add, [one, other, summed])
+
+    return numbers(numbers, left, right), generate
 
 
 @intrinsic
@@ -188,6 +233,36 @@ def _of_each(name: str) -> Any:
 root = _of_each("sqrt")
 """Square roots."""
 _absolute = _of_each("fabs")
+
+
+def by_library(name: str) -> Any:
+    """A function of the C library, called for one number after the other; of float64."""
+
+    @intrinsic
+    def function(typing_context: Any, numbers: Any) -> Any:
+        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            called = _function(builder, name, ir.DoubleType(), [ir.DoubleType()])
+            result = ir.Constant(_vector(types.float64), ir.Undefined)
+            for lane in range(LANES):
+                value = builder.call(called, [builder.extract_element(arguments[0], _INT32(lane))])
+                result = builder.insert_element(result, value, _INT32(lane))
+            return result
+
+        return numbers(numbers), generate
+
+    return function
+
+
+@intrinsic
+def power_of_two(typing_context: Any, numbers: Any) -> Any:
+    """2 to the power of whole numbers between -126 and 127; of float32."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        whole = ir.VectorType(_INT32, LANES)
+        exponent = builder.add(builder.fptosi(arguments[0], whole), ir.Constant(whole, [127] * LANES))
+        return builder.bitcast(builder.shl(exponent, ir.Constant(whole, [23] * LANES)), _vector(numbers.dtype))
+
+    return numbers(numbers), generate
 
 
 def _arithmetic(instruction: str) -> Any:

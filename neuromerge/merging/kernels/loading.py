@@ -36,7 +36,7 @@ COMPILING_PAYS = 1 << 29
 WAITING_PAYS = 1 << 34
 """Entries over all tasks from which a merge waits for the compiler: torch would take minutes."""
 _SOURCES = (
-    *("lanes", "rows", "products", "votes", "neurons", "magnitudes", "changes", "masks", "codes"),
+    *("lanes", "rows", "blocks", "products", "votes", "neurons", "magnitudes", "changes", "scores", "masks", "codes"),
     *("../subspaces", "../election"),  # their constants are compiled in
 )
 """All that compiled code is made of: numba by itself sees only changes in the file of a kernel, not behind it."""

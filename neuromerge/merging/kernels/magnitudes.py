@@ -6,7 +6,7 @@ import numpy as np
 from numba import njit
 
 from neuromerge.merging.kernels.lanes import LANES, LINE, bits, foresee, load, lowest_bit, ones, spread, total, where
-from neuromerge.merging.kernels.rows import EXACT, change, fours, locate, numbers_at, scratch_for, widen
+from neuromerge.merging.kernels.rows import EXACT, change, locate, numbers_at, scratch_for, widen
 
 PIECE = 4096
 """Entries of one task that are counted in one go: so many that memory is in step, so few that the base stays near."""
@@ -109,7 +109,7 @@ def count(  # type: ignore[no-untyped-def]
         found: (m, capacity) the entries inside; filled: (m,) how many. A piece more than it can take is not begun.
     """
     sources = len(table) - 1
-    scratch, places = scratch_for(sources, PIECE, lows), np.zeros(fours(sources) + 2, np.int64)
+    scratch, places = scratch_for(sources, PIECE, lows), np.zeros(sources + 2, np.int64)
     words, spare = np.empty(PIECE // _WORD, np.uint64), np.empty((2, _WORD), lows.dtype)
     entry = first
     while entry < rows * width:

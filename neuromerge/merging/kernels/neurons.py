@@ -14,7 +14,6 @@ from neuromerge.merging.kernels.products import products, workspace
 from neuromerge.merging.kernels.rows import (
     EXACT,
     SUMS,
-    fours,
     locate,
     numbers_at,
     on_lines,
@@ -149,7 +148,7 @@ def merge_rows(  # type: ignore[no-untyped-def]
             or empty.
     """
     tasks = len(bounds)
-    scratch, places = scratch_for(tasks, width, bounds), np.zeros(fours(tasks) + 2, np.int64)
+    scratch, places = scratch_for(tasks, width, bounds), np.zeros(tasks + 2, np.int64)
     kept = on_lines(tasks, width, bounds)
     spare = np.empty((3, width if count_conflict else 0), bounds.dtype)
     wide, total = workspace(tasks + 1)
@@ -188,7 +187,7 @@ def merge_rows(  # type: ignore[no-untyped-def]
 def write_rows(table, width, bounds, subtract, factor, weights, out):  # type: ignore[no-untyped-def]
     """out (k, n) = factor_i w_0 + sum_t weights_it tau_t, coefficients known: factor (k,), weights (k, T)."""
     tasks = len(bounds)
-    scratch, places = scratch_for(tasks, width, bounds), np.zeros(fours(tasks) + 2, np.int64)
+    scratch, places = scratch_for(tasks, width, bounds), np.zeros(tasks + 2, np.int64)
     kept = on_lines(tasks, width, bounds)
     for i in range(len(out)):
         locate(table, i, 0, width, subtract, scratch, places)
@@ -205,7 +204,7 @@ def inner_products(table, width, bounds, subtract, merged, dots, norms, along, o
     own (k,) |Delta|^2.
     """
     tasks = len(bounds)
-    scratch, places = scratch_for(tasks, width, bounds), np.zeros(fours(tasks) + 2, np.int64)
+    scratch, places = scratch_for(tasks, width, bounds), np.zeros(tasks + 2, np.int64)
     kept = on_lines(tasks, width, bounds)
     for i in range(len(merged)):
         locate(table, i, 0, width, subtract, scratch, places)

@@ -120,20 +120,6 @@ def change(table, source, row, start, base, bound, subtract, out):  # type: igno
 
 
 @njit(**EXACT)
-def fours(tasks):  # type: ignore[no-untyped-def]
-    """`tasks` rounded up to whole fours."""
-    return (tasks + FOUR - 1) // FOUR * FOUR
-
-
-@njit(**EXACT)
-def padded_to_fours(values):  # type: ignore[no-untyped-def]
-    """(T,) with zeros up to whole fours."""
-    out = np.zeros(fours(len(values)), values.dtype)
-    out[: len(values)] = values
-    return out
-
-
-@njit(**EXACT)
 def on_lines(rows, width, like):  # type: ignore[no-untyped-def]
     """(rows, width) zeros in the dtype of `like` that begin where a line of memory does.
 
@@ -157,8 +143,8 @@ def locate(table, row, start, count, subtract, scratch, places):  # type: ignore
 
     Args:
         scratch: of `scratch_for`, at least `count` wide, good until the next call.
-        places: filled. First whole fours of tasks, of which those that are absent or only pad change nothing; then
-            the base; then what is subtracted from tasks, the base or zeros.
+        places: (T + 2,), filled: tasks, of which those that are absent change nothing; then the base; then what is
+            subtracted from tasks, the base or zeros.
     """
     tasks, size = len(table) - 1, scratch.itemsize
     own = FLOAT32 if size == 4 else FLOAT64
@@ -171,8 +157,8 @@ def locate(table, row, start, count, subtract, scratch, places):  # type: ignore
             widen(table, source, row, start, scratch[source, :count])
             places[place] = scratch[source].ctypes.data
     places[lower] = places[base] if subtract else scratch[tasks + 1].ctypes.data
-    for source in range(base):
-        if source >= tasks or table[source, 2] == ABSENT:
+    for source in range(tasks):
+        if table[source, 2] == ABSENT:
             places[source] = places[lower]
 
 

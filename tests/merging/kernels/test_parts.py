@@ -148,3 +148,23 @@ def test_counts_are_those_of_numpy():
     assert np.array_equal(np.sort(counted.found), np.sort(inside))
     assert counted.l1 == pytest.approx(size.sum(dtype=np.float64), rel=1e-6)
     assert counted.l1_above == pytest.approx(size[size > high].sum(dtype=np.float64), rel=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("inputs", [1, 63, 64, 4500])
+def test_scores_are_counted_as_torch_computes_them(dtype, inputs):
+    """A task that is opposed everywhere has no score above zero: nothing beside the entries may count."""
+    from neuromerge.merging.baselines.pcb import scores
+    from neuromerge.merging.kernels import calls
+
+    generator = torch.Generator().manual_seed(inputs)
+    change = torch.rand(3, inputs, generator=generator, dtype=dtype) + 0.1
+    tau = torch.cat([change, -0.5 * change[:1]])
+    low, high = torch.full((4,), 0.2, dtype=dtype), torch.full((4,), 0.9, dtype=dtype)
+    expected = scores(tau.clone(), low, high)
+    rows = Rows(torch.zeros(inputs, dtype=dtype), tuple(tau), False, dtype)
+    counted = calls.count_scores(rows, torch.stack([low, high]), [(-float("inf"), float("inf"))] * 4, [True] * 4)
+    for found, of_task in zip(counted, expected, strict=True):
+        assert (found.entries, found.reached, found.above) == (inputs, inputs, 0)
+        assert found.most == pytest.approx(float(of_task.max()), rel=1e-5)
+        torch.testing.assert_close(torch.from_numpy(found.found), of_task, rtol=1e-5, atol=1e-6)
