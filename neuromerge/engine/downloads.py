@@ -24,6 +24,7 @@ from neuromerge.deployment import inherited
 from neuromerge.engine.parts import Part, as_json, from_json
 from neuromerge.errors import BeingFetched
 from neuromerge.hub.files import Listing
+from neuromerge.progress import UNATTENDED, Job
 
 State = Literal["asking", "waiting", "running", "done", "failed"]
 """Its size is asked for; it waits for its turn; it comes; it is here; it cannot be had."""
@@ -32,6 +33,7 @@ _AT_ONCE = {True: 2, False: 1}  # weights, pictures
 _LOOK_SECONDS = 0.5
 _GRACE_SECONDS = 2.0  # a page that only turns to another merge of the same family wants the same parts again at once
 _SPEED_SECONDS = 10.0
+_HEAD_SECONDS, _POLL_SECONDS = 20.0, 0.05
 _NO_STEP = 1 << 26
 
 Presence = Callable[[], bool]
@@ -164,6 +166,7 @@ class Downloads:
         self._watching = False
         self._making_heads: subprocess.Popen[str] | None = None
         self._heads_asked: set[tuple[str, str]] = set()
+        self._heads_coming: set[tuple[str, str]] = set()
 
     # ------------------------------------------------------------------------------------------- what is here
     def here(self, part: Part) -> str | None:
@@ -181,6 +184,19 @@ class Downloads:
             what = "Test pictures" if not part.is_weights else "Weights"
             raise BeingFetched(f"{what} of {part.title} are not here yet: they are being fetched.")
         return found
+
+    def wait_for_head(self, base: Part, pictures: Part, job: Job = UNATTENDED) -> None:
+        """Wait while a base's head of a task is being made ahead: to make it twice takes twice as long.
+
+        Not for ever: a process that others' work keeps from a processor is ended, and the caller makes the head.
+        """
+        until = self._clock() + _HEAD_SECONDS
+        while (base.key, pictures.key) in self._heads_coming:
+            job.check()
+            time.sleep(_POLL_SECONDS)
+            with self._lock:
+                if self._clock() > until and self._making_heads is not None:
+                    self._making_heads.kill()
 
     # ------------------------------------------------------------------------------------------- what is wanted
     def want(self, who: str, parts: Sequence[Part], is_there: Presence = always) -> Fetching | None:
@@ -336,22 +352,29 @@ class Downloads:
                 if not part.is_weights and part.family == base.family and (base.key, part.key) not in self._heads_asked
             }
             if tasks:
-                self._heads_asked.update((base.key, key) for key in tasks)
+                coming = [(base.key, key) for key in tasks]
+                self._heads_asked.update(coming)
+                self._heads_coming = set(coming)
                 self._making_heads = process = self._process()
                 parts = [as_json(part, None) for part in (base, *tasks.values())]
                 told = json.dumps({"order": "heads", "parts": parts})
-                threading.Thread(target=self._see_heads_made, args=(process, told), daemon=True).start()
+                seen = (process, told, coming)
+                threading.Thread(target=self._see_heads_made, args=seen, daemon=True).start()
                 return
 
-    def _see_heads_made(self, process: subprocess.Popen[str], order: str) -> None:
+    def _see_heads_made(self, process: subprocess.Popen[str], order: str, coming: Sequence[tuple[str, str]]) -> None:
         """In a thread: give the order and wait for its end. What is not made then is made where it is needed."""
         assert process.stdin is not None
-        with process, contextlib.suppress(OSError):
+        assert process.stdout is not None
+        with process, contextlib.suppress(OSError, ValueError):  # it may be killed in the middle of a line
             process.stdin.write(order + "\n")
             process.stdin.flush()
+            for line in process.stdout:
+                with self._lock:
+                    self._heads_coming.discard(coming[json.loads(line)["at"] - 1])
             process.wait()
         with self._lock:
-            self._making_heads = None
+            self._making_heads, self._heads_coming = None, set()
             self._make_heads()
 
     def _note(self, download: _Download, told: Mapping[str, Any]) -> None:

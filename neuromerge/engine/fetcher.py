@@ -76,9 +76,10 @@ def make_heads(base: Part, tasks: Sequence[Part]) -> None:
         return
     text = TextModel.from_checkpoint(load_checkpoint(place))
     heads = Heads(slow_products=0)
-    for task in tasks:
+    for at, task in enumerate(tasks, 1):
         spec = get_family(task.family).task(task.task)
         heads.head(text, spec.classes, spec.templates, keep=True)
+        _tell(at, finished=True)
 
 
 class _Progress:

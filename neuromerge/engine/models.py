@@ -29,7 +29,7 @@ from neuromerge.engine.contents import BASE, Contents
 from neuromerge.engine.downloads import Downloads
 from neuromerge.engine.embeddings import Embeddings, in_order
 from neuromerge.engine.executor import Executor
-from neuromerge.engine.parts import pictures_of
+from neuromerge.engine.parts import pictures_of, weights_of
 from neuromerge.engine.regions import Asked, FamilyKey
 from neuromerge.engine.stages import Stages, tasks_of
 from neuromerge.errors import NeuroMergeError
@@ -261,6 +261,9 @@ class Models:
     def head(self, task: str, job: Job = UNATTENDED) -> torch.Tensor:
         """Classifier weights (C, D) of a task. The first time they take up to half a minute of a large text tower."""
         spec = self.task(task)
+        base, pictures = weights_of(self.family, None), pictures_of(self.family, task)
+        if self._downloads is not None and base is not None and pictures is not None:
+            self._downloads.wait_for_head(base, pictures, job)
         return zero_shot_head(
             self.text, spec.classes, spec.templates, keep=True, turn=lambda work: self._executor.run(work, job)
         )

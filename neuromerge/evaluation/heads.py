@@ -31,7 +31,7 @@ CACHE_BYTES = 32_000_000
 SLOW_PRODUCTS = 2_000_000_000
 """Prompts times weights of a head that takes about a second of two cores."""
 _CHUNK_CLASSES = 256
-_TURN_PRODUCTS = 500_000_000  # prompts times weights of a few tenths of a second of two cores
+_TURN_PRODUCTS = 1_500_000_000  # prompts times weights of two tenths of a second of two cores
 _NAMED = 3  # texts that a note names; more are counted
 
 Turn = Callable[[Callable[[], Tensor]], Tensor]

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
+import torch
 
 from neuromerge.checkpoints import load_checkpoint
+from neuromerge.engine import downloads as downloads_module
 from neuromerge.engine.downloads import Downloads
 from neuromerge.engine.parts import parts_of
+from neuromerge.evaluation import heads
 from neuromerge.evaluation.families import families
 from neuromerge.evaluation.heads import Heads
 from neuromerge.evaluation.towers import TextModel
+from neuromerge.exploration.workspace import Workspace
+from neuromerge.settings.choices import make_setting
 from tests.evaluation.hub_stand_in import HubStandIn
 from tests.exploration.test_kept_embeddings import publish
 from tests.interface.test_hub_whole import tiny_family
@@ -58,3 +63,31 @@ def test_heads_are_there_before_the_first_score_asks_for_them(
         spec = family.task(task)
         head = Heads(slow_products=1).head(text, spec.classes, spec.templates, keep=True)
         assert head.shape[0] == len(spec.classes)
+
+
+@pytest.mark.parametrize("patience", [PATIENCE, 0.0])
+def test_who_asks_for_a_head_that_is_being_made_waits_for_it_but_not_for_ever(
+    hub: HubStandIn, monkeypatch: pytest.MonkeyPatch, patience: float
+) -> None:
+    monkeypatch.setattr(heads, "_shared", Heads(slow_products=1))
+    monkeypatch.setattr(downloads_module, "_HEAD_SECONDS", patience)
+    family, downloads, made, encode = families()["tiny-hub"], Downloads(), [], TextModel.encode
+
+    def counting(self: TextModel, texts: Sequence[str]) -> torch.Tensor:
+        made.append(len(texts))
+        return encode(self, texts)
+
+    monkeypatch.setattr(TextModel, "encode", counting)
+    setting = make_setting(family)
+    workspace = Workspace({family.name: family}, downloads=downloads)
+    workspace.want(setting, "ann")
+    base, *experts = parts_of(family, setting.tasks)[: 1 + len(setting.tasks)]
+    # Its heads are being made, or already there, when all weights have come; certainly not yet when the base just has.
+    end, awaited = time.monotonic() + PATIENCE, [base, *experts] if patience else [base]
+    while not all(downloads.here(part) for part in awaited):
+        assert time.monotonic() < end, "they never came"
+        time.sleep(0.01)
+    head = workspace.engine.of(family.name).models.head("one")
+    downloads.close()
+    assert head.shape[0] == 2
+    assert bool(made) == (patience == 0.0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -28,6 +29,7 @@ from neuromerge.evaluation.towers.weights import (
     require_names,
     require_shapes,
 )
+from neuromerge.threads import cores, in_threads
 
 _TOKENS = "text.stem.token_embedding"
 _STEM = (_TOKENS, "text.stem.position_embedding")
@@ -132,9 +134,14 @@ class TextModel:
         read = self._read(ids)
         order = read.argsort(stable=True) if self.settings.causal else torch.arange(len(ids))
         result = torch.empty((len(ids), self.dimensions))
-        for rows in order.split(self._chunk(ids)):
+
+        @torch.no_grad()
+        def look(rows: Tensor) -> None:
             length = int(read[rows].max()) + 1 if self.settings.causal else ids.shape[1]
             result[rows] = self._embed(ids[rows, :length], read[rows])
+
+        length = float(read.float().mean()) + 1 if self.settings.causal else ids.shape[1]
+        in_threads(look, order.split(self._chunk(len(ids), length)))
         require_bounded(result, self.weights, self.source)
         return F.normalize(result, dim=-1) if normalised else result
 
@@ -163,5 +170,9 @@ class TextModel:
             return ids.eq(self.settings.eos or 0).int().argmax(dim=-1)
         return ids.argmax(dim=-1)
 
-    def _chunk(self, ids: Tensor) -> int:
-        return max(MIN_ROWS * 2 // max(ids.shape[1], 1), 8)
+    def _chunk(self, texts: int, length: float) -> int:
+        """How many of so many texts, `length` tokens on average, go through the network at a time: fair to all cores.
+
+        A core takes some texts through the whole network: splitting each operation costs more.
+        """
+        return max(1, min(math.ceil(texts / cores()), round(MIN_ROWS / length)))
