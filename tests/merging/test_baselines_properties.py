@@ -13,7 +13,7 @@ from neuromerge.errors import SettingError
 from neuromerge.merging.hyperparameters import AUTO
 from neuromerge.merging.linear import SCALE
 from neuromerge.merging.registry import check_values, get_method, methods
-from neuromerge.merging.spectra import leading_triplets, polar_factor
+from neuromerge.merging.singular import leading_triplets, polar_factor
 from tests.merging.dense_vectors import DenseVectors, random_vectors, run
 
 BASELINES = ("average", "task_arithmetic", "ties", "dare", "pcb", "consensus", "tsv_m", "iso_c")

@@ -16,7 +16,7 @@ from collections.abc import Callable
 
 import torch
 
-from neuromerge.merging.spectra import lower_gram
+from neuromerge.merging.singular import lower_gram
 
 Step = Callable[[int, int], None]
 """Called as step(done, total) after every step of a descent; may raise to stop it."""
