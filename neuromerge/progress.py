@@ -40,6 +40,7 @@ class Job:
         check: asked at every check as well; raises Cancelled once the work is no longer wanted.
         urgency: who waits for it.
         waiting: told of every pause before it begins, as waiting(seconds, why).
+        owner: for whom it is done, where many share the processor; each owner gets an equal share.
     """
 
     def __init__(
@@ -50,8 +51,10 @@ class Job:
         check: Callable[[], None] | None = None,
         urgency: Urgency = Urgency.NOW,
         waiting: Waiting | None = None,
+        owner: str = "",
     ) -> None:
         self.urgency = urgency
+        self.owner = owner
         self._progress = progress
         self._waiting = waiting
         self._ends = None if deadline_seconds is None else time.monotonic() + deadline_seconds

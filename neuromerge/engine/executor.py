@@ -3,8 +3,9 @@
 Two merges at once on two cores take as long as one after the other, and thrash the caches on top. So heavy work takes
 turns (one at a time on small machines), and no turn is longer than a fraction of a second: where a piece of work is
 longer it lets others through between two of its steps (`threads.between_steps`), and goes on when its next turn comes.
-Whoever holds a slider comes first; of several the one that has had the fewest turns, then whoever came first; every
-fourth turn goes to what was begun longest ago, so that nothing waits for ever.
+Whoever holds a slider comes first; of several the one that has had the fewest turns of late, then whoever came first:
+whoever asks for much at once waits for himself. Every fourth turn goes to what was begun longest ago, so that nothing
+waits for ever.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 import os
 import threading
 import time
+from collections import Counter, deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as FutureTimeout
@@ -28,6 +30,7 @@ TURN_SECONDS = 0.25
 """After so long, work lets others through at its next step."""
 _POLL_SECONDS = 0.05
 _PATIENT_TURN = 4  # of so many turns, one goes to what was begun longest ago
+_RECENT_TURNS = 16  # in which the turns of each owner are counted
 _MOST_BEGUN = 64  # pieces of work that run or have let others through
 
 V = TypeVar("V")
@@ -38,6 +41,7 @@ class _Work:
     """Work that waits for a turn, or has one; `turns` are those it has had."""
 
     urgency: Urgency
+    owner: str
     number: int
     do: Callable[[], Any]
     future: Future[Any]
@@ -59,6 +63,7 @@ class Executor:
         self._lock = threading.Lock()
         self._waiting: list[_Work] = []
         self._numbers, self._taken = count(), 0
+        self._recent: deque[str] = deque(maxlen=_RECENT_TURNS)
         self._free, self._begun, self._turn_seconds = max(1, workers), 0, turn_seconds
         self._pool = ThreadPoolExecutor(_MOST_BEGUN, "neuromerge-work", initializer=self._mark)
 
@@ -74,7 +79,7 @@ class Executor:
             return work()
         future: Future[V] = Future()
         with self._lock:
-            self._waiting.append(_Work(job.urgency, next(self._numbers), work, future))
+            self._waiting.append(_Work(job.urgency, job.owner, next(self._numbers), work, future))
             self._give_turns()
         while True:
             try:
@@ -102,8 +107,12 @@ class Executor:
             if not ready:
                 return
             self._taken += 1
-            patient = self._taken % _PATIENT_TURN == 0
-            work = min(ready, key=lambda w: (0, 0, w.number) if patient else (w.urgency, w.turns, w.number))
+            if self._taken % _PATIENT_TURN == 0:
+                work = min(ready, key=lambda w: w.number)
+            else:
+                had = Counter(self._recent)
+                work = min(ready, key=lambda w: (w.urgency, had[w.owner] if w.owner else w.turns, w.number))
+            self._recent.append(work.owner)
             self._waiting.remove(work)
             self._free -= 1
             work.turns += 1

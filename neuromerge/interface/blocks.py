@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import copy
 from dataclasses import dataclass
+from functools import lru_cache
 from ipaddress import ip_address
-from typing import Any
+from typing import Any, TypeVar
 
 import gradio as gr
 from gradio.server_messages import LogMessage, ProcessCompletedMessage
@@ -19,6 +20,8 @@ from neuromerge.interface.page_states import remember_little
 from neuromerge.interface.presence import Presence
 
 logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -32,14 +35,33 @@ class Waiting:
 
 def address_of(scope: Mapping[str, Any]) -> str:
     """Where a request comes from: behind a proxy, the last public address it names; earlier ones may be made up."""
-    forwarded = dict(scope["headers"]).get(b"x-forwarded-for", b"").decode("latin-1")
-    for name in reversed(forwarded.split(",")):
+    forwarded = dict(scope["headers"]).get(b"x-forwarded-for", b"")
+    return _last_public(forwarded) or str((scope.get("client") or ("",))[0])
+
+
+@lru_cache(maxsize=1024)
+def _last_public(forwarded: bytes) -> str:
+    """The last public address of a list; empty where there is none."""
+    for name in reversed(forwarded.decode("latin-1").split(",")):
         try:
             if ip_address(name.strip()).is_global:
-                return str(name.strip())
+                return name.strip()
         except ValueError:
             continue
-    return str((scope.get("client") or ("",))[0])
+    return ""
+
+
+def in_turns(waiting: Iterable[T], whose: Callable[[T], str], running: Iterable[T] = ()) -> list[T]:
+    """What waits, in an order in which everybody takes turns: first everybody's first, then everybody's second.
+
+    What already runs counts as turns taken. What one owner waits for keeps its order.
+    """
+    taken = Counter(whose(each) for each in running)
+    ranked = []
+    for each in waiting:
+        taken[whose(each)] += 1
+        ranked.append((taken[whose(each)], each))
+    return [each for _, each in sorted(ranked, key=lambda pair: pair[0])]
 
 
 @contextmanager
@@ -144,6 +166,19 @@ class PageBlocks(gr.Blocks):
             by_address=Counter(address_of(event.request.scope) for event in events),
             lanes=lanes,
         )
+
+    async def take_turns(self) -> None:
+        """Put what waits in order: addresses take turns, and so do the pages of one address.
+
+        Gradio answers in order of arrival, and whoever asks for a hundred things at once would stand before all others.
+        """
+        queue = self._queue
+        async with queue.delete_lock:
+            active = [event for job in queue.active_jobs for event in job or ()]
+            for name, lane in queue.event_queue_per_concurrency_id.items():
+                running = [event for event in active if event.concurrency_id == name]
+                by_page = in_turns(lane.queue, lambda event: str(event.session_hash), running)
+                lane.queue[:] = in_turns(by_page, lambda event: address_of(event.request.scope), running)
 
     async def drop_oldest(self, page: str, index: object) -> bool:
         """Take the page's oldest event of that kind out of the queue, if one still waits; its browser is told."""

@@ -131,10 +131,13 @@ class Gate:
         body = await _whole(counted)
         if (why := fault(body)) is not None:
             raise Refused(413, why)
-        page = ""
-        if what.startswith(("queue/join", "call/", "run/", "api/")):
-            page = await self._admit(scope, what, body)
+        if not what.startswith(("queue/join", "call/", "run/", "api/")):
+            await self.app(scope, _replayed(body, receive), send)
+            return
+        page = await self._admit(scope, what, body)
         await self.app(scope, _replayed(body, receive), self._behind(page, send))
+        if (blocks := blocks_of(scope)) is not None:
+            await blocks.take_turns()
 
     def _ends(self, scope: Scope) -> None:
         """Note that a page's stream of answers says its last word."""

@@ -32,10 +32,10 @@ class Line:
         self._held.set()
         self._go.wait(10)
 
-    def join(self, name: str, urgency: Urgency) -> None:
+    def join(self, name: str, urgency: Urgency, owner: str = "") -> None:
         """Let a piece of work line up."""
         arrived = threading.Event()
-        job = Job(check=arrived.set, urgency=urgency)
+        job = Job(check=arrived.set, urgency=urgency, owner=owner)
         self._others.append(self._pool.submit(self.executor.run, lambda: self.ran.append(name), job))
         arrived.wait(10)
         deadline = threading.Event()
@@ -72,6 +72,17 @@ def test_what_waits_longest_gets_a_turn_among_urgent_ones() -> None:
     ran = line.run()
     assert ran.index("search") < 4, "eight sliders kept it waiting"
     assert ran[0] == "slider 0"
+
+
+def test_whoever_asks_for_much_waits_for_himself() -> None:
+    line = Line()
+    for number in range(6):
+        line.join(f"greedy {number}", Urgency.NOW, "greedy")
+    for owner in ("one", "two"):
+        line.join(owner, Urgency.NOW, owner)
+    ran = line.run()
+    assert max(ran.index("one"), ran.index("two")) <= 3, ran  # one fourth turn among these goes to what came first
+    assert [name for name in ran if name.startswith("greedy")] == [f"greedy {number}" for number in range(6)]
 
 
 def test_errors_belong_to_who_waits() -> None:

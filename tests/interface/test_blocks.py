@@ -17,7 +17,7 @@ import pytest
 
 from neuromerge.benchmarks.clients import forwarded
 from neuromerge.deployment import Limits
-from neuromerge.interface.blocks import PageBlocks, address_of
+from neuromerge.interface.blocks import PageBlocks, address_of, in_turns
 from neuromerge.interface.presence import Presence
 from tests.interface.conftest import in_a_loop, served
 
@@ -117,6 +117,26 @@ def test_the_oldest_waiting_event_of_a_page_is_dropped_and_its_browser_told(held
     data = [each["output"]["data"] for each in told if each["msg"] == "process_completed"]
     assert data[0] == [{"__type__": "update"}], "nothing changes on the page"
     assert data[1] == ["new"]
+
+
+def test_everybody_takes_turns_in_the_order_of_arrival() -> None:
+    waiting = ["a1", "a2", "a3", "b1", "a4", "c1", "b2"]
+    assert in_turns(waiting, lambda name: name[0]) == ["a1", "b1", "c1", "a2", "b2", "a3", "a4"]
+    assert in_turns(waiting, lambda name: name[0], ["a0", "x0"]) == ["b1", "c1", "a1", "b2", "a2", "a3", "a4"]
+    assert in_turns([], lambda name: name) == []
+
+
+def test_whoever_asks_for_much_at_once_stands_before_nobody(held: tuple[Held, str]) -> None:
+    page, address = held
+    page.ask(address, "runs")
+    until(lambda: page.demo.waiting().lanes["slow"] == 0 and page.demo.waiting().by_page["runs"] == 1)
+    for who in ("greedy", "greedy", "greedy", "modest", "late"):
+        page.ask(address, who)
+
+    def order() -> list[str]:
+        return [event.session_hash for event in page.demo._queue.event_queue_per_concurrency_id["slow"].queue]
+
+    until(lambda: order() == ["greedy", "modest", "late", "greedy", "greedy"])
 
 
 def test_a_server_remembers_of_a_page_only_what_differs(held: tuple[Held, str]) -> None:

@@ -442,7 +442,8 @@ def test_a_receipt_comes_after_the_last_word_of_the_page_s_stream(monkeypatch: p
         }
         return passing(scope, receive, send)
 
-    serving_app = SimpleNamespace(get_blocks=lambda: Blocks(analytics_enabled=False))
+    blocks = Blocks(analytics_enabled=False)
+    serving_app = SimpleNamespace(get_blocks=lambda: blocks)
 
     async def visit() -> None:
         await request("data", "one")
