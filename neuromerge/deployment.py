@@ -45,6 +45,7 @@ class Limits:
     heavy_workers: int = 4  # galleries, tabs that are costly to draw and exports at the same time
     settling_workers: int = 2  # whole validation splits at the same time
     settle_queue: int = 8  # whole splits that may wait; with more, who comes to rest keeps the quick look
+    fill_queue: int = 2  # curves and confusion matrices that may wait; with more, they stay as far as they are
     searches: int = 2  # maps and searches at the same time
     sessions: int = 256  # pages remembered at the same time
     session_seconds: int = 3600  # how long an idle page is remembered

@@ -67,8 +67,9 @@ class Client:
         # All but the tab whose maps and searches take minutes by design.
         self.tabs = sorted(name for name in self.ids if name.startswith("tab-") and name != "tab-tune")
         self.begun = time.perf_counter()
-        # Of what was done last: seconds until a component first changed, and until an event had run.
+        # Of what was done last: seconds until a component first changed, until it changed last, until an event had run.
         self.arrived: dict[int, float] = {}
+        self.rested: dict[int, float] = {}
         self.finished: dict[int, float] = {}
 
     def load(self) -> list[str]:
@@ -110,6 +111,10 @@ class Client:
         """How long after the last action the component first showed something new; None if it never did."""
         return self.arrived.get(self.ids[element])
 
+    def seconds_until_last(self, element: str) -> float | None:
+        """How long after the last action the component showed its last word; None if it never changed."""
+        return self.rested.get(self.ids[element])
+
     def seconds_of(self, element: str, name: str) -> float:
         """How long after the last action that event of the component had been answered."""
         return max(self.finished.get(event["id"], 0.0) for event in self._listening(self.ids[element], name))
@@ -119,7 +124,7 @@ class Client:
 
     def _run(self, events: list[dict[str, Any]], target: int | None = None, data: Any = None) -> list[str]:
         problems: list[str] = []
-        self.begun, self.arrived, self.finished = time.perf_counter(), {}, {}
+        self.begun, self.arrived, self.rested, self.finished = time.perf_counter(), {}, {}, {}
         asked, _ = self._in_browser(events)
         while asked:
             waiting = {self._join(event, target, data): event for event in asked}
@@ -224,6 +229,7 @@ class Client:
                 value = value["value"]
             if value != self.values.get(place):
                 self.values[place] = value
-                self.arrived.setdefault(place, time.perf_counter() - self.begun)
+                self.rested[place] = time.perf_counter() - self.begun
+                self.arrived.setdefault(place, self.rested[place])
                 changed.add(place)
         return changed

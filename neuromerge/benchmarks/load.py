@@ -45,20 +45,21 @@ def visit_once(address: str, dice: random.Random, until: float, record: Record, 
     """Open the page, move a slider some twenty times, look at the tabs, and leave."""
     client = Client(address, forwarded(f"user {dice.random()}"))
     with contextlib.closing(client):
-        clock(record, "open the page: whole split", client.load)
+        clock(record, "open the page: all that follows", client.load)
         record.took("open the page: score", client.seconds_until("readout") or 0.0)
         for _ in range(20):
             if time.monotonic() > until:
                 return
             value = round(dice.uniform(0.05, 4.95), 2)
-            clock(record, "move lambda: whole split", functools.partial(client.move, ORTHOGONAL, value))
-            quick = client.seconds_until("readout")
+            clock(record, "move lambda: all that follows", functools.partial(client.move, ORTHOGONAL, value))
+            quick, last = client.seconds_until("readout"), client.seconds_until_last("readout")
             told = re.search(r"λ₂ \(orthogonal\) ([\d.]+)", str(client.value("readout")))
             if told is None or abs(float(told.group(1)) - value) > 0.006:
                 with record.lock:
                     record.crossed += 1
             elif quick is not None:
                 record.took("move lambda: quick answer", quick)
+                record.took("move lambda: last answer", last or quick)
             if dice.random() < 0.3:
                 tab = dice.choice(client.tabs)
                 note(record, f"open {tab}", client.fire(tab, "select"))

@@ -168,7 +168,7 @@ class PageBlocks(gr.Blocks):
         )
 
     async def take_turns(self) -> None:
-        """Put what waits in order: addresses take turns, and so do the pages of one address.
+        """Put what waits in order: addresses take turns, and so do the pages of one address; who does not listen is last.
 
         Gradio answers in order of arrival, and whoever asks for a hundred things at once would stand before all others.
         """
@@ -178,7 +178,8 @@ class PageBlocks(gr.Blocks):
             for name, lane in queue.event_queue_per_concurrency_id.items():
                 running = [event for event in active if event.concurrency_id == name]
                 by_page = in_turns(lane.queue, lambda event: str(event.session_hash), running)
-                lane.queue[:] = in_turns(by_page, lambda event: address_of(event.request.scope), running)
+                by_address = in_turns(by_page, lambda event: address_of(event.request.scope), running)
+                lane.queue[:] = sorted(by_address, key=lambda event: not self.presence.listens(event.session_hash))
 
     async def drop_oldest(self, page: str, index: object) -> bool:
         """Take the page's oldest event of that kind out of the queue, if one still waits; its browser is told."""

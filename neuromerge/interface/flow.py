@@ -260,9 +260,17 @@ class Flow:
         yield {**changes, **remembered(self.page, session)}
 
     def fill_in(self, moment: Moment) -> Iterator[Changes]:
-        """What of the open tab can wait until the page rests."""
-        if self.page.pulse.is_settled(moment.page_id):
-            yield from self.page.opened(moment).fill_in(moment)
+        """What of the open tab can wait until the page rests; put off where many others wait for such things."""
+        if not self.page.pulse.is_settled(moment.page_id):
+            return
+        tab, page = self.page.opened(moment), self.page
+        filling = tab.fill_in(moment)
+        while page.queued("fill") < page.limits.fill_queue:
+            changes = next(filling, None)
+            if changes is None:
+                return
+            yield changes
+        yield tab.put_off(moment)
 
     def draw(self, moment: Moment) -> Changes:
         """The open tab."""

@@ -62,6 +62,12 @@ class Presence:
             seen = self._pages.get(page or "")
             return seen is None or seen.streams > 0 or self._clock() - seen.last < self._grace
 
+    def listens(self, page: str | None) -> bool:
+        """Whether a page has an open stream."""
+        with self._lock:
+            seen = self._pages.get(page or "")
+            return seen is not None and seen.streams > 0
+
     @property
     def listeners(self) -> list[str]:
         """Pages with an open stream."""

@@ -69,6 +69,10 @@ class Tab(ABC, Generic[S]):
         """What takes long and can wait: asked for while the open tab rests, and stopped by the next move."""
         yield from ()
 
+    def put_off(self, moment: Moment) -> Changes:
+        """Says that `fill_in` stopped before its end, because many others wait."""
+        return {}
+
     def wire(self, events: Events) -> None:
         """Listen to the tab's own events; every tab is built by then."""
 

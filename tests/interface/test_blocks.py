@@ -137,6 +137,9 @@ def test_whoever_asks_for_much_at_once_stands_before_nobody(held: tuple[Held, st
         return [event.session_hash for event in page.demo._queue.event_queue_per_concurrency_id["slow"].queue]
 
     until(lambda: order() == ["greedy", "modest", "late", "greedy", "greedy"])
+    with page.demo.presence.listening("late"):
+        page.ask(address, "last")
+        until(lambda: order() == ["late", "greedy", "modest", "last", "greedy", "greedy"])
 
 
 def test_a_server_remembers_of_a_page_only_what_differs(held: tuple[Held, str]) -> None:

@@ -190,3 +190,23 @@ def test_what_can_wait_is_filled_in_at_rest_alone_and_stops_with_the_job(page: P
     with pytest.raises(Cancelled):
         list(growing)
     assert workspace.strengths < 2 * measured
+
+
+def test_where_many_wait_what_can_wait_stays_as_far_as_it_is_and_says_so(
+    page: Page, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    merge, waiting = page.tabs[0], [0]
+    page.queued = lambda lane: {"fill": waiting[0]}[lane]
+    page.pulse.beat("page")
+    page.pulse.answered("page")
+    assert page.pulse.settle("page", 0)
+    growing = Flow(page).fill_in(moment(page, merge.key))
+    assert "Many visitors" not in str(next(growing))
+    waiting[0] = page.limits.fill_queue
+    assert "Many visitors wait" in str(next(growing))
+    assert list(growing) == []
+    workspace = page.loader.workspace()
+    *_, whole = workspace.strength_curve(moment(page, merge.key).setting)
+    monkeypatch.setattr(workspace, "strength_curve", lambda *args, **kwargs: iter([whole]))
+    told = str(list(Flow(page).fill_in(moment(page, merge.key))))
+    assert "Many visitors" not in told, "a curve that is whole misses nothing"

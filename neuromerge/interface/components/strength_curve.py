@@ -24,6 +24,8 @@ from neuromerge.interface.plotly_view import PlotlyView, read_pick
 EVERY_POINTS = 2
 """Points between two pictures: each is a message to the browser."""
 
+PUT_OFF = "Many visitors wait, so the rest of this curve is not measured now. Open the tab again to go on."
+
 
 class StrengthCurveView:
     """The curve's components and events, for the tab that shows it."""
@@ -53,6 +55,12 @@ class StrengthCurveView:
         pictures = self._pictures(moment)
         next(pictures)  # is drawn already
         yield from pictures
+
+    def put_off(self, moment: Moment) -> Changes:
+        """Why the curve stays as it is."""
+        if next(moment.workspace.strength_curve()).complete:
+            return {}
+        return {self.words: f"<p class='nm-caption'>{html.escape(PUT_OFF)}</p>"}
 
     def _pictures(self, moment: Moment) -> Iterator[Changes]:
         """The curve as it grows: this merge's first, then that of what it is compared with."""

@@ -71,6 +71,10 @@ class MergeTab(Tab[MergeState]):
         """The strength curve, point after point."""
         yield from self.strength.fill_in(moment)
 
+    def put_off(self, moment: Moment) -> Changes:
+        """Said below the strength curve."""
+        return self.strength.put_off(moment)
+
     def wire(self, events: Events) -> None:
         """Run the final test on its button, and only there; take a strength that was clicked."""
         self.strength.wire(events)

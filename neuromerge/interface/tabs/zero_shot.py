@@ -211,6 +211,13 @@ class ZeroShotTab(Tab[ZeroShotState]):
         for confusion in growing:
             yield {self.confusion: confusion_matrix(confusion)}
 
+    def put_off(self, moment: Moment) -> Changes:
+        """Said beside the page: the figure tells on how many images it stands."""
+        known = next(moment.workspace.confusion(self._chosen(moment).task))
+        if known.counts.sum() < known.pictures:
+            gr.Info("Many visitors wait, so the confusion stays at the images it has. Open the tab again to go on.")
+        return {}
+
     def _draw_own(self, moment: Moment, state: ZeroShotState) -> Changes:
         """The board of the visitor's own pictures; why it cannot be drawn stands in its place."""
         if not state.own:
