@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from functools import lru_cache
 
 import numpy as np
 
@@ -11,6 +12,12 @@ from neuromerge.merging.measures.cells import Cell, Moments, cosines
 from neuromerge.merging.measures.measure import Measure, Words, mean, quotient
 
 _NOTHING_TO_DISAGREE_WITH = "Only one task is merged, so there is nothing to disagree with."
+
+
+@lru_cache(maxsize=32)
+def _pairs(tasks: int) -> tuple[np.ndarray, np.ndarray]:
+    """Rows and columns of all pairs: kept, since a map asks for them twice a cell."""
+    return np.triu_indices(tasks, 1)
 
 
 def _energy_share(part: Moments, cell: Cell) -> float:
@@ -23,12 +30,12 @@ def _cancellation(part: Moments, cell: Cell) -> float:
 
 
 def _mean_cosine(part: Moments, cell: Cell) -> float:
-    return mean(cosines(part.gram)[np.triu_indices(len(part.gram), 1)])
+    return mean(cosines(part.gram)[_pairs(len(part.gram))])
 
 
 def _conflict(part: Moments, cell: Cell) -> float:
     norms = np.sqrt(np.clip(np.diag(part.gram), 0.0, None))
-    pairs = np.triu_indices(len(norms), 1)
+    pairs = _pairs(len(norms))
     return -quotient(float(part.gram[pairs].sum()), float(np.outer(norms, norms)[pairs].sum()))
 
 
