@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import logging
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+import random
+from collections import Counter, deque
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import copy
 from dataclasses import dataclass
 from functools import lru_cache
 from ipaddress import ip_address
-from typing import Any, TypeVar
+from typing import Any
 
 import gradio as gr
 from gradio.server_messages import LogMessage, ProcessCompletedMessage
@@ -21,7 +22,8 @@ from neuromerge.interface.presence import Presence
 
 logger = logging.getLogger(__name__)
 
-T = TypeVar("T")
+_RECENT_EVENTS = 64
+"""In which what an address and a page have had is counted."""
 
 
 @dataclass(frozen=True)
@@ -51,19 +53,6 @@ def _last_public(forwarded: bytes) -> str:
     return ""
 
 
-def in_turns(waiting: Iterable[T], whose: Callable[[T], str], running: Iterable[T] = ()) -> list[T]:
-    """What waits, in an order in which everybody takes turns: first everybody's first, then everybody's second.
-
-    What already runs counts as turns taken. What one owner waits for keeps its order.
-    """
-    taken = Counter(whose(each) for each in running)
-    ranked = []
-    for each in waiting:
-        taken[whose(each)] += 1
-        ranked.append((taken[whose(each)], each))
-    return [each for _, each in sorted(ranked, key=lambda pair: pair[0])]
-
-
 @contextmanager
 def _refused() -> Iterator[None]:
     """A component's complaint about a crafted value becomes an error that is no traceback in the log."""
@@ -79,6 +68,15 @@ def _refused() -> Iterator[None]:
         ) from None
 
 
+def _address(event: Any) -> str:
+    return address_of(event.request.scope)
+
+
+def _share(workers: int | None, addresses: int) -> int | None:
+    """How many of a lane's workers one address may have; None for all."""
+    return None if workers is None or addresses < 2 else max(1, workers // 4)
+
+
 class PageBlocks(gr.Blocks):
     """Gradio's blocks with an account of their visitors. The queue's own tables are read here and nowhere else."""
 
@@ -87,6 +85,7 @@ class PageBlocks(gr.Blocks):
         remember_little()
         super().__init__(*args, **kwargs)
         self.presence = Presence()
+        self._had: deque[str] = deque(maxlen=2 * _RECENT_EVENTS)  # their addresses and pages
 
     async def preprocess_data(self, block_fn: Any, inputs: list[Any], *args: Any, **kwargs: Any) -> Any:
         """As Gradio's, but crafted values raise an error that is no traceback in the log."""
@@ -109,6 +108,40 @@ class PageBlocks(gr.Blocks):
             answer = await super().postprocess_data(changed, values if len(values) > 1 else values[0], state)
             answered = iter(answer)
         return [next(answered) if output in changes else None if output.stateful else gr.skip() for output in outputs]
+
+    def queue(self, *args: Any, **kwargs: Any) -> Any:
+        """As Gradio's, but what waits is answered in turns and not in order of arrival: see `_next_event`."""
+        super().queue(*args, **kwargs)
+        self._queue.get_events = self._next_event  # type: ignore[method-assign]
+        return self
+
+    def _next_event(self) -> tuple[list[Any], bool, str] | None:
+        """What is answered next, taken out of its lane; None where nothing may begin now.
+
+        Whoever asks for a hundred things at once waits for himself: first comes a page that listens, then whose address
+        and page have least under way and have had least of late, then who came first. One address gets no more than a
+        part of a lane's workers while others are there: Python's threads share one processor between them.
+        """
+        lanes = list(self._queue.event_queue_per_concurrency_id.items())
+        active = [event for job in self._queue.active_jobs for event in job or ()]
+        present = {_address(event) for event in active + [event for _, lane in lanes for event in lane.queue]}
+        had = Counter(self._had) + Counter(name for event in active for name in (_address(event), event.session_hash))
+        random.shuffle(lanes)
+        for name, lane in lanes:
+            if lane.concurrency_limit is not None and lane.current_concurrency >= lane.concurrency_limit:
+                continue
+            most = _share(lane.concurrency_limit, len(present))
+            running = Counter(_address(event) for event in active if event.concurrency_id == name)
+            free = [event for event in lane.queue if most is None or running[_address(event)] < most]
+            if free:
+                event = min(
+                    free,
+                    key=lambda e: (not self.presence.listens(e.session_hash), had[_address(e)], had[e.session_hash]),
+                )
+                lane.queue.remove(event)
+                self._had.extend((_address(event), event.session_hash))
+                return [event], False, name
+        return None
 
     def recall(self, page: str | None, states: Sequence[Any]) -> dict[Any, Any]:
         """What the server holds for a page, by component; an event need not name these among its inputs for that.
@@ -163,23 +196,9 @@ class PageBlocks(gr.Blocks):
         events += [event for job in self._queue.active_jobs for event in job or ()]
         return Waiting(
             by_page=Counter(event.session_hash for event in events),
-            by_address=Counter(address_of(event.request.scope) for event in events),
+            by_address=Counter(map(_address, events)),
             lanes=lanes,
         )
-
-    async def take_turns(self) -> None:
-        """Put what waits in order: addresses take turns, and so do the pages of one address; who does not listen is last.
-
-        Gradio answers in order of arrival, and whoever asks for a hundred things at once would stand before all others.
-        """
-        queue = self._queue
-        async with queue.delete_lock:
-            active = [event for job in queue.active_jobs for event in job or ()]
-            for name, lane in queue.event_queue_per_concurrency_id.items():
-                running = [event for event in active if event.concurrency_id == name]
-                by_page = in_turns(lane.queue, lambda event: str(event.session_hash), running)
-                by_address = in_turns(by_page, lambda event: address_of(event.request.scope), running)
-                lane.queue[:] = sorted(by_address, key=lambda event: not self.presence.listens(event.session_hash))
 
     async def drop_oldest(self, page: str, index: object) -> bool:
         """Take the page's oldest event of that kind out of the queue, if one still waits; its browser is told."""

@@ -136,8 +136,6 @@ class Gate:
             return
         page = await self._admit(scope, what, body)
         await self.app(scope, _replayed(body, receive), self._behind(page, send))
-        if (blocks := blocks_of(scope)) is not None:
-            await blocks.take_turns()
 
     def _ends(self, scope: Scope) -> None:
         """Note that a page's stream of answers says its last word."""

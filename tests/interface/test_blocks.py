@@ -17,7 +17,7 @@ import pytest
 
 from neuromerge.benchmarks.clients import forwarded
 from neuromerge.deployment import Limits
-from neuromerge.interface.blocks import PageBlocks, address_of, in_turns
+from neuromerge.interface.blocks import PageBlocks, address_of
 from neuromerge.interface.presence import Presence
 from tests.interface.conftest import in_a_loop, served
 
@@ -31,12 +31,13 @@ class Held:
 
     def __init__(self) -> None:
         self.go_on = threading.Event()
+        self.begun: list[str] = []
         with PageBlocks(analytics_enabled=False) as self.demo:
             self.state = gr.State([1])
             self.menu = gr.Dropdown(["a", "b"], value="a")
             out = gr.Textbox()
             out.submit(
-                lambda text: self.go_on.wait(60) and text,
+                self.slow,
                 [out],
                 [out],
                 concurrency_id="slow",
@@ -45,6 +46,12 @@ class Held:
             )
             gr.events.api(repeat, api_name="shown")
         self.demo.queue(api_open=False, default_concurrency_limit=1)
+
+    def slow(self, text: str, request: gr.Request) -> str:
+        """Wait until the test goes on."""
+        self.begun.append(str(request.session_hash))
+        self.go_on.wait(60)
+        return text
 
     def ask(self, address: str, page: str, text: str = "x") -> None:
         """Send the slow event for a page, from an address of its own, without waiting for the answer."""
@@ -119,27 +126,31 @@ def test_the_oldest_waiting_event_of_a_page_is_dropped_and_its_browser_told(held
     assert data[1] == ["new"]
 
 
-def test_everybody_takes_turns_in_the_order_of_arrival() -> None:
-    waiting = ["a1", "a2", "a3", "b1", "a4", "c1", "b2"]
-    assert in_turns(waiting, lambda name: name[0]) == ["a1", "b1", "c1", "a2", "b2", "a3", "a4"]
-    assert in_turns(waiting, lambda name: name[0], ["a0", "x0"]) == ["b1", "c1", "a1", "b2", "a2", "a3", "a4"]
-    assert in_turns([], lambda name: name) == []
-
-
-def test_whoever_asks_for_much_at_once_stands_before_nobody(held: tuple[Held, str]) -> None:
+def test_whoever_asks_for_much_at_once_waits_for_himself(held: tuple[Held, str]) -> None:
     page, address = held
     page.ask(address, "runs")
     until(lambda: page.demo.waiting().lanes["slow"] == 0 and page.demo.waiting().by_page["runs"] == 1)
-    for who in ("greedy", "greedy", "greedy", "modest", "late"):
+    for who in ("gone", "greedy", "greedy", "modest"):
         page.ask(address, who)
+    with page.demo.presence.listening("greedy"), page.demo.presence.listening("modest"):
+        page.go_on.set()
+        until(lambda: len(page.begun) == 5)
+    assert page.begun == ["runs", "greedy", "modest", "greedy", "gone"]
 
-    def order() -> list[str]:
-        return [event.session_hash for event in page.demo._queue.event_queue_per_concurrency_id["slow"].queue]
 
-    until(lambda: order() == ["greedy", "modest", "late", "greedy", "greedy"])
-    with page.demo.presence.listening("late"):
-        page.ask(address, "last")
-        until(lambda: order() == ["late", "greedy", "modest", "last", "greedy", "greedy"])
+@pytest.mark.parametrize(("others", "at_once"), [(0, 6), (1, 2)])
+def test_one_address_gets_a_part_of_the_workers_where_others_are(
+    held: tuple[Held, str], others: int, at_once: int
+) -> None:
+    page, address = held
+    for who in [f"other {number}" for number in range(others)]:
+        page.ask(address, who)
+    for _ in range(6):
+        page.ask(address, "greedy")
+    page.demo._queue.event_queue_per_concurrency_id["slow"].concurrency_limit = 8
+    until(lambda: len(page.begun) == others + at_once)
+    time.sleep(0.2)
+    assert len(page.begun) == others + at_once
 
 
 def test_a_server_remembers_of_a_page_only_what_differs(held: tuple[Held, str]) -> None:
