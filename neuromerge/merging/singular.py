@@ -48,6 +48,42 @@ def leading_triplets(matrix: torch.Tensor, rank: int | None = None, precision: t
     return u[:, :count], s[:count], v[:, :count]
 
 
+def split_triplets(matrix: torch.Tensor, rank: int) -> tuple[Triplets, torch.Tensor]:
+    """The leading triplets of a matrix (m, n), m <= n, and a basis (m, m - k) of what their left vectors leave over."""
+    _require_finite(matrix)
+    wide = matrix.double()
+    exact = matrix.dtype == torch.float64
+    basis = torch.linalg.svd(wide, full_matrices=False)[0] if exact else _eigenvectors(lower_gram(wide))
+    u, s, v = _along(basis[:, :rank], wide)
+    count = _significant(s, matrix.dtype)
+    return (u[:, :count], s[:count], v[:, :count]), basis[:, count:]
+
+
+def leading_triplets_outside(matrix: torch.Tensor, space: torch.Tensor, rank: int) -> Triplets:
+    """`leading_triplets` of (1 - space space^T) matrix, which is not formed where float32 will do.
+
+    Args:
+        matrix: (m, n), m >= n.
+        space: (m, k) float64, orthonormal columns.
+    """
+    single = space.to(matrix.dtype)
+    inside = single.mT @ matrix
+    if matrix.dtype == torch.float32 and _few(rank, matrix.shape[1]):
+        tall = matrix.double()
+
+        def outside(basis: torch.Tensor) -> torch.Tensor:
+            image = tall @ basis
+            return image - space @ (space.mT @ image)
+
+        gram = lower_gram(matrix.mT) - lower_gram(inside.mT)
+        v = _corrected_eigenvectors(gram, rank, lambda basis: tall.mT @ outside(basis))
+        if v is not None:
+            u = outside(v)
+            s = torch.linalg.vector_norm(u, dim=0)
+            return u / s, s, v
+    return leading_triplets(matrix - single @ inside, rank)
+
+
 def polar_factor(matrix: torch.Tensor, precision: torch.dtype) -> torch.Tensor:
     """The nearest matrix whose singular values are all 1: U V^T of the SVD. (m, n) -> (m, n) of dtype `precision`.
 
@@ -62,6 +98,28 @@ def polar_factor(matrix: torch.Tensor, precision: torch.dtype) -> torch.Tensor:
             return factor
     u, _, v = leading_triplets(matrix, precision=precision)
     return u.to(precision) @ v.to(precision).mT
+
+
+def polar_factor_beside(space: torch.Tensor, more: torch.Tensor, precision: torch.dtype) -> torch.Tensor:
+    """The polar factor (n, k + l) of [space, more]: `space` (n, k) orthonormal, `more` (n, l), float64.
+
+    With more = space M + Z R and M = Q T, both by QR, all but the polar factor of [[1, T], [0, R]] of 2 l rows stays
+    as it is: [space, more] = space (1 - Q Q^T) [1, 0] + [space Q, Z] [[1, T], [0, R]] [[Q^T, 0], [0, 1]].
+    """
+    shared, own = space.shape[1], more.shape[1]
+    if precision == torch.float64 or own > shared:
+        return polar_factor(torch.cat([space, more], dim=1), precision)
+    q, t = torch.linalg.qr(space.mT @ more)
+    z, r = torch.linalg.qr(more - space @ (q @ t))
+    one = torch.eye(own, dtype=t.dtype, device=t.device)
+    core = torch.cat([torch.cat([one, t], dim=1), torch.cat([torch.zeros_like(r), r], dim=1)])
+    turned = polar_factor(core, precision)
+    turned.diagonal()[:own].sub_(1.0)
+    change = torch.cat([turned[:, :own] @ q.mT.to(precision), turned[:, own:]], dim=1)
+    basis = torch.cat([space @ q, z], dim=1).to(precision)
+    factor = basis @ change
+    factor[:, :shared] += space.to(precision)
+    return factor
 
 
 def _require_finite(matrix: torch.Tensor) -> None:
@@ -80,11 +138,21 @@ def _triplets_of_wide(matrix: torch.Tensor, rank: int, precision: torch.dtype) -
     if precision == torch.float64:
         u, s, vh = torch.linalg.svd(wide, full_matrices=False)
         return u[:, :rank], s[:rank], vh[:rank].mT
-    found = None
-    if len(wide) >= _SMALL and 0 < rank <= len(wide) // _FEW:
-        single = matrix.float()
-        found = _corrected_eigenvectors(lower_gram(single), rank, lambda basis: wide @ (wide.mT @ basis))
-    u = _eigenvectors(lower_gram(wide))[:, :rank] if found is None else found
+    if _few(rank, len(wide)):
+        gram = lower_gram(matrix.float())
+        u = _corrected_eigenvectors(gram, rank, lambda basis: wide @ (wide.mT @ basis))
+        if u is not None:
+            return _along(u, wide)
+    return _along(_eigenvectors(lower_gram(wide))[:, :rank], wide)
+
+
+def _few(rank: int, size: int) -> bool:
+    """Whether so many of `size` directions are found faster by correction."""
+    return size >= _SMALL and 0 < rank <= size // _FEW
+
+
+def _along(u: torch.Tensor, wide: torch.Tensor) -> Triplets:
+    """The triplets of a matrix, given its left singular vectors."""
     projected = u.mT @ wide
     s = torch.linalg.vector_norm(projected, dim=1)
     return u, s, (projected / torch.where(s > 0, s, 1.0).unsqueeze(1)).mT

@@ -6,10 +6,20 @@ exact they are, is the affair of `singular`.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 
 from neuromerge.checkpoints.roles import Parameter
-from neuromerge.merging.singular import Triplets, leading_triplets, polar_factor
+from neuromerge.merging.singular import (
+    Triplets,
+    leading_triplets,
+    leading_triplets_outside,
+    polar_factor,
+    polar_factor_beside,
+    split_triplets,
+)
+from neuromerge.threads import between_steps
 
 
 def is_matrix(parameter: Parameter) -> bool:
@@ -35,7 +45,7 @@ def decorrelated_sum(tau: torch.Tensor) -> torch.Tensor:
     recombined. With more tasks than the matrix has rows or columns that is none, and the result is 0.
     """
     rank = min(tau.shape[1:]) // len(tau)
-    u, s, v = _stacked([leading_triplets(task, rank) for task in tau])
+    u, s, v = _of_tasks(tau, lambda task: leading_triplets(task, rank))
     if not len(s):
         return torch.zeros_like(tau[0])
     left, right = polar_factor(u, tau.dtype), polar_factor(v, tau.dtype)
@@ -57,27 +67,30 @@ def common_and_specific(tau: torch.Tensor, common: float) -> torch.Tensor:
     if not own:
         return isotropic(tau.sum(0))
     total, dtype = tau.sum(0), tau.dtype
-    u, s, v = leading_triplets(total, shared)
     if rows <= columns:
         # What the common directions leave over is a space of few dimensions: work in coordinates of it.
-        rest = torch.linalg.qr(u, mode="complete")[0][:, len(s) :]
-        own_u, own_s, own_v = _stacked([leading_triplets(rest.mT @ task.double(), own, dtype) for task in tau])
-        own_left = rest.to(dtype) @ polar_factor(own_u, dtype)
+        (u, s, v), rest = split_triplets(total, shared)
+        rest = rest.to(dtype)
+        own_u, own_s, own_v = _of_tasks(tau, lambda task: leading_triplets(rest.mT @ task, own))
+        own_left = rest @ polar_factor(own_u, dtype)
     else:
-        common_space = u.to(dtype)
-        outside = (task - common_space @ (common_space.mT @ task) for task in tau)
-        own_u, own_s, own_v = _stacked([leading_triplets(task, own) for task in outside])
+        u, s, v = leading_triplets(total, shared)
+        own_u, own_s, own_v = _of_tasks(tau, lambda task: leading_triplets_outside(task, u, own))
         own_left = polar_factor(own_u, dtype)
     strength = s.sum() + own_s.sum()
     # Own left directions are orthogonal to the common ones, so the polar factor of all is that of each side by side.
     left = torch.cat([u.to(dtype), own_left], dim=1)
-    right = polar_factor(torch.cat([v, own_v], dim=1), dtype)
+    right = polar_factor_beside(v, own_v, dtype)
     return left.mul_(strength.to(dtype) / min(rows, columns)) @ right.mT
 
 
-def _stacked(triplets: list[Triplets]) -> Triplets:
-    """The triplets of all tasks side by side."""
-    u, s, v = zip(*triplets, strict=True)
+def _of_tasks(tau: torch.Tensor, triplets: Callable[[torch.Tensor], Triplets]) -> Triplets:
+    """The triplets of all tasks side by side. Between tasks others are let through (`threads.between_steps`)."""
+    found = []
+    for task in tau:
+        found.append(triplets(task))
+        between_steps()
+    u, s, v = zip(*found, strict=True)
     return torch.cat(u, dim=1), torch.cat(s), torch.cat(v, dim=1)
 
 
