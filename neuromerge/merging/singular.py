@@ -78,7 +78,8 @@ def leading_triplets_outside(matrix: torch.Tensor, space: torch.Tensor, rank: in
         gram = lower_gram(matrix.mT) - lower_gram(inside.mT)
         v = _corrected_eigenvectors(gram, rank, lambda basis: tall.mT @ outside(basis))
         if v is not None:
-            u = outside(v)
+            image = matrix @ v.float()
+            u = (image - single @ (single.mT @ image)).double()
             s = torch.linalg.vector_norm(u, dim=0)
             return u / s, s, v
     return leading_triplets(matrix - single @ inside, rank)

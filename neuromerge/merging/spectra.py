@@ -48,7 +48,9 @@ def decorrelated_sum(tau: torch.Tensor) -> torch.Tensor:
     u, s, v = _of_tasks(tau, lambda task: leading_triplets(task, rank))
     if not len(s):
         return torch.zeros_like(tau[0])
-    left, right = polar_factor(u, tau.dtype), polar_factor(v, tau.dtype)
+    left = polar_factor(u, tau.dtype)
+    between_steps()
+    right = polar_factor(v, tau.dtype)
     return (left * s.to(tau.dtype)) @ right.mT
 
 

@@ -7,7 +7,13 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from neuromerge.merging.singular import leading_triplets, polar_factor
+from neuromerge.merging.singular import (
+    leading_triplets,
+    leading_triplets_outside,
+    polar_factor,
+    polar_factor_beside,
+    split_triplets,
+)
 
 SIZE = 160
 INDEX = torch.arange(1, SIZE + 1, dtype=torch.float64)
@@ -29,10 +35,10 @@ def orthonormal(rows: int, columns: int, seed: int) -> torch.Tensor:
     return torch.linalg.qr(torch.randn(rows, columns, generator=generator, dtype=torch.float64))[0]
 
 
-def made_of(values: torch.Tensor, rows: int, columns: int) -> torch.Tensor:
-    """A float32 matrix with these singular values, but for rounding."""
+def made_of(values: torch.Tensor, rows: int, columns: int, dtype: torch.dtype = torch.float32) -> torch.Tensor:
+    """A matrix with these singular values, but for rounding."""
     size = len(values)
-    return (orthonormal(rows, size, 1) * values @ orthonormal(columns, size, 2).mT).float()
+    return (orthonormal(rows, size, 1) * values @ orthonormal(columns, size, 2).mT).to(dtype)
 
 
 def relative(got: torch.Tensor, expected: torch.Tensor) -> float:
@@ -89,3 +95,47 @@ def test_a_matrix_of_zeros_has_no_directions(dtype: torch.dtype) -> None:
     zeros = torch.zeros(SIZE, SIZE, dtype=dtype)
     assert not polar_factor(zeros, dtype).any()
     assert leading_triplets(zeros, 10)[1].numel() == 0
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("spectrum", ["level", "no full rank"])
+def test_split_triplets_and_what_is_left_fill_the_space(spectrum: str, dtype: torch.dtype) -> None:
+    matrix = made_of(SPECTRA[spectrum](), SIZE, 200, dtype)
+    (u, s, v), rest = split_triplets(matrix, 140)
+    whole = torch.cat([u, rest], dim=1)
+    torch.testing.assert_close(whole.mT @ whole, torch.eye(SIZE, dtype=torch.float64), rtol=0, atol=1e-9)
+    exact_u, exact_s, exact_vh = torch.linalg.svd(matrix.double(), full_matrices=False)
+    count = len(s)
+    assert count == (140 if spectrum == "level" else 130)
+    assert relative(u * s @ v.mT, exact_u[:, :count] * exact_s[:count] @ exact_vh[:count]) <= 1e-5
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("spectrum", SPECTRA)
+def test_triplets_outside_a_space(spectrum: str, dtype: torch.dtype) -> None:
+    """Also where the space takes the strongest directions, and little or nothing is left."""
+    matrix = made_of(SPECTRA[spectrum](), 400, SIZE, dtype)
+    exact = torch.linalg.svd(matrix.double(), full_matrices=False)[0]
+    space = torch.linalg.qr(torch.cat([exact[:, :30], orthonormal(400, 90, 3)], dim=1))[0]
+    u, s, v = leading_triplets_outside(matrix, space, 12)
+    outside = matrix.double() - space @ (space.mT @ matrix.double())
+    scale = float(torch.linalg.matrix_norm(matrix.double(), 2))
+    torch.testing.assert_close(outside @ v, u * s, rtol=0, atol=1e-6 * scale)
+    torch.testing.assert_close(s, torch.linalg.svdvals(outside)[: len(s)], rtol=1e-4, atol=1e-6 * scale)
+    torch.testing.assert_close(v.mT @ v, torch.eye(len(s), dtype=torch.float64), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize(("rows", "shared", "own"), [(200, 120, 40), (SIZE, 120, 40), (200, 40, 120), (200, 150, 0)])
+@pytest.mark.parametrize("inside", [0.0, 0.5, 1.0])
+def test_polar_factor_beside_a_space(rows: int, shared: int, own: int, inside: float, dtype: torch.dtype) -> None:
+    """`more` is far from, half in, or all in the space; in the last case what it repeats counts half for each."""
+    space, more = orthonormal(rows, shared, 1), orthonormal(rows, own, 2)
+    if inside:
+        more = inside * (space @ (space.mT @ more)) + (1 - inside) * more
+    whole = torch.cat([space, more], dim=1)
+    u, s, vh = torch.linalg.svd(whole, full_matrices=False)
+    alive = s > 1e-6 * s[0]
+    got = polar_factor_beside(space, more, dtype)
+    assert got.dtype == dtype
+    assert relative(got, u[:, alive] @ vh[alive]) <= {torch.float32: 1e-5, torch.float64: 1e-9}[dtype]
