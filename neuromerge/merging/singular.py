@@ -19,6 +19,7 @@ from neuromerge.errors import CheckpointError
 
 _NULL = {torch.float32: 1e-6, torch.float64: 1e-13}
 """Singular values at most this share of the largest are none: their singular vectors are arbitrary."""
+_NULL_DERIVED = 1e-7  # the same for float64 matrices that were made from float32: singular vectors keep more digits
 _GRAM_LEAF = 192  # rows from which on a Gram matrix is computed by halves
 _SMALL = 128  # matrices with a side shorter than this are cheap either way, and go the exact one
 _FEW = 4  # as many triplets as 1 / _FEW of the shorter side are found faster by correction
@@ -44,7 +45,7 @@ def leading_triplets(matrix: torch.Tensor, rank: int | None = None, precision: t
         v, s, u = _triplets_of_wide(matrix.mT, rank, precision)
     else:
         u, s, v = _triplets_of_wide(matrix, rank, precision)
-    count = _significant(s, precision)
+    count = _significant(s, _null(matrix, precision))
     return u[:, :count], s[:count], v[:, :count]
 
 
@@ -55,7 +56,7 @@ def split_triplets(matrix: torch.Tensor, rank: int) -> tuple[Triplets, torch.Ten
     exact = matrix.dtype == torch.float64
     basis = torch.linalg.svd(wide, full_matrices=False)[0] if exact else _eigenvectors(lower_gram(wide))
     u, s, v = _along(basis[:, :rank], wide)
-    count = _significant(s, matrix.dtype)
+    count = _significant(s, _null(matrix, matrix.dtype))
     return (u[:, :count], s[:count], v[:, :count]), basis[:, count:]
 
 
@@ -94,7 +95,7 @@ def polar_factor(matrix: torch.Tensor, precision: torch.dtype) -> torch.Tensor:
         return polar_factor(matrix.mT, precision).mT
     _require_finite(matrix)
     if precision == torch.float32 and len(matrix) >= _SMALL:
-        factor = _corrected_polar_factor(matrix.float())
+        factor = _corrected_polar_factor(matrix, _null(matrix, precision))
         if factor is not None:
             return factor
     u, _, v = leading_triplets(matrix, precision=precision)
@@ -193,9 +194,14 @@ def _symmetric(lower: torch.Tensor) -> torch.Tensor:
     return lower.tril() + lower.tril(-1).mT
 
 
-def _significant(s: torch.Tensor, precision: torch.dtype) -> int:
+def _null(matrix: torch.Tensor, precision: torch.dtype) -> float:
+    """The share of the largest singular value up to which those of a matrix are none; see `leading_triplets`."""
+    return _NULL[precision] if matrix.dtype == precision else _NULL_DERIVED
+
+
+def _significant(s: torch.Tensor, null: float) -> int:
     """How many of the falling singular values are above rounding."""
-    return int((s > _NULL[precision] * s[0]).sum()) if len(s) else 0
+    return int((s > null * s[0]).sum()) if len(s) else 0
 
 
 def lower_gram(matrix: torch.Tensor) -> torch.Tensor:
@@ -216,18 +222,19 @@ def _fill_lower_gram(matrix: torch.Tensor, out: torch.Tensor) -> None:
     _fill_lower_gram(matrix[half:], out[half:, half:])
 
 
-def _corrected_polar_factor(matrix: torch.Tensor) -> torch.Tensor | None:
-    """The polar factor of a float32 matrix (m, n), m <= n; None where float32 does not tell its directions apart.
+def _corrected_polar_factor(given: torch.Tensor, null: float) -> torch.Tensor | None:
+    """The polar factor (m, n) of a matrix, m <= n, in float32; None where that does not tell its directions apart.
 
     With U from the Gram matrix in float32, U^T matrix = D V^T: D is the norms of its rows, and U and V are orthonormal
     but for 1 + P = U^T U and 1 + Q = V^T V with small P and Q. To first order the polar factor is U (1 - K) V^T,
     K_ij = (P + Q)_ij D_j / (D_i + D_j): that of D (1 + Q) D is the solution of a Sylvester equation with D, and what P
     does to both sides adds up to the same form.
     """
-    largest = matrix.abs().amax()
+    largest = given.abs().amax()
     if not bool(largest > 0):
         return None
-    matrix = matrix / largest  # squares must stay in the range of float32
+    given = given / largest
+    matrix = given.float()  # squares must stay in the range of float32
     values, u = torch.linalg.eigh(lower_gram(matrix), UPLO="L")
     if bool(values[0] > _LEVEL * values[-1]):
         return (u * values.rsqrt()) @ u.mT @ matrix
@@ -238,7 +245,7 @@ def _corrected_polar_factor(matrix: torch.Tensor) -> torch.Tensor | None:
         return None
     v = projected.div_(norms.clamp_min(torch.finfo(norms.dtype).tiny).unsqueeze(1))
     if bool(weak.any()):
-        u, norms, v = _weak_resolved(matrix, u, norms, v, weak)
+        u, norms, v = _weak_resolved(given, u, norms, v, weak, null)
     overlaps = lower_gram(v) + lower_gram(u.mT)
     overlaps.diagonal().sub_(2.0)
     overlaps = _symmetric(overlaps)
@@ -248,7 +255,7 @@ def _corrected_polar_factor(matrix: torch.Tensor) -> torch.Tensor | None:
 
 
 def _weak_resolved(
-    matrix: torch.Tensor, u: torch.Tensor, norms: torch.Tensor, v: torch.Tensor, weak: torch.Tensor
+    matrix: torch.Tensor, u: torch.Tensor, norms: torch.Tensor, v: torch.Tensor, weak: torch.Tensor, null: float
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Left vectors, norms and right vectors (rows), the `weak` (m,) ones told apart in float64, null ones left out.
 
@@ -263,7 +270,7 @@ def _weak_resolved(
     turn = _eigenvectors(lower_gram(right))
     left, right = left @ turn, turn.mT @ right
     s = torch.linalg.vector_norm(right, dim=1)
-    alive = s > _NULL[matrix.dtype] * norms.amax()
+    alive = s > null * norms.amax()
     left, s, right = left[:, alive], s[alive], right[alive]
     angle = (turn.mT @ angle)[alive]
     leaning = (norms[~weak].unsqueeze(1) * v[~weak]) + (angle.mT @ right).to(v.dtype)
