@@ -41,6 +41,7 @@ class Limits:
     max_trials: int = 200  # trials of one search
     queue_size: int = 256  # events that may wait; more are refused with a message
     events_per_page: int = 24  # events of one page that wait or run
+    events_per_second: int = 60  # of one address on average (a dragged slider makes 25); more wait, then are refused
     light_workers: int = 8  # moved controls followed at the same time: figures and quick accuracy
     heavy_workers: int = 4  # galleries, tabs that are costly to draw and exports at the same time
     settling_workers: int = 2  # whole validation splits at the same time

@@ -24,6 +24,7 @@ from starlette.responses import JSONResponse
 from neuromerge.deployment import Limits
 from neuromerge.interface.blocks import PageBlocks, address_of
 from neuromerge.interface.bodies import fault
+from neuromerge.interface.pace import Pace
 
 logger = logging.getLogger(__name__)
 
@@ -76,6 +77,7 @@ class Gate:
         self.app = app
         self.limits = limits
         self.largest_upload = largest_upload
+        self._pace = Pace(limits.events_per_second)
         self._ended: OrderedDict[str, float] = OrderedDict()
         self._always: list[tuple[bytes, bytes]] = []
         if frame_ancestors:
@@ -134,8 +136,17 @@ class Gate:
         if not what.startswith(("queue/join", "call/", "run/", "api/")):
             await self.app(scope, _replayed(body, receive), send)
             return
+        await self._in_time(address_of(scope))
         page = await self._admit(scope, what, body)
         await self.app(scope, _replayed(body, receive), self._behind(page, send))
+
+    async def _in_time(self, address: str) -> None:
+        """Let an event of an address that asks too fast wait. Raises Refused where it would wait too long."""
+        seconds = self._pace.wait(address)
+        if seconds is None:
+            raise Refused(429, "Your address asks faster than this server may answer. Try again in a moment.")
+        if seconds:
+            await asyncio.sleep(seconds)
 
     def _ends(self, scope: Scope) -> None:
         """Note that a page's stream of answers says its last word."""
