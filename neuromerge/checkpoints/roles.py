@@ -76,6 +76,8 @@ class Parameter:
         """The parameter inside its stored tensor: a view of `shape` (writes go through)."""
         if self.index is not None:
             stored = stored.select(0, self.index)
+        if self.axis == 0 and stored.shape == self.shape:
+            return stored  # nearly always, and a merge asks for thousands
         part = stored.reshape(1) if stored.ndim == 0 else stored.narrow(self.axis, self.start, self.stop - self.start)
         if self.kind == "pointwise":
             return part.reshape(-1)

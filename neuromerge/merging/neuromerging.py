@@ -325,7 +325,7 @@ class NeuroMerging(MergeMethod):
         """P as a multiple of the base weights, and O, of a chunk of neurons; psi(tau) of a pointwise parameter."""
         rule = run.prepared.rules.get(chunk.parameter.name, run.prepared.rule)
         if chunk.rows is not None and _has_kernel(chunk, rule):
-            orthogonal = torch.empty(chunk.rows.base.shape, dtype=chunk.rows.dtype)
+            orthogonal = torch.empty(chunk.rows.shape, dtype=chunk.rows.dtype)
             parallel, sign = _fused(chunk, run, rule, orthogonal, own=0.0, parallel=0.0, orthogonal=1.0)
         else:
             tau = apply_trim(chunk.tau, run.thresholds)
@@ -349,7 +349,7 @@ class NeuroMerging(MergeMethod):
         if chunk.rows is None or not _has_kernel(chunk, rule):
             return super().merge_chunk(chunk, run, coefficients, out)
         fits = out is not None and out.dtype == chunk.rows.dtype
-        target = out if out is not None and fits else torch.empty(chunk.rows.base.shape, dtype=chunk.rows.dtype)
+        target = out if out is not None and fits else torch.empty(chunk.rows.shape, dtype=chunk.rows.dtype)
         lambdas = coefficients[PARALLEL], coefficients[ORTHOGONAL]
         # Where weights are rounded on their way out, the tally is that of what is written.
         _fused(chunk, run, rule, target, own=1.0, parallel=lambdas[0], orthogonal=lambdas[1], tells=fits)

@@ -16,6 +16,8 @@ from itertools import islice
 
 import numpy as np
 
+from neuromerge.threads import in_threads
+
 _DIGIT = 16
 BATCH = 1 << 18
 """Values counted at a time: far more than there are counters."""
@@ -78,8 +80,31 @@ class Inside:
     found: np.ndarray | None
 
 
+class Sample:
+    """Values drawn from a stream, in any order, to be looked up by rank.
+
+    To find a few ranks takes a third of the time that sorting takes: who asks again has them sorted.
+    """
+
+    def __init__(self, values: np.ndarray):
+        self._values = values
+        self._asked = self._is_sorted = False
+
+    def __len__(self) -> int:
+        """How many were drawn."""
+        return len(self._values)
+
+    def at(self, ranks: Sequence[int]) -> list[float]:
+        """The values of these ranks, 0 the smallest."""
+        if self._asked and not self._is_sorted:
+            self._values, self._is_sorted = np.sort(self._values), True
+        self._asked = True
+        values = self._values if self._is_sorted or not ranks else np.partition(self._values, ranks)
+        return [float(values[rank]) for rank in ranks]
+
+
 def bracketed(
-    samples: Sequence[np.ndarray],
+    samples: Sequence[Sample],
     ranks: Sequence[int],
     count: int,
     look: Callable[[Sequence[tuple[float, float]]], Sequence[Inside]],
@@ -87,7 +112,7 @@ def bracketed(
     """The value of one rank in each of several streams, by a bracket that a sample gives and one pass around it.
 
     Args:
-        samples: sorted, one per stream.
+        samples: one per stream, each asked once a try.
         ranks: 0 the smallest, one per stream.
         count: values in a stream.
         look: a pass, given a bracket for each stream.
@@ -97,7 +122,7 @@ def bracketed(
     for margin in _MARGINS:
         shares = [rank / count for rank in ranks]
         widths = [margin * math.sqrt(share * (1.0 - share)) for share in shares]
-        brackets = [bracket(*of) for of in zip(samples, shares, widths, strict=True)]
+        brackets = in_threads(lambda of: bracket(*of), list(zip(samples, shares, widths, strict=True)))
         seen = look(brackets)
         values = [_value(*of) for of in zip(seen, brackets, ranks, strict=True)]
         found = [value for value in values if value is not None]
@@ -106,18 +131,19 @@ def bracketed(
     return None
 
 
-def bracket(sample: np.ndarray, share: float, width: float) -> tuple[float, float]:
+def bracket(sample: Sample, share: float, width: float) -> tuple[float, float]:
     """Values between which the quantile `share` of a stream lies with near certainty.
 
     Args:
-        sample: of the stream, sorted.
+        sample: of the stream.
         width: how far the sample's own quantile may be off to either side, as a share of all ranks.
 
     Returns infinity where the sample does not reach as far.
     """
     last = len(sample) - 1
     low, high = math.floor((share - width) * last) - 8, math.ceil((share + width) * last) + 8
-    return (float(sample[low]) if low > 0 else -math.inf), (float(sample[high]) if high < last else math.inf)
+    found = sample.at([max(low, 0), min(high, last)])
+    return (found[0] if low > 0 else -math.inf), (found[1] if high < last else math.inf)
 
 
 def _value(seen: Inside, ends: tuple[float, float], rank: int) -> float | None:

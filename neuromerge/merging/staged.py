@@ -301,7 +301,7 @@ def _fused_parts(rows: Rows, thresholds: Thresholds, found: NeuronStatistics, st
     from neuromerge.merging.kernels import calls
 
     alpha, parallel = found.alpha[start:stop], found.parallel[start:stop]
-    merged = torch.empty(rows.base.shape, dtype=rows.dtype)
+    merged = torch.empty(rows.shape, dtype=rows.dtype)
     calls.write_neurons(rows, thresholds.value, -(alpha * parallel).sum(1), alpha, merged)
     return merged
 

@@ -4,7 +4,7 @@ With d entries and trim ratio r, q = floor(r * d + 1e-9) entries are candidates 
 q-th smallest magnitude, and entries equal to it stay (METHOD, section 1). The selection is exact and never
 sorts nor holds a task vector:
 
-1. `MagnitudeSample`: the sorted magnitudes of a sample, drawn once. Its quantiles around r bracket the
+1. `MagnitudeSample`: the magnitudes of a sample, drawn once. Its quantiles around r bracket the
    threshold. This is the coarse histogram, with bins of equal depth.
 2. One pass counts what lies below the bracket and collects the few entries inside it; the threshold is an
    order statistic of those. The same pass sums the magnitudes, which gives sigma.
@@ -29,7 +29,7 @@ from neuromerge.merging.chunks import as_they_are, map_chunks, row_chunks
 from neuromerge.merging.counting import count_around
 from neuromerge.merging.devices import stride
 from neuromerge.merging.kernels.table import Counted, StoredVectors, served
-from neuromerge.merging.quantiles import bracket, order_statistics
+from neuromerge.merging.quantiles import Sample, bracket, order_statistics
 from neuromerge.merging.vectors import TaskVectors
 from neuromerge.progress import UNATTENDED, Job
 from neuromerge.threads import between_steps, in_threads
@@ -128,7 +128,7 @@ class MagnitudeSample:
         self._vectors = vectors
         self._own_sampling = sampling
         self._entries = sum(p.numel for p in vectors.parameters)
-        self._sorted: list[np.ndarray] | None = None
+        self._drawn: list[Sample] | None = None
 
     def thresholds(self, trim_ratio: float, job: Job = UNATTENDED) -> Thresholds:
         """Exact thresholds for the ratio r in [0, 1): one pass over the weights."""
@@ -148,9 +148,10 @@ class MagnitudeSample:
 
     def _bracketed(self, rank: int, tasks: list[int], margin: float, job: Job) -> dict[int, _Kept]:
         """Thresholds of those `tasks` whose bracket of `margin` ranks to both sides held them: one pass."""
-        samples = self.drawn()
+        samples, share = self.drawn(), rank / self._entries
         limit = max(1 << 16, int(4 * margin * self._entries))
-        tallies = {t: _Tally.around(samples[t], rank / self._entries, margin, limit) for t in tasks}
+        around = in_threads(lambda task: _Tally.around(samples[task], share, margin, limit), tasks)
+        tallies = dict(zip(tasks, around, strict=True))
         vectors = self._vectors
 
         def plain(parameter: Parameter, start: int, stop: int) -> list[_Count]:
@@ -182,11 +183,11 @@ class MagnitudeSample:
     def _sampling(self) -> Sampling:
         return self._own_sampling or (COMPILED if served(self._vectors) else PLAIN)
 
-    def drawn(self) -> list[np.ndarray]:
-        """The sample of each task: its magnitudes, sorted."""
-        if self._sorted is None:
-            self._sorted = _draw_sample(self._vectors, self._entries, self._sampling)
-        return self._sorted
+    def drawn(self) -> list[Sample]:
+        """The sample of each task: magnitudes."""
+        if self._drawn is None:
+            self._drawn = _draw_sample(self._vectors, self._entries, self._sampling)
+        return self._drawn
 
     def _selected(self, rank: int, tasks: list[int]) -> dict[int, _Kept]:
         """Thresholds in bounded memory whatever the values: a few passes."""
@@ -248,8 +249,8 @@ class _Tally:
         self._found: list[np.ndarray] = []
 
     @classmethod
-    def around(cls, sample: np.ndarray, share: float, margin: float, limit: int) -> _Tally:
-        """Around the quantile `share` of a sorted sample."""
+    def around(cls, sample: Sample, share: float, margin: float, limit: int) -> _Tally:
+        """Around the quantile `share` of a sample."""
         low, high = bracket(sample, share, margin)
         return cls(max(0.0, low), high, limit)
 
@@ -372,15 +373,15 @@ def _magnitude_chunks(vectors: TaskVectors) -> Iterator[list[np.ndarray]]:
             between_steps()
 
 
-def _draw_sample(vectors: TaskVectors, entries: int, sampling: Sampling) -> list[np.ndarray]:
-    """Sorted magnitudes of a sample per task: everything of a small model, else evenly spread runs of entries."""
+def _draw_sample(vectors: TaskVectors, entries: int, sampling: Sampling) -> list[Sample]:
+    """Magnitudes of a sample per task: everything of a small model, else evenly spread runs of entries."""
     if not entries:
-        return [np.zeros(1, dtype=np.float32) for _ in vectors.task_names]
+        return [Sample(np.zeros(1, dtype=np.float32)) for _ in vectors.task_names]
     if entries <= sampling.points * sampling.run:
         drawn = np.concatenate([_flat(vectors.read(p)[1]).cpu().numpy() for p in vectors.parameters], axis=1)
     else:
         drawn = sampled(vectors, entries, sampling)
-    return in_threads(np.sort, np.abs(drawn))
+    return [Sample(magnitudes) for magnitudes in np.abs(drawn)]
 
 
 def sampled(vectors: TaskVectors, entries: int, sampling: Sampling = COMPILED) -> np.ndarray:

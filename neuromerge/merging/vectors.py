@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 from functools import cached_property, partial
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, cast
 
 import numpy as np
 import torch
@@ -62,8 +62,8 @@ class Chunk:
         self.parameter, self.start = parameter, start
         self.rows: Rows | None = None
         self.tally: Tally | None = None
-        if fused and isinstance(vectors, StoredVectors):
-            self.rows = vectors.stored(parameter, start, stop)
+        if fused:
+            self.rows = cast(StoredVectors, vectors).stored(parameter, start, stop)  # `served` has looked
         self._read = partial(vectors.read, parameter, start, stop)
         self._found: tuple[torch.Tensor, torch.Tensor] | None = None
 
@@ -130,6 +130,7 @@ class _Last(threading.local):
 
     name = ""
     stored: _Stored | None = None
+    rows: Rows | None = None
 
 
 class AlignedVectors:
@@ -200,7 +201,10 @@ class AlignedVectors:
         if self.are_weighted:
             return self.as_read(parameter, start, stop)
         base, tasks = self._stored(parameter)
-        return Rows(base[start:stop], tuple(t if t is None else t[start:stop] for t in tasks), True, self.dtype)
+        rows = self._last.rows if self._last.name == parameter.name else None
+        if rows is None:
+            rows = self._last.rows = Rows(base, tasks, True, self.dtype)
+        return rows.part(start, stop)
 
     def _stored(self, parameter: Parameter) -> _Stored:
         """Base and experts of a parameter, as stored: on the accelerator while there is room for them.
@@ -220,7 +224,7 @@ class AlignedVectors:
                 found = (found[0].to(self.device), tuple(t if t is None else t.to(self.device) for t in found[1]))
                 self._held[parameter.name] = found
             else:
-                self._last.name, self._last.stored = parameter.name, found
+                self._last.name, self._last.stored, self._last.rows = parameter.name, found, None
         return found
 
     @property

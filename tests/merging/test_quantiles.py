@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from neuromerge.merging.quantiles import order_statistics
+from neuromerge.merging.quantiles import Sample, order_statistics
 
 
 @given(
@@ -38,3 +38,11 @@ def test_many_equal_values_and_large_streams() -> None:
 def test_a_rank_outside_is_refused() -> None:
     with pytest.raises(IndexError, match="3"):
         order_statistics(lambda: [[np.zeros(3, dtype=np.float32)]], 1, [3])
+
+
+@given(values=st.lists(st.floats(width=32, allow_nan=False), min_size=1, max_size=30), asked=st.data())
+def test_a_sample_is_looked_up_by_rank_again_and_again(values: list[float], asked: st.DataObject) -> None:
+    sample = Sample(np.array(values, dtype=np.float32))
+    for _ in range(3):
+        ranks = asked.draw(st.lists(st.integers(0, len(values) - 1), max_size=4))
+        assert sample.at(ranks) == [sorted(values)[rank] for rank in ranks]

@@ -113,7 +113,8 @@ def test_missed_brackets_leave_it_to_the_selection():
 
 def test_the_sample_is_spread_over_rows_and_parameters():
     rows = torch.arange(1.0, 501.0)[None, :, None].expand(1, 500, 40)
-    sample = trim.MagnitudeSample(FakeVectors(rows, rows + 1000), trim.Sampling(100, 8, margins=())).drawn()[0]
+    drawn = trim.MagnitudeSample(FakeVectors(rows, rows + 1000), trim.Sampling(100, 8, margins=())).drawn()[0]
+    sample = drawn.at(range(len(drawn)))
     assert len(sample) == 800
     assert len(np.unique(sample)) == 100  # one row a place
     np.testing.assert_allclose(np.quantile(sample, [0.25, 0.75]), [250, 1250], atol=15)

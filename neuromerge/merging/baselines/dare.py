@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any
 
 import torch
@@ -28,24 +27,25 @@ from neuromerge.threads import in_threads
 _DRAW = 1 << 20  # random numbers drawn at a time; part of what a seed means, so never change it
 
 
-def kept(parameter: Parameter, task: str, drop_rate: float, seed: int) -> torch.Tensor:
-    """Which entries of one parameter of one task survive: bool, (*parameter.shape), on the CPU.
+def kept(parameter: Parameter, task: str, drop_rate: float, seed: int, out: torch.Tensor | None = None) -> torch.Tensor:
+    """Which entries of one parameter of one task survive: bool, (*parameter.shape), on the CPU; into `out` if given.
 
     Depends on nothing but the arguments: not on the order of parameters or tasks, nor on how a layout stores
     the parameter.
     """
     digest = hashlib.sha256(f"dare\0{seed}\0{task}\0{parameter.name}".encode()).digest()
     generator = torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)
-    survives = torch.empty(parameter.numel, dtype=torch.bool)
+    out = torch.empty(parameter.shape, dtype=torch.bool) if out is None else out
+    survives = out.view(-1)
     if kernels.in_use():
         from neuromerge.merging.kernels import calls
 
         calls.random_at_least(generator.initial_seed(), drop_rate, survives)
-        return survives.view(parameter.shape)
+        return out
     for start in range(0, parameter.numel, _DRAW):
         part = survives[start : start + _DRAW]
         torch.ge(torch.rand(len(part), generator=generator), drop_rate, out=part)
-    return survives.view(parameter.shape)
+    return out
 
 
 def drop(tau: torch.Tensor, survives: torch.Tensor, drop_rate: float) -> torch.Tensor:
@@ -91,10 +91,18 @@ def all_kept(
     parameter: Parameter, tasks: Sequence[str], drop_rate: float, seed: int, device: torch.device
 ) -> torch.Tensor:
     """`kept` of every task, for a merge on `device`: bool, (T, *parameter.shape)."""
-    one = partial(kept, parameter, drop_rate=drop_rate, seed=seed)
+    survives = torch.empty(len(tasks), *parameter.shape, dtype=torch.bool)
+
+    def draw(task: int) -> None:
+        kept(parameter, tasks[task], drop_rate, seed, survives[task])
+
     # Where whole parameters are merged by one thread, drawing would be all that it does.
-    alone = device.type == "cpu" or parameter.numel < _DRAW
-    return torch.stack([one(task) for task in tasks] if alone else in_threads(one, tasks))
+    if device.type == "cpu" or parameter.numel < _DRAW:
+        for task in range(len(tasks)):
+            draw(task)
+    else:
+        in_threads(draw, range(len(tasks)))
+    return survives
 
 
 def distinct_names(tasks: Sequence[str]) -> tuple[str, ...]:

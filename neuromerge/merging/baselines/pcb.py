@@ -25,11 +25,10 @@ from neuromerge.merging.kernels.rules import Rule
 from neuromerge.merging.kernels.table import Counted, StoredVectors, served
 from neuromerge.merging.linear import SCALE, Components
 from neuromerge.merging.method import MergeMethod, Run
-from neuromerge.merging.quantiles import Inside, bracketed, order_statistics
+from neuromerge.merging.quantiles import Inside, Sample, bracketed, order_statistics
 from neuromerge.merging.registry import register
 from neuromerge.merging.trim import Thresholds, sampled
 from neuromerge.merging.vectors import Chunk, TaskVectors
-from neuromerge.threads import in_threads
 
 _CLAMPED_SHARE = 0.01
 _SAMPLED_FROM = 1 << 20  # entries of a task vector from which compiled kernels and a sample find the quantiles
@@ -141,8 +140,8 @@ def _compete_sampled(vectors: TaskVectors, entries: int, ratio: float) -> Compet
         return [of.inside() for of in sums]
 
     lower, upper = magnitude_ranks(entries)
-    sizes = in_threads(np.sort, np.abs(sample))
-    found = bracketed(sizes * 2, [lower] * tasks + [upper] * tasks, entries, magnitudes)
+    sizes = [Sample(size) for size in (*np.abs(sample),) * 2]
+    found = bracketed(sizes, [lower] * tasks + [upper] * tasks, entries, magnitudes)
     if found is None:
         return None
     dtype = vectors.read(vectors.parameters[0], 0, 0)[1].dtype
@@ -157,7 +156,7 @@ def _compete_sampled(vectors: TaskVectors, entries: int, ratio: float) -> Compet
         return [of.inside() for of in sums]
 
     winners, _ = score_ranks(entries, ratio)
-    values = in_threads(np.sort, scores(torch.from_numpy(sample), low, high).numpy())
+    values = [Sample(of_task) for of_task in scores(torch.from_numpy(sample), low, high).numpy()]
     found = bracketed(values, [winners] * tasks, entries, all_scores)
     if found is None:
         return None

@@ -160,9 +160,9 @@ def combine(
         out: written to, contiguous and in the working dtype; new memory when None.
         found: added to, with what is written less w_0 for the change.
     """
-    out = torch.empty(rows.base.shape, dtype=rows.dtype) if out is None else out
+    out = torch.empty(rows.shape, dtype=rows.dtype) if out is None else out
     table = Table(rows, neurons=False)
-    tasks = len(rows.tasks)
+    tasks = rows.task_count
     target = table.out(out)
     changes.combine(
         table.lines, table.width,
@@ -212,7 +212,7 @@ def count_scores(
     """Count the PCB scores of every task around a bracket each. limits (2, T): what magnitudes are clamped to."""
     table, working = Table(rows, neurons=False), _numpy_dtype(rows.dtype)
     lows, highs = (np.array([bracket[side] for bracket in brackets], dtype=working) for side in (0, 1))
-    tasks, collects = len(rows.tasks), np.array(wanted, dtype=np.bool_)
+    tasks, collects = rows.task_count, np.array(wanted, dtype=np.bool_)
     reached, above = np.zeros((2, tasks), np.int64)
     most, clamps = np.full(tasks, -np.inf, dtype=working), _numpy(limits, rows.dtype)
     buffer = _Buffer(tasks, blocks.PIECE, working)
@@ -253,7 +253,7 @@ class _Buffer:
 def sample(rows: Rows, places: np.ndarray, run: int) -> np.ndarray:
     """Task vectors at places (m, 2), each a row and a column: (T, m, run), `run` neighbours within the row."""
     table = Table(rows, neurons=True)
-    out = np.empty((len(rows.tasks), len(places), run), _numpy_dtype(rows.dtype))
+    out = np.empty((rows.task_count, len(places), run), _numpy_dtype(rows.dtype))
     magnitudes.sample(
         table.lines, table.subtract, np.ascontiguousarray(places[:, 0]), np.ascontiguousarray(places[:, 1]), run, out
     )

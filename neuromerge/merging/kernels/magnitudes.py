@@ -5,13 +5,26 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from neuromerge.merging.kernels.lanes import LANES, LINE, bits, foresee, load, lowest_bit, ones, spread, total, where
-from neuromerge.merging.kernels.rows import EXACT, change, locate, numbers_at, scratch_for, widen
+from neuromerge.merging.kernels.lanes import (
+    LANES,
+    LINE,
+    bits,
+    foresee,
+    load,
+    lowest_bit,
+    number,
+    ones,
+    spread,
+    total,
+    where,
+)
+from neuromerge.merging.kernels.rows import EXACT, address_of, locate, numbers_at, scratch_for
 
 PIECE = 4096
 """Entries of one task that are counted in one go: so many that memory is in step, so few that the base stays near."""
 _WORD = 64
 """Entries whose marks are one number."""
+_PLACES_AHEAD = 16
 
 
 @njit(**EXACT)
@@ -145,8 +158,15 @@ def count(  # type: ignore[no-untyped-def]
 def sample(table, subtract, rows, starts, run, out):  # type: ignore[no-untyped-def]
     """Runs of `run` neighbouring entries of every task vector: out (T, places, run) for rows, starts (places,)."""
     tasks = len(out)
-    base = np.empty(run, out.dtype)
+    scratch, places, lower = scratch_for(tasks, run, out), np.zeros(tasks + 2, np.int64), np.empty(run, out.dtype)
     for p in range(len(rows)):
-        widen(table, tasks, rows[p], starts[p], base)
+        ahead = p + _PLACES_AHEAD
+        if ahead < len(rows):  # there is nothing to do but wait for memory: it is asked for many places at a time
+            for source in range(tasks + 1):
+                foresee(address_of(table, source, rows[ahead], starts[ahead]))
+        locate(table, rows[p], starts[p], run, subtract, scratch, places)
+        for j in range(run):
+            lower[j] = number(places[-1], j, out.dtype.type(0))
         for t in range(tasks):
-            change(table, t, rows[p], starts[p], base, out.dtype.type(0), subtract, out[t, p])
+            for j in range(run):
+                out[t, p, j] = number(places[t], j, out.dtype.type(0)) - lower[j]

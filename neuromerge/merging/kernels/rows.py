@@ -68,6 +68,14 @@ def float_of_bits(typing_context: Any, bits: Any) -> Any:
 
 
 @njit(**EXACT)
+def address_of(table, source, row, start):  # type: ignore[no-untyped-def]
+    """Where an entry of a row of a source lies."""
+    code = table[source, 2]
+    size = 4 if code == FLOAT32 else (8 if code == FLOAT64 else 2)
+    return table[source, 0] + row * table[source, 1] + size * start
+
+
+@njit(**EXACT)
 def widen(table, source, row, start, out):  # type: ignore[no-untyped-def]
     """Entries start, start + 1, ... of a row of a source, in the dtype of `out` (width,)."""
     width = len(out)
@@ -94,29 +102,6 @@ def widen(table, source, row, start, out):  # type: ignore[no-untyped-def]
             out[j] = -size if bits & np.uint32(0x8000) else size
     else:
         out[:] = 0
-
-
-@njit(**EXACT)
-def change(table, source, row, start, base, bound, subtract, out):  # type: ignore[no-untyped-def]
-    """Entries of a trimmed task vector: what a source holds, less `base` if `subtract`, 0 below `bound`."""
-    width = len(out)
-    code = table[source, 2]
-    if code == ABSENT:
-        out[:] = 0
-        return
-    if code == FLOAT32 and subtract:  # what most checkpoints are: all in one loop
-        singles = carray(_float32_at(table[source, 0] + row * table[source, 1] + 4 * start), (width,))
-        for j in range(width):
-            value = out.dtype.type(singles[j]) - base[j]
-            out[j] = value if abs(value) >= bound else out.dtype.type(0)
-        return
-    widen(table, source, row, start, out)
-    if subtract:
-        for j in range(width):
-            out[j] -= base[j]
-    if bound > 0:
-        for j in range(width):
-            out[j] = out[j] if abs(out[j]) >= bound else out.dtype.type(0)
 
 
 @njit(**EXACT)
