@@ -33,7 +33,7 @@ _AT_ONCE = {True: 2, False: 1}  # weights, pictures
 _LOOK_SECONDS = 0.5
 _GRACE_SECONDS = 2.0  # a page that only turns to another merge of the same family wants the same parts again at once
 _SPEED_SECONDS = 10.0
-_HEAD_SECONDS, _POLL_SECONDS = 20.0, 0.05
+_HEAD_SECONDS, _POLL_SECONDS = 10.0, 0.05  # without a piece of a head, which takes a fraction of one
 _NO_STEP = 1 << 26
 
 Presence = Callable[[], bool]
@@ -167,6 +167,7 @@ class Downloads:
         self._making_heads: subprocess.Popen[str] | None = None
         self._heads_asked: set[tuple[str, str]] = set()
         self._heads_coming: set[tuple[str, str]] = set()
+        self._heads_heard = 0.0
 
     # ------------------------------------------------------------------------------------------- what is here
     def here(self, part: Part) -> str | None:
@@ -190,12 +191,13 @@ class Downloads:
 
         Not for ever: a process that others' work keeps from a processor is ended, and the caller makes the head.
         """
-        until = self._clock() + _HEAD_SECONDS
+        begun = self._clock()
         while (base.key, pictures.key) in self._heads_coming:
             job.check()
             time.sleep(_POLL_SECONDS)
             with self._lock:
-                if self._clock() > until and self._making_heads is not None:
+                silent = self._clock() - max(begun, self._heads_heard)
+                if silent > _HEAD_SECONDS and self._making_heads is not None:
                     self._making_heads.kill()
 
     # ------------------------------------------------------------------------------------------- what is wanted
@@ -370,8 +372,11 @@ class Downloads:
             process.stdin.write(order + "\n")
             process.stdin.flush()
             for line in process.stdout:
+                told = json.loads(line)
                 with self._lock:
-                    self._heads_coming.discard(coming[json.loads(line)["at"] - 1])
+                    self._heads_heard = self._clock()
+                    if "finished" in told:
+                        self._heads_coming.discard(coming[told["at"] - 1])
             process.wait()
         with self._lock:
             self._making_heads, self._heads_coming = None, set()

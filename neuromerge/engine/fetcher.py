@@ -11,6 +11,7 @@ long, and keeps them.
           {"at": 0, "done": 5, "total": 9}            how far it is
           {"at": 0, "wait": 30.0, "why": "..."}       a pause that the Hub asked for
           {"at": 0, "failed": "...", "kind": "..."}   why a part cannot be fetched
+          {"at": 0, "working": true}                  a piece of a head is done
           {"at": 0, "finished": true}
 """
 
@@ -23,16 +24,19 @@ import re
 import sys
 import threading
 import time
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, TypeVar
 
 from neuromerge.engine.parts import Part, as_json, from_json
 from neuromerge.errors import NeuroMergeError
 from neuromerge.progress import Job
 
+Result = TypeVar("Result")
+
 _TELL_SECONDS = 0.2
 _CHUNK = 1 << 18  # bytes of the Hub library's steps: progress is told, and kept, that finely
-_PATIENCE = 10  # of a process that must not be in the way of a visitor's moves
+_PATIENCE = 5  # of a process that must not be in the way of a visitor's moves
 _PAUSE = re.compile(r"(?:Waiting|Retrying in) ([\d.]+)s")
 
 
@@ -78,8 +82,15 @@ def make_heads(base: Part, tasks: Sequence[Part]) -> None:
     heads = Heads(slow_products=0)
     for at, task in enumerate(tasks, 1):
         spec = get_family(task.family).task(task.task)
-        heads.head(text, spec.classes, spec.templates, keep=True)
+        heads.head(text, spec.classes, spec.templates, keep=True, turn=partial(_told, at))
         _tell(at, finished=True)
+
+
+def _told(at: int, work: Callable[[], Result]) -> Result:
+    """A piece of a head; that it is done is told."""
+    found = work()
+    _tell(at, working=True)
+    return found
 
 
 class _Progress:
