@@ -51,7 +51,7 @@ def leading_triplets(matrix: torch.Tensor, rank: int | None = None, precision: t
 
 def split_triplets(matrix: torch.Tensor, rank: int) -> tuple[Triplets, torch.Tensor]:
     """The leading triplets of a matrix (m, n), m <= n, and a basis (m, m - k) of what their left vectors leave over."""
-    _require_finite(matrix)
+    _scale(matrix)
     wide = matrix.double()
     exact = matrix.dtype == torch.float64
     basis = torch.linalg.svd(wide, full_matrices=False)[0] if exact else _eigenvectors(lower_gram(wide))
@@ -67,6 +67,8 @@ def leading_triplets_outside(matrix: torch.Tensor, space: torch.Tensor, rank: in
         matrix: (m, n), m >= n.
         space: (m, k) float64, orthonormal columns.
     """
+    scale = _scale(matrix)
+    matrix = matrix / scale
     single = space.to(matrix.dtype)
     inside = single.mT @ matrix
     if matrix.dtype == torch.float32 and _few(rank, matrix.shape[1]):
@@ -82,8 +84,9 @@ def leading_triplets_outside(matrix: torch.Tensor, space: torch.Tensor, rank: in
             image = matrix @ v.float()
             u = (image - single @ (single.mT @ image)).double()
             s = torch.linalg.vector_norm(u, dim=0)
-            return u / s, s, v
-    return leading_triplets(matrix - single @ inside, rank)
+            return u / s, s * scale.double(), v
+    u, s, v = leading_triplets(matrix - single @ inside, rank)
+    return u, s * scale.double(), v
 
 
 def polar_factor(matrix: torch.Tensor, precision: torch.dtype) -> torch.Tensor:
@@ -93,9 +96,9 @@ def polar_factor(matrix: torch.Tensor, precision: torch.dtype) -> torch.Tensor:
     """
     if matrix.shape[0] > matrix.shape[1]:
         return polar_factor(matrix.mT, precision).mT
-    _require_finite(matrix)
+    scale = _scale(matrix)
     if precision == torch.float32 and len(matrix) >= _SMALL:
-        factor = _corrected_polar_factor(matrix, _null(matrix, precision))
+        factor = _corrected_polar_factor(matrix / scale, _null(matrix, precision))
         if factor is not None:
             return factor
     u, _, v = leading_triplets(matrix, precision=precision)
@@ -124,25 +127,31 @@ def polar_factor_beside(space: torch.Tensor, more: torch.Tensor, precision: torc
     return factor
 
 
-def _require_finite(matrix: torch.Tensor) -> None:
-    """Raise CheckpointError where adding task vectors up overflowed: such a matrix has no singular values."""
-    if not bool(torch.isfinite(matrix).all()):
+def _scale(matrix: torch.Tensor) -> torch.Tensor:
+    """The power of two that brings the largest entry between 1 and 2, so that squares stay in the range of float32.
+
+    1 for zeros. Raises CheckpointError where adding task vectors up overflowed: such a matrix has no singular values.
+    """
+    largest = matrix.abs().amax() if matrix.numel() else matrix.new_zeros(())
+    if not bool(torch.isfinite(largest)):  # the largest of numbers and NaN is NaN
         raise CheckpointError(
             "The changes of these experts add up to more than their number format can hold, so they have no singular "
             "values. Check that the experts were trained from this base."
         )
+    return torch.where(largest > 0, torch.exp2(torch.floor(torch.log2(largest))), 1.0)
 
 
 def _triplets_of_wide(matrix: torch.Tensor, rank: int, precision: torch.dtype) -> Triplets:
     """`rank` leading triplets of a matrix with no more rows than columns, null ones too, in float64."""
-    _require_finite(matrix)
+    scale = _scale(matrix)
     wide = matrix.double()
     if precision == torch.float64:
         u, s, vh = torch.linalg.svd(wide, full_matrices=False)
         return u[:, :rank], s[:rank], vh[:rank].mT
     if _few(rank, len(wide)):
-        gram = lower_gram(matrix.float())
-        u = _corrected_eigenvectors(gram, rank, lambda basis: wide @ (wide.mT @ basis))
+        gram = lower_gram((matrix / scale).float())
+        square = scale.double() ** 2
+        u = _corrected_eigenvectors(gram, rank, lambda basis: wide @ (wide.mT @ (basis / square)))
         if u is not None:
             return _along(u, wide)
     return _along(_eigenvectors(lower_gram(wide))[:, :rank], wide)
@@ -230,11 +239,7 @@ def _corrected_polar_factor(given: torch.Tensor, null: float) -> torch.Tensor | 
     K_ij = (P + Q)_ij D_j / (D_i + D_j): that of D (1 + Q) D is the solution of a Sylvester equation with D, and what P
     does to both sides adds up to the same form.
     """
-    largest = given.abs().amax()
-    if not bool(largest > 0):
-        return None
-    given = given / largest
-    matrix = given.float()  # squares must stay in the range of float32
+    matrix = given.float()
     values, u = torch.linalg.eigh(lower_gram(matrix), UPLO="L")
     if bool(values[0] > _LEVEL * values[-1]):
         return (u * values.rsqrt()) @ u.mT @ matrix
