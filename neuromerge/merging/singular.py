@@ -26,6 +26,7 @@ _FEW = 4  # as many triplets as 1 / _FEW of the shorter side are found faster by
 _LEVEL = 1 / 50  # eigenvalues that differ by no more: the Gram matrix has lost no digit of what float32 has to give
 _WEAK = 2e-2  # singular values below this share of the largest are lost in a float32 Gram matrix
 _LARGEST_CORRECTION = 1e-3  # what a correction of first order leaves is its square
+_HOPELESS = 1e-5  # eigenvalues as close as this, relative to the largest, would need a larger one
 
 Triplets = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 """u (m, k), s (k,) falling, v (n, k), float64: the matrix (m, n) is about u @ diag(s) @ v.T."""
@@ -184,6 +185,8 @@ def _corrected_eigenvectors(
         product: (m, k) -> the same matrix times that, in float64.
     """
     values, vectors = torch.linalg.eigh(gram, UPLO="L")
+    if bool(values[-rank] - values[-rank - 1] < _HOPELESS * values[-1]):
+        return None
     others, basis = vectors[:, :-rank], vectors[:, -rank:].double()
     image = product(basis)
     values_here, turn = torch.linalg.eigh(basis.mT @ image)
@@ -243,11 +246,11 @@ def _corrected_polar_factor(given: torch.Tensor, null: float) -> torch.Tensor | 
     values, u = torch.linalg.eigh(lower_gram(matrix), UPLO="L")
     if bool(values[0] > _LEVEL * values[-1]):
         return (u * values.rsqrt()) @ u.mT @ matrix
+    if bool(values[len(values) // 2] < _WEAK**2 * values[-1]):
+        return None
     projected = u.mT @ matrix
     norms = torch.linalg.vector_norm(projected, dim=1)
     weak = norms < _WEAK * norms.amax()
-    if 2 * int(weak.sum()) > len(weak):
-        return None
     v = projected.div_(norms.clamp_min(torch.finfo(norms.dtype).tiny).unsqueeze(1))
     if bool(weak.any()):
         u, norms, v = _weak_resolved(given, u, norms, v, weak, null)
