@@ -112,7 +112,7 @@ class _Walk:
 
     def __init__(self, model: VisionModel, models: Models, pictures: torch.Tensor, job: Job) -> None:
         self._model, self._models, self._job = model, models, job
-        self._turns = models.turns(pictures)
+        self._turns = models.turns(pictures, job)
         self._states: list[States] = []
         self._at = -1
 

@@ -38,7 +38,7 @@ from neuromerge.evaluation.heads import zero_shot_head
 from neuromerge.evaluation.samples import SampleSet, growing_order, load_samples, prepared, quick_indices
 from neuromerge.evaluation.towers import TextModel, VisionModel, vision_fingerprint
 from neuromerge.hub.addresses import HUB, at_commit
-from neuromerge.progress import UNATTENDED, Job
+from neuromerge.progress import UNATTENDED, Job, Urgency
 from neuromerge.threads import cores
 
 if TYPE_CHECKING:
@@ -47,9 +47,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_TURN_PRODUCTS = 5e9
-"""Products of one turn of encoding: some hundredths of a second on two cores (105 images of the bundled model). A moved
-slider waits for one, and smaller ones cost more by the image."""
+_TURN_PRODUCTS, _OWN_TURN_PRODUCTS = 3e9, 8e9
+"""Products of one turn of encoding: some hundredths of a second on two cores (63 images of the bundled model). A moved
+slider waits for one, and smaller ones cost more by the image; for the slider itself the whole quick look is one."""
 LIVE_PRODUCTS = 100e9
 """Products that the quick split may cost; a family whose quick split costs more looks at fewer pictures of it."""
 _LEAST_PICTURES, _LEAST_AT_ONCE = 32, 8
@@ -417,7 +417,7 @@ class Models:
         """`look` at some pictures a turn."""
         done: list[T] = []
         seen = 0
-        for part in self.turns(pictures):
+        for part in self.turns(pictures, job):
             done.append(self._executor.run(partial(look, part), job))
             seen += len(part)
             job.report(seen, len(pictures), "looking at pictures")
@@ -429,15 +429,15 @@ class Models:
         ready = [self._prepared(task, *self._placed(task, split, None)) for task in tasks]
         return torch.cat(ready), {task: np.asarray(found.labels) for task, found in samples.items()}
 
-    def turns(self, pictures: torch.Tensor) -> Sequence[torch.Tensor]:
+    def turns(self, pictures: torch.Tensor, job: Job) -> Sequence[torch.Tensor]:
         """Pictures in short turns of equal length, for `compute`."""
-        turns = max(1, math.ceil(len(pictures) / self._turn))
+        turns = max(1, math.ceil(len(pictures) / self._turn(job)))
         return pictures.split(max(1, math.ceil(len(pictures) / turns)))
 
-    @property
-    def _turn(self) -> int:
+    def _turn(self, job: Job) -> int:
         """Pictures of one turn: as many as are worth it for every core, of a small model more."""
-        return max(cores() * self.vision.worthwhile, int(_TURN_PRODUCTS / self._products))
+        products = _OWN_TURN_PRODUCTS if job.urgency is Urgency.NOW else _TURN_PRODUCTS
+        return max(cores() * self.vision.worthwhile, int(products / self._products))
 
     def compute(self, work: Callable[[], T], job: Job) -> T:
         """The result of `work` in a turn of its own."""
