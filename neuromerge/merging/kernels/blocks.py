@@ -39,6 +39,13 @@ def set_aside(places, entry, count, spare, aside):  # type: ignore[no-untyped-de
 
 
 @njit(**EXACT)
+def change(numbers, lower, least):  # type: ignore[no-untyped-def]
+    """A few entries of a trimmed task vector: numbers - lower, 0 where that is below `least`."""
+    value = numbers - lower
+    return where(abs(value) >= least, value, value - value)
+
+
+@njit(**EXACT)
 def keep(places, tasks, entry, bounds, survivors, enlarged, kept, total):  # type: ignore[no-untyped-def]
     """Trimmed task vectors of a block into kept (T, BLOCK), and their sum into total (BLOCK,).
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from neuromerge.merging.kernels.blocks import ADDRESS, BLOCK, PIECE, aside_for, four, keep, set_aside
+from neuromerge.merging.kernels.blocks import ADDRESS, BLOCK, PIECE, aside_for, change, four, keep, set_aside
 from neuromerge.merging.kernels.codes import CONSENSUS, MEAN, MEAN_OF_ELECTED, PCB, SUM_OF_ELECTED
 from neuromerge.merging.kernels.lanes import LANES, add_product, bits, load, number, ones, spread, store, total, where
 from neuromerge.merging.kernels.rows import EXACT, locate, numbers_at, on_lines, scratch_for
@@ -65,12 +65,6 @@ def _weigh(base, entry, own, factor, merged, target):  # type: ignore[no-untyped
 
 
 @njit(**EXACT)
-def _trimmed(numbers, lower, least):  # type: ignore[no-untyped-def]
-    value = numbers - lower
-    return where(abs(value) >= least, value, value - value)
-
-
-@njit(**EXACT)
 def _share(places, tasks, entry, bounds, merged, sums, like):  # type: ignore[no-untyped-def]
     """Add <merged - w_0, tau_t> and |tau_t|^2 of a block to sums (T, 2, LANES); bounds (T,) of tau_t. Addresses."""
     w, x, y, z = four(number(places, tasks, ADDRESS), entry, like)
@@ -81,7 +75,7 @@ def _share(places, tasks, entry, bounds, merged, sums, like):  # type: ignore[no
         least = spread(number(bounds, t, like))
         product, square = load(sums, 2 * t * LANES, like), load(sums, (2 * t + 1) * LANES, like)
         a, b, c, d = four(number(places, t, ADDRESS), entry, like)
-        a, b, c, d = _trimmed(a, w, least), _trimmed(b, x, least), _trimmed(c, y, least), _trimmed(d, z, least)
+        a, b, c, d = change(a, w, least), change(b, x, least), change(c, y, least), change(d, z, least)
         product = add_product(add_product(add_product(add_product(product, a, p), b, q), c, r), d, s)
         square = add_product(add_product(add_product(add_product(square, a, a), b, b), c, c), d, d)
         store(product, sums, 2 * t * LANES)

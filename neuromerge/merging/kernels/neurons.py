@@ -9,7 +9,8 @@ import numpy as np
 from numba import njit
 
 from neuromerge.merging.kernels import votes
-from neuromerge.merging.kernels.lanes import LANES
+from neuromerge.merging.kernels.blocks import ADDRESS, change
+from neuromerge.merging.kernels.lanes import LANES, add_product, load, number, spread, store
 from neuromerge.merging.kernels.products import products, workspace
 from neuromerge.merging.kernels.rows import (
     EXACT,
@@ -19,6 +20,7 @@ from neuromerge.merging.kernels.rows import (
     on_lines,
     scratch_for,
     trim_rows,
+    trimmed,
 )
 from neuromerge.merging.subspaces import SAFE_ORTHOGONAL_SHARE
 
@@ -74,24 +76,25 @@ def _conflict(base, kept, parallel, high, low, present):  # type: ignore[no-unty
     return both, several
 
 
-@njit(**SUMS)
-def _write(base, kept, factor, weights, out):  # type: ignore[no-untyped-def]
-    """out = factor base + sum_t weights_t kept_t."""
-    tasks, width = kept.shape
-    kind = base.dtype.type
-    own = kind(factor)
-    for j in range(width):
-        out[j] = own * base[j]
-    whole = tasks // 4 * 4
-    for t in range(0, whole, 4):
-        a, b, c, d = kind(weights[t]), kind(weights[t + 1]), kind(weights[t + 2]), kind(weights[t + 3])
-        p, q, r, s = kept[t], kept[t + 1], kept[t + 2], kept[t + 3]
-        for j in range(width):
-            out[j] += a * p[j] + b * q[j] + c * r[j] + d * s[j]
-    for t in range(whole, tasks):
-        a, p = kind(weights[t]), kept[t]
-        for j in range(width):
-            out[j] += a * p[j]
+@njit(**EXACT)
+def _write(places, bounds, factor, weights, out):  # type: ignore[no-untyped-def]
+    """out (n,) = factor w_0 + sum_t weights_t tau_t, trimmed; places of `rows.locate`, weights (T,) as bounds (T,)."""
+    tasks, width, own = len(bounds), len(out), out.dtype.type(factor)
+    base, lower, target = places[-2], places[-1], out.ctypes.data
+    sources, least, shares = places.ctypes.data, bounds.ctypes.data, weights.ctypes.data
+    whole = width // LANES * LANES
+    for e in range(0, whole, LANES):
+        below, merged = load(lower, e, own), spread(own) * load(base, e, own)
+        for t in range(tasks):
+            numbers = load(number(sources, t, ADDRESS), e, own)
+            part = change(numbers, below, spread(number(least, t, own)))
+            merged = add_product(merged, part, spread(number(shares, t, own)))
+        store(merged, target, e)
+    for j in range(whole, width):
+        below, rest = number(lower, j, own), own * number(base, j, own)
+        for t in range(tasks):
+            rest += weights[t] * trimmed(number(places[t], j, own) - below, bounds[t])
+        out[j] = rest
 
 
 @njit(**EXACT)
@@ -149,10 +152,11 @@ def merge_rows(  # type: ignore[no-untyped-def]
     """
     tasks = len(bounds)
     scratch, places = scratch_for(tasks, width, bounds), np.zeros(tasks + 2, np.int64)
-    kept = on_lines(tasks, width, bounds)
+    kept = on_lines(tasks if count_conflict else 0, width, bounds)
     spare = np.empty((3, width if count_conflict else 0), bounds.dtype)
     wide, total = workspace(tasks + 1)
     shares, space, weights = np.empty(tasks), votes.scratch(tasks), np.empty(tasks)
+    own_weights = np.empty(tasks, bounds.dtype)
     ahead = width * bounds.itemsize
     for first in range(0, len(square), LANES):
         some = slice(first, min(first + LANES, len(square)))
@@ -166,9 +170,9 @@ def merge_rows(  # type: ignore[no-untyped-def]
                 continue
             # These rows are still near: to read them again costs less than to keep what was made of them.
             locate(table, i, 0, width, subtract, scratch, places)
-            base = numbers_at(places[-2], width, bounds)
-            trim_rows(places, bounds, kept)
             if count_conflict:
+                base = numbers_at(places[-2], width, bounds)
+                trim_rows(places, bounds, kept)
                 both, several = _conflict(base, kept, parallel[i], spare[0], spare[1], spare[2])
                 conflict[0] += both
                 conflict[1] += several
@@ -178,7 +182,8 @@ def merge_rows(  # type: ignore[no-untyped-def]
                     along += alpha[i, t] * parallel[i, t]
                     weights[t] = scale_orthogonal * alpha[i, t]
                 factor = own + scale_parallel * mean - scale_orthogonal * along
-                _write(base, kept, factor, weights, out[i])
+                own_weights[:] = weights
+                _write(places, bounds, factor, own_weights, out[i])
                 if len(products_with):
                     _share(square[i], parallel[i], gram[i], factor - 1.0, weights, products_with, squares_of)
 
@@ -188,12 +193,11 @@ def write_rows(table, width, bounds, subtract, factor, weights, out):  # type: i
     """out (k, n) = factor_i w_0 + sum_t weights_it tau_t, coefficients known: factor (k,), weights (k, T)."""
     tasks = len(bounds)
     scratch, places = scratch_for(tasks, width, bounds), np.zeros(tasks + 2, np.int64)
-    kept = on_lines(tasks, width, bounds)
+    own_weights = np.empty(tasks, bounds.dtype)
     for i in range(len(out)):
         locate(table, i, 0, width, subtract, scratch, places)
-        base = numbers_at(places[-2], width, bounds)
-        trim_rows(places, bounds, kept)
-        _write(base, kept, factor[i], weights[i], out[i])
+        own_weights[:] = weights[i]
+        _write(places, bounds, factor[i], own_weights, out[i])
 
 
 @njit(**SUMS)
