@@ -186,7 +186,7 @@ def _headline(mean: Mapping[str, tuple[float, float]], pinned: str, awaited: Col
     names = {"previous": "before", "base": "the base", "expert": "the experts", "pinned": pinned}
     parts = [f"{points(value - mean[key][0])} to {name}" for key, name in names.items() if key in mean]
     if coming := [name for key, name in names.items() if key in awaited]:
-        parts.append(f"still being measured: {' and '.join(coming)}")
+        parts.append(f"still being measured: {', '.join(coming)}")
     return f"{100 * value:.1f} % ± {100 * half:.1f}", parts
 
 

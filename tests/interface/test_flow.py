@@ -136,7 +136,7 @@ def test_what_is_still_being_measured_says_so_wherever_its_number_belongs(page: 
     workspace.merge_first = True
     changes = Flow(page).measure(moment(page, "merge"))
     assert shown(page, changes).count("being measured") == 2, "base and experts, and not the merge"
-    assert "still being measured: the base and the experts" in changes[merge.bars].description
+    assert "still being measured: the base, the experts" in changes[merge.bars].description
     assert changes[merge.table].count("being measured") == 2 * len(FAMILY.experts)
     assert "<img" not in changes[merge.look], "no picture tells them apart yet"
     workspace.merge_first = False
