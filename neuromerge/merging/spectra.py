@@ -87,11 +87,12 @@ def common_and_specific(tau: torch.Tensor, common: float) -> torch.Tensor:
 
 
 def _of_tasks(tau: torch.Tensor, triplets: Callable[[torch.Tensor], Triplets]) -> Triplets:
-    """The triplets of all tasks side by side. Between tasks others are let through (`threads.between_steps`)."""
+    """The triplets of all tasks side by side. Before and after each others are let through (`threads.between_steps`)."""
     found = []
     for task in tau:
-        found.append(triplets(task))
         between_steps()
+        found.append(triplets(task))
+    between_steps()
     u, s, v = zip(*found, strict=True)
     return torch.cat(u, dim=1), torch.cat(s), torch.cat(v, dim=1)
 

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from neuromerge.merging import singular, spectra
 from neuromerge.merging.baselines import regression
+from neuromerge.threads import letting_through
 
 GOLDEN = np.load(Path(__file__).parent.parent / "data" / "methods_golden.npz")
 MODELS = ("three", "eight")
@@ -174,3 +175,18 @@ class TestIsotropic:
     def test_the_lower_half_of_a_gram_matrix(self, seed: int, rows: int, columns: int) -> None:
         matrix = random_tau(seed, 1, 40 * rows, columns)[0]
         torch.testing.assert_close(singular.lower_gram(matrix).tril(), (matrix @ matrix.T).tril())
+
+
+@pytest.mark.parametrize("merge", [spectra.decorrelated_sum, lambda tau: spectra.common_and_specific(tau, 0.8)])
+def test_others_are_let_through_around_every_task(merge: Callable[[torch.Tensor], torch.Tensor]) -> None:
+    """A matrix of many tasks takes longer than a turn of the app may: it can be paused or stopped in between."""
+    seen: list[None] = []
+    with letting_through(lambda: seen.append(None)):
+        merge(random_tau(1, 5, 20, 30))
+    assert len(seen) >= 6
+
+    def stop() -> None:
+        raise InterruptedError
+
+    with letting_through(stop), pytest.raises(InterruptedError):
+        merge(random_tau(1, 5, 20, 30))
