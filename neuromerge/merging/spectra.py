@@ -87,7 +87,7 @@ def common_and_specific(tau: torch.Tensor, common: float) -> torch.Tensor:
 
 
 def _of_tasks(tau: torch.Tensor, triplets: Callable[[torch.Tensor], Triplets]) -> Triplets:
-    """The triplets of all tasks side by side. Before and after each others are let through (`threads.between_steps`)."""
+    """The triplets of all tasks side by side. Around each of them others are let through (`threads.between_steps`)."""
     found = []
     for task in tau:
         between_steps()
