@@ -151,6 +151,12 @@ class View {
       const layout = this.held(arrived);
       if (this.state === "sketched") this.stage.replaceChildren();
       this.show("drawn", layout.height);
+      if (this.ready && narrow !== this.drawnNarrow) {
+        // The library leaves behind what it drew of a colour bar that lies now, or stands, and keeps its room free.
+        plotly.release(this.stage);
+        this.ready = false;
+      }
+      this.drawnNarrow = narrow;
       if (!this.ready || !(await plotly.renumber(this.stage, data, layout))) await plotly.draw(this.stage, data, layout);
       this.drawnWidth = width;
       this.cursor.follow();
