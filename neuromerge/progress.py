@@ -74,6 +74,10 @@ class Job:
         if self._wanted is not None:
             self._wanted()
 
+    def quiet(self) -> Job:
+        """The same work, of which nobody is told how far it is: for steps of work that counts something larger."""
+        return Job(check=self.check, urgency=self.urgency, owner=self.owner)
+
     def report(self, done: int, total: int, what: str) -> None:
         """Say that `done` of `total` steps of `what` are made. Raises Cancelled like `check`."""
         self.check()

@@ -93,7 +93,7 @@ def grow(
     if not changes or not all(isinstance(times, int | float) and math.isfinite(times) for times in changes):
         raise SettingError("Give at least one number that strengths are multiplied by, such as 0, 0.5 or 2.")
     stages, models, cache = engine.stages, engine.models, engine.cache
-    quiet = Job(check=job.check, urgency=job.urgency)  # progress counts effects, not pictures
+    quiet = job.quiet()  # progress counts effects, not pictures
     tasks = measurable(models, setting, split)
     held, known = Contents(setting=setting), (setting, split)
     scores = models.scores(held, tasks, split, quiet)

@@ -229,7 +229,7 @@ def growing(
     grids = {entry.name: entry.grid(budget) if tuned else () for entry in listed}
     steps = 2 + sum(1 + (entry.retention is not None) + len(grids[entry.name]) for entry in listed)
     done = itertools.count(1)
-    quiet = Job(check=job.check, urgency=job.urgency)  # progress counts settings, not pictures
+    quiet = job.quiet()  # progress counts settings, not pictures
 
     def scores(contents: Contents, on: Sequence[str], where: str, what: str) -> Mapping[str, Accuracy]:
         found = scorer.scores(contents, on, where, quiet)

@@ -125,10 +125,7 @@ def compare_subsets(
     listed = entries() if compared is None else [e if isinstance(e, Entry) else entries([e])[0] for e in compared]
     ways = {entry.name: _settings(entry, budget if tuned else 0) for entry in listed}
     steps = 1 + len(drawn) * sum(len(found) for kinds in ways.values() for found in kinds.values())
-    done, quiet = (
-        itertools.count(1),
-        Job(check=job.check, urgency=job.urgency),
-    )  # progress counts settings, not pictures
+    done, quiet = itertools.count(1), job.quiet()  # progress counts settings, not pictures
     base = {task: accuracy.value for task, accuracy in scorer.scores(BASE, names, split, quiet).items()}
     experts = {task: scorer.scores(Contents(task=task), (task,), split, quiet)[task].value for task in names}
     job.report(next(done), steps, "base and experts")
