@@ -5,11 +5,10 @@ from __future__ import annotations
 import logging
 import random
 from collections import Counter, deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, MutableMapping, Sequence
 from contextlib import contextmanager
 from copy import copy
 from dataclasses import dataclass
-from functools import lru_cache
 from ipaddress import ip_address
 from typing import Any
 
@@ -22,6 +21,7 @@ from neuromerge.interface.presence import Presence
 
 logger = logging.getLogger(__name__)
 
+_ADDRESS = "neuromerge.address"
 _RECENT_EVENTS = 64
 """In which what an address and a page have had is counted."""
 
@@ -35,13 +35,17 @@ class Waiting:
     lanes: dict[str, int]
 
 
-def address_of(scope: Mapping[str, Any]) -> str:
-    """Where a request comes from: behind a proxy, the last public address it names; earlier ones may be made up."""
-    forwarded = dict(scope["headers"]).get(b"x-forwarded-for", b"")
-    return _last_public(forwarded) or str((scope.get("client") or ("",))[0])
+def address_of(scope: MutableMapping[str, Any]) -> str:
+    """Where a request comes from: behind a proxy, the last public address it names; earlier ones may be made up.
+
+    Noted in the scope: the queue asks again and again for as long as an event waits.
+    """
+    if _ADDRESS not in scope:
+        forwarded = dict(scope["headers"]).get(b"x-forwarded-for", b"")
+        scope[_ADDRESS] = _last_public(forwarded) or str((scope.get("client") or ("",))[0])
+    return str(scope[_ADDRESS])
 
 
-@lru_cache(maxsize=1024)
 def _last_public(forwarded: bytes) -> str:
     """The last public address of a list; empty where there is none."""
     for name in reversed(forwarded.decode("latin-1").split(",")):
@@ -70,6 +74,11 @@ def _refused() -> Iterator[None]:
 
 def _address(event: Any) -> str:
     return address_of(event.request.scope)
+
+
+def _has_room(lane: Any) -> bool:
+    """Whether another event of a lane may begin."""
+    return lane.concurrency_limit is None or lane.current_concurrency < lane.concurrency_limit
 
 
 def _share(workers: int | None, addresses: int) -> int | None:
@@ -123,13 +132,14 @@ class PageBlocks(gr.Blocks):
         part of a lane's workers while others are there: Python's threads share one processor between them.
         """
         lanes = list(self._queue.event_queue_per_concurrency_id.items())
+        with_room = [(name, lane) for name, lane in lanes if lane.queue and _has_room(lane)]
+        if not with_room:
+            return None  # the queue asks every millisecond while something waits
         active = [event for job in self._queue.active_jobs for event in job or ()]
         present = {_address(event) for event in active + [event for _, lane in lanes for event in lane.queue]}
         had = Counter(self._had) + Counter(name for event in active for name in (_address(event), event.session_hash))
-        random.shuffle(lanes)
-        for name, lane in lanes:
-            if lane.concurrency_limit is not None and lane.current_concurrency >= lane.concurrency_limit:
-                continue
+        random.shuffle(with_room)
+        for name, lane in with_room:
             most = _share(lane.concurrency_limit, len(present))
             running = Counter(_address(event) for event in active if event.concurrency_id == name)
             free = [event for event in lane.queue if most is None or running[_address(event)] < most]
