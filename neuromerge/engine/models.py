@@ -142,6 +142,7 @@ class Models:
         self._key = FamilyKey(family.name, str(family.base))
         self._lock = threading.Lock()
         self._text: TextModel | None = None
+        self._with_head: set[str] = set()
         self._marks: dict[str | None, str] = {}
         self._orders: dict[tuple[str, str], tuple[str, np.ndarray]] = {}
         self._without: dict[tuple[str, str], tuple[float, NeuroMergeError]] = {}
@@ -264,9 +265,15 @@ class Models:
         base, pictures = weights_of(self.family, None), pictures_of(self.family, task)
         if self._downloads is not None and base is not None and pictures is not None:
             self._downloads.wait_for_head(base, pictures, job)
-        return zero_shot_head(
+        found = zero_shot_head(
             self.text, spec.classes, spec.templates, keep=True, turn=lambda work: self._executor.run(work, job)
         )
+        self._with_head.add(task)
+        return found
+
+    def has_head(self, task: str) -> bool:
+        """Whether the classifier of a task was made, so that to score what is known of its pictures costs nothing."""
+        return task in self._with_head
 
     # -------------------------------------------------------------------------------------- embeddings
 
@@ -505,6 +512,10 @@ class Models:
             return 0
         here = np.isin(places, known.rows)
         return len(here) if here.all() else int(here.argmin())
+
+    def first_look(self, tasks: int) -> int:
+        """How many pictures of each of so many tasks are looked at in some hundredths of a second."""
+        return max(1, int(_TURN_PRODUCTS / self._products) // max(1, tasks))
 
     @property
     def pictures_at_once(self) -> int:

@@ -104,6 +104,11 @@ class TaskSpec:
         """The class names for people, in the order of the labels."""
         return tuple(self.display.get(name, name) for name in self.classes)
 
+    @property
+    def prompts(self) -> int:
+        """How many texts a zero-shot head of the task is made of."""
+        return len(self.classes) * len(self.templates)
+
 
 @dataclass(frozen=True, slots=True)
 class PublishedFigures:

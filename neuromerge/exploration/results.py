@@ -35,7 +35,9 @@ class AccuracyBoard:
     `previous` is this session's merge before the last change (None at first).
     `unmeasured` are tasks that cannot be evaluated here, and why. `remarks` are sentences about published figures.
     `pictures` are those of the merged tasks in the whole split; while the board `is_growing`, some scores are of fewer.
-    `awaited` are models (``base``, ``expert``, ``pinned``) and the tasks on which they are still being measured.
+    `awaited` are models (``base``, ``expert``, ``pinned``) and the tasks on which they are still being measured;
+    ``merge``, and the tasks that will join `tasks`. `is_glance` says that the board that was asked for is still to
+    come: this is of some pictures of a small family, or of some tasks of a large one.
     """
 
     split: str
@@ -51,12 +53,18 @@ class AccuracyBoard:
     remarks: tuple[str, ...] = ()
     pictures: int = 0
     is_growing: bool = False
+    is_glance: bool = False
     awaited: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @property
     def looked_at(self) -> int:
         """Pictures of the merged tasks that the merge has seen."""
         return sum(score.n for task, score in self.merge.items() if task in self.merged)
+
+    @property
+    def measured(self) -> tuple[str, ...]:
+        """The merged tasks that have a score: what averages are over."""
+        return tuple(task for task in self.tasks if task in self.merged)
 
 
 @dataclass(frozen=True)

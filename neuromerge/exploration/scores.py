@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import torch
 
@@ -35,15 +36,17 @@ def board(
     previous: Setting | None,
     pinned_label: str,
     job: Job,
+    most: int | None = None,
 ) -> AccuracyBoard:
-    """Accuracy of every task of the family: see `Workspace.board`."""
+    """Accuracy of every task of the family: see `Workspace.board`. `most`: on the first so many pictures of each."""
     shown = _shown(models, setting, split, pinned)
     # The merge first: it is what everybody waits for, and the rest is usually known.
-    merge = models.scores(Contents(setting=setting), shown, split, job)
-    base = models.scores(BASE, shown, split, job)
-    expert = {task: score for task in shown if (score := _expert_score(models, setting, task, split, job))}
-    compared = None if pinned is None else models.scores(Contents(setting=pinned), shown, split, job)
-    return _assembled(models, setting, split, (base, expert, merge, compared), previous, pinned, pinned_label)
+    merge = models.scores(Contents(setting=setting), shown, split, job, most)
+    base = models.scores(BASE, shown, split, job, most)
+    expert = {task: score for task in shown if (score := _expert_score(models, setting, task, split, job, most))}
+    compared = None if pinned is None else models.scores(Contents(setting=pinned), shown, split, job, most)
+    before = _before(models, setting, previous, shown, split, most)
+    return _assembled(models, setting, split, (base, expert, merge, compared), before, pinned, pinned_label)
 
 
 def growing_board(
@@ -58,6 +61,9 @@ def growing_board(
     """Accuracy on ever more pictures of a split, of every task: see `Workspace.growing_board`."""
     shown = _shown(models, setting, split, pinned)
     if not _is_grown(models, shown, split):
+        if split == "quick" and (first := _first_look(models, setting, shown)):
+            glance = board(models, setting, split, pinned, previous, pinned_label, job, first)
+            yield replace(glance, is_glance=True)
         yield board(models, setting, split, pinned, previous, pinned_label, job)
         return
     whole = max(len(models.samples(task, split)) for task in shown)
@@ -75,13 +81,21 @@ def growing_board(
         }
 
     def so_far() -> AccuracyBoard | None:
-        found = {name: known(contents, shown) for name, contents in held.items()}
-        if len(found["merge"]) < len(shown):
+        merge = known(held["merge"], [task for task in shown if task in judged])
+        if not any(task in setting.tasks for task in merge):
             return None
-        expert = {task: score for task in with_expert for score in known(Contents(task=task), (task,)).values()}
-        parts = found["base"], expert, found["merge"], found.get("pinned")
-        return _assembled(models, setting, split, parts, previous, pinned, pinned_label, with_expert)
+        found = {name: known(contents, tuple(merge)) for name, contents in held.items() if name != "merge"}
+        of_its_own = [task for task in with_expert if task in merge]
+        expert = {task: score for task in of_its_own for score in known(Contents(task=task), (task,)).values()}
+        parts = found["base"], expert, merge, found.get("pinned")
+        to_come = [task for task in shown if task not in merge]
+        before = _before(models, setting, previous, tuple(merge), split)
+        return _assembled(models, setting, split, parts, before, pinned, pinned_label, of_its_own, to_come)
 
+    def merged_first(task: str) -> tuple[bool, int]:
+        return task not in setting.tasks, models.task(task).prompts
+
+    judged = {task for task in shown if models.has_head(task)}
     begun = so_far()
     if begun is not None:
         yield begun
@@ -90,13 +104,39 @@ def growing_board(
         steps += [(Contents(task=task), (task,)) for task in with_expert]
         for contents, tasks in steps:
             try:
-                for _ in _looked(models, contents, tasks, split, most, job):
+                for task in _looked(models, contents, sorted(tasks, key=merged_first), split, most, job):
+                    judged.add(task)
                     if (grown := so_far()) is not None:
                         yield grown
             except _NO_MODEL:
                 if contents.task is None or contents.task in setting.tasks:
                     raise
                 with_expert.remove(contents.task)
+
+
+def _first_look(models: Models, setting: Setting, tasks: Sequence[str]) -> int:
+    """On how many pictures of each task the merge is shown before it has seen all quick ones; 0 where not at all."""
+    first = models.first_look(len(tasks))
+    few, unseen = (
+        first < min(len(models.samples(task, "quick")) for task in tasks),
+        any(models.seen(Contents(setting=setting), task, "quick") < first for task in tasks),
+    )
+    return first if few and unseen else 0
+
+
+def _before(
+    models: Models,
+    setting: Setting,
+    previous: Setting | None,
+    tasks: Sequence[str],
+    split: str,
+    most: int | None = None,
+) -> dict[str, Accuracy] | None:
+    """What the merge before scores on the same pictures, where that is known."""
+    if previous is None or previous.family != setting.family:
+        return None
+    known = models.known_scores(Contents(setting=previous), tasks, split, most)
+    return known if len(known) == len(tasks) else None
 
 
 def _is_grown(models: Models, tasks: Sequence[str], split: str) -> bool:
@@ -120,15 +160,21 @@ def _openable(models: Models, setting: Setting, tasks: Sequence[str]) -> list[st
     return found
 
 
-def _looked(models: Models, contents: Contents, tasks: Sequence[str], split: str, most: int, job: Job) -> Iterator[int]:
-    """Look at the first `most` pictures of each task, some seconds' worth at a time; yields how many are known."""
+def _looked(models: Models, contents: Contents, tasks: Sequence[str], split: str, most: int, job: Job) -> Iterator[str]:
+    """Look at the first `most` pictures of each task, some seconds' worth at a time; yields each task that has a score.
+
+    The pictures of all tasks go through the network together, then task after task gets its score: a classifier of
+    many prompts takes longer to make than all the others, which do not wait for it where it comes last.
+    """
     step = max(1, models.pictures_at_once // len(tasks))
     known = min(models.seen(contents, task, split) for task in tasks)
     most = min(most, max(len(models.samples(task, split)) for task in tasks))
     while known < most:
         known = min(known + step, most)
-        models.scores(contents, tasks, split, job, most=known)
-        yield known
+        models.embeddings(contents, tasks, split, job, {task: models.order(task, split)[:known] for task in tasks})
+        for task in tasks:
+            models.scores(contents, (task,), split, job, most=known)
+            yield task
 
 
 def levels_of(models: Models, tasks: Sequence[str], split: str) -> tuple[int | None, ...]:
@@ -174,25 +220,25 @@ def _assembled(
     setting: Setting,
     split: str,
     scores: tuple[_Scores, _Scores, _Scores, _Scores | None],
-    previous: Setting | None,
+    before: _Scores | None,
     pinned: Setting | None,
     pinned_label: str,
     with_expert: Sequence[str] = (),
+    to_come: Sequence[str] = (),
 ) -> AccuracyBoard:
-    """The board of these scores of base, experts, merge and pinned merge; those of `with_expert` have an expert."""
+    """The board of these scores of base, experts, merge and pinned merge, and of the merge `before`.
+
+    Those of `with_expert` have an expert; the merge has yet to be measured on those `to_come`.
+    """
     base, expert, merge, compared = scores
     family, tasks = models.family, tuple(merge)
-    before = None
-    if previous is not None and previous.family == setting.family:
-        known = models.known_scores(Contents(setting=previous), tasks, split)
-        before = known if len(known) == len(tasks) else None
-    pictures = {task: len(models.samples(task, split)) for task in tasks}
+    pictures = {task: len(models.samples(task, split)) for task in (*tasks, *to_come)}
     given = [each for each in scores if each is not None]
     seen = {task: models.samples(task, split) for task in tasks if task in setting.tasks}
     wanted = (("base", tasks, base), ("expert", with_expert, expert), ("pinned", tasks, compared))
     awaited = {
         name: coming
-        for name, of, found in wanted
+        for name, of, found in (("merge", (*tasks, *to_come), merge), *wanted)
         if found is not None and (coming := tuple(task for task in of if task not in found))
     }
     return AccuracyBoard(
@@ -207,10 +253,13 @@ def _assembled(
         previous=before,
         remarks=published.remarks(family, setting, base, expert, seen),
         unmeasured={
-            **models.without_pictures([task for task in _wanted(models, setting) if task not in tasks], split),
+            **models.without_pictures(
+                [task for task in _wanted(models, setting) if task not in (*tasks, *to_come)], split
+            ),
             **{task: UNKNOWN_TASK for task in setting.tasks if task not in family.tasks},
         },
         pictures=sum(count for task, count in pictures.items() if task in setting.tasks),
+        is_glance=bool(to_come),
         is_growing=bool(awaited) or any(score.n < pictures[task] for each in given for task, score in each.items()),
         awaited=awaited,
     )
@@ -272,12 +321,14 @@ def measurable(models: Models, setting: Setting, split: str) -> tuple[str, ...]:
     return models.with_pictures(known, split)
 
 
-def _expert_score(models: Models, setting: Setting, task: str, split: str, job: Job) -> Accuracy | None:
+def _expert_score(
+    models: Models, setting: Setting, task: str, split: str, job: Job, most: int | None
+) -> Accuracy | None:
     """The score of a task's own expert; None where a task that is not merged has none that can be opened."""
     if task not in models.family.experts:
         return None
     try:
-        return models.scores(Contents(task=task), (task,), split, job)[task]
+        return models.scores(Contents(task=task), (task,), split, job, most)[task]
     except _NO_MODEL:
         if task in setting.tasks:
             raise

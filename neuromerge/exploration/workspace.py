@@ -197,9 +197,10 @@ class Workspace:
     ) -> Iterator[AccuracyBoard]:
         """`board` on a split, on ever more of its pictures until it is whole.
 
-        What was measured before comes first. Of a small family there is one board, the whole one. Of a large one the
-        first has the merge's scores alone where nothing else was measured before: base and experts follow one by one,
-        and are `awaited` until then. Pictures come in a fixed order of which every beginning is a fair sample, so
+        What was measured before comes first. Of a small family there is one board, the whole one; where the quick split
+        takes longer than a glance, one of some of its pictures before. Of a large one the first have the merge's scores
+        alone, task after task, where nothing else was measured before: base and experts follow one by one, and are
+        `awaited` until then. Pictures come in a fixed order of which every beginning is a fair sample, so
         scores have intervals that only become narrower; base and experts may have seen another number of pictures
         than the merge. Raises as `board`.
         """

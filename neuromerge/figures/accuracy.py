@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,7 +39,7 @@ def averages(board: AccuracyBoard) -> dict[str, tuple[float, float]]:
 
     A model that lacks one of the merged tasks has no average and is left out.
     """
-    tasks = [task for task in board.tasks if task in board.merged]
+    tasks = board.measured
     tables = {name: getattr(board, name) for name in ("base", "expert", "merge", "pinned", "previous")}
     return {
         name: mean_accuracy([table[task] for task in tasks])
@@ -178,13 +178,17 @@ def _previous_marks(before: list[_Bar | None], places: list[_Place], centre: flo
     return trace, lying
 
 
-def _headline(mean: Mapping[str, tuple[float, float]], pinned: str, awaited: Collection[str]) -> tuple[str, list[str]]:
+def _headline(
+    mean: Mapping[str, tuple[float, float]], pinned: str, awaited: Mapping[str, Sequence[str]]
+) -> tuple[str, list[str]]:
     """The averages in words: the merge's, its difference in points from every other model, and what is `awaited`."""
     if "merge" not in mean:
         return "Nothing is merged yet.", []
     value, half = mean["merge"]
     names = {"previous": "before", "base": "the base", "expert": "the experts", "pinned": pinned}
     parts = [f"{points(value - mean[key][0])} to {name}" for key, name in names.items() if key in mean]
+    more = len(awaited.get("merge", ()))
+    names["merge"] = f"{more} more task{'s' if more != 1 else ''}"
     if coming := [name for key, name in names.items() if key in awaited]:
         parts.append(f"still being measured: {', '.join(coming)}")
     return f"{100 * value:.1f} % ± {100 * half:.1f}", parts
@@ -218,8 +222,9 @@ def accuracy_bars(board: AccuracyBoard, titles: Mapping[str, str] | None = None)
     places = merged + others
     mean = averages(board)
     series = _series(board)
-    bars = {key: _bars(table, mean.get(key), places, len(board.merged)) for key, _, table in series}
-    before = _bars(board.previous or {}, mean.get("previous"), places, len(board.merged))
+    merged_tasks = len(board.measured)
+    bars = {key: _bars(table, mean.get(key), places, merged_tasks) for key, _, table in series}
+    before = _bars(board.previous or {}, mean.get("previous"), places, merged_tasks)
     data, changes = _traces(series, bars, before, places)
     value, differences = _headline(mean, plain(board.pinned_label or "pinned", 22), board.awaited)
     labels = [_numbers_of(*pair) for pair in zip(bars["merge"], before, strict=True)]

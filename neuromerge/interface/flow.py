@@ -185,7 +185,8 @@ class Flow:
             except NeuroMergeError as error:
                 failed = error  # told only where there is a score: else its own reason says enough
         try:
-            yield {**shown, **self.measure(moment)}
+            for changes in self.measure(moment):
+                yield {**shown, **changes}
         except BeingFetched:
             yield {**shown, self.page.readout: NO_SCORES_YET}
         if failed is not None:
@@ -199,15 +200,21 @@ class Flow:
         """The controls hold something newer than the move of that name: whatever still follows it stops."""
         self.page.pulse.overtake(request.session_hash, move)
 
-    def measure(self, moment: Moment) -> Changes:
+    def measure(self, moment: Moment) -> Iterator[Changes]:
         """Accuracy on the quick split, and what Auto came to.
 
-        Of a large family the merge's alone where base and experts are not known: those follow while the page rests.
+        A first look at some of the pictures is in the strip alone: the same figures twice a move would keep the next
+        waiting. Of a large family, task after task; then the merge's alone where base and experts are not known: those
+        follow while the page rests.
         """
-        changes = self.show_scores(moment, next(moment.growing_board("quick")), self._wait())
+        for board in moment.growing_board("quick"):
+            if not board.is_glance:
+                break
+            yield self.show_scores(moment, board) if "merge" in board.awaited else self._strip(moment, board)
+        changes = self.show_scores(moment, board, self._wait())
         moment.job.check()  # what was known already was looked up without asking
         self.page.pulse.answered(moment.page_id)
-        return changes
+        yield changes
 
     def _wait(self) -> str:
         """Why the whole split will not follow at once; empty where it will."""
@@ -219,12 +226,14 @@ class Flow:
 
         `wait` says why no better numbers will follow soon.
         """
+        return {**self._strip(moment, board, wait), **self.page.opened(moment).draw_scores(moment, board)}
+
+    def _strip(self, moment: Moment, board: AccuracyBoard, wait: str = "") -> Changes:
         summary, controls = moment.workspace.summary(), self.page.controls
         return {
             self.page.readout: readout(moment.setting, board, summary, wait),
             controls.sigma: sigma_text(moment.setting, summary) + unusual_text(moment.setting),
             self.page.signals.resolved: {"shown": controls.resolved(moment.setting, summary), "stamp": stamp()},
-            **self.page.opened(moment).draw_scores(moment, board),
         }
 
     def why(self, error: NeuroMergeError) -> Changes:
@@ -295,7 +304,10 @@ class Flow:
         if not tab.scored:
             return tab.draw(moment)
         settled = self.page.pulse.is_settled(moment.page_id)
-        return self.show_scores(moment, next(moment.growing_board("validation" if settled else "quick")))
+        boards = moment.growing_board("validation" if settled else "quick")
+        return self.show_scores(
+            moment, next(boards) if settled else next(board for board in boards if not board.is_glance)
+        )
 
     # ------------------------------------------------------------------------------------------- a fresh page
     def open_page(self, request: gr.Request, event: gr.EventData) -> Changes:
@@ -330,7 +342,8 @@ class Flow:
                 changes |= page.fetch.shown(page, fetching, chosen.setting.family)
                 if not fetching.has_weights:
                     return {**changes, page.readout: NO_MERGE_YET}
-            return {**changes, **self.measure(moment)}
+            *_, measured = self.measure(moment)
+            return {**changes, **measured}
         except BeingFetched:
             return {**changes, page.readout: NO_SCORES_YET}
         except Exception as error:  # noqa: BLE001 - the page itself stays usable, and the reason stays on it

@@ -163,10 +163,19 @@ def test_scores_of_a_large_model_grow_and_no_picture_is_looked_at_twice(tiny, wo
 def test_a_large_family_shows_its_merge_first_and_says_what_is_to_come(tiny, workspace, encoded):
     setting, pinned, tasks = make_setting(tiny), make_setting(tiny, None, "ties"), tuple(tiny.experts)
     models = large(tiny, workspace)
-    first, *others = scores.growing_board(models, setting, pinned, None, "", UNATTENDED, "quick")
-    assert (set(first.merge), first.base, first.expert, first.pinned) == (set(tasks), {}, {}, {})
-    assert first.awaited == {"base": tasks, "expert": tasks, "pinned": tasks}
-    assert first.is_growing
+    boards = list(scores.growing_board(models, setting, pinned, None, "", UNATTENDED, "quick"))
+    assert [len(board.merge) for board in boards[: len(tasks)]] == [1, 2, 3], "task after task"
+    for board in boards[: len(tasks)]:
+        assert (board.base, board.expert, board.pinned) == ({}, {}, {})
+        known = tuple(board.merge)
+        assert board.tasks == known
+        coming = {"merge": tuple(task for task in tasks if task not in known)} if len(known) < len(tasks) else {}
+        assert board.awaited == {"base": known, "expert": known, "pinned": known, **coming}
+        assert board.is_growing
+        assert board.is_glance == bool(coming)
+    assert not any(board.is_glance for board in boards[len(tasks) - 1 :])
+    first, *others = boards[len(tasks) - 1 :]
+    assert set(first.merge) == set(tasks)
     left = [sum(map(len, board.awaited.values())) for board in (first, *others)]
     assert left == sorted(left, reverse=True)
     assert left[-1] == 0
@@ -177,6 +186,34 @@ def test_a_large_family_shows_its_merge_first_and_says_what_is_to_come(tiny, wor
     *growing, whole = scores.growing_board(models, moved, pinned, None, "", UNATTENDED, "quick")
     assert not any(board.awaited for board in (*growing, whole)), "what base and experts say is known now"
     assert sum(encoded) == seen + whole.looked_at
+
+
+def test_the_task_with_the_fewest_prompts_has_its_score_first_and_merged_ones_before_others(tiny, workspace):
+    models = large(tiny, workspace)
+    setting = make_setting(tiny, tuple(tiny.experts)[1:])
+    first, *_ = scores.growing_board(models, setting, None, None, "", UNATTENDED, "quick")
+    assert tuple(first.merge) == (min(setting.tasks, key=lambda task: models.task(task).prompts),)
+    assert first.measured == tuple(first.merge)
+
+
+def test_a_quick_look_that_takes_longer_than_a_glance_begins_with_a_part_of_every_task(tiny, workspace, monkeypatch):
+    monkeypatch.setattr(Models, "first_look", lambda self, tasks: 2)
+    setting, pinned = make_setting(tiny), make_setting(tiny, None, "ties")
+    moved = change(setting, tiny, lambda_orthogonal=0.7)
+    models = Models(tiny, workspace.engine.of(tiny.name).stages, BoundedCache(2**26), Executor(1))
+    first, whole = scores.growing_board(models, setting, pinned, None, "", UNATTENDED, "quick")
+    for board in (first.merge, first.base, first.expert, first.pinned):
+        assert {score.n for score in board.values()} == {2}
+    assert (first.is_growing, first.is_glance, first.awaited) == (True, True, {})
+    assert first.looked_at < first.pictures == whole.looked_at
+    assert whole == scores.board(models, setting, "quick", pinned, None, "", UNATTENDED)
+    assert [whole] == list(scores.growing_board(models, setting, pinned, None, "", UNATTENDED, "quick")), "known by now"
+    first, _ = scores.growing_board(models, moved, pinned, setting, "", UNATTENDED, "quick")
+    assert first.previous is not None
+    assert {score.n for score in first.previous.values()} == {2}, "compared on the same pictures"
+    assert list(scores.growing_board(models, moved, None, None, "", UNATTENDED)) == [
+        scores.board(models, moved, "validation", None, None, "", UNATTENDED)
+    ], "the whole split comes at once"
 
 
 def test_an_expert_of_no_merged_task_that_cannot_be_opened_is_left_out(tiny, workspace, tmp_path):

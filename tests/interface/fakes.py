@@ -150,6 +150,8 @@ class FakeWorkspace:
         self.strengths = 0  # points of strength curves
         self.growing_parts: tuple[float, ...] = ()  # shares of whole splits that boards show before the whole
         self.merge_first = False  # whether base and experts are measured after the merge
+        self.by_task = False  # whether the merge is measured task after task
+        self.first_look = 0.0  # share of the quick pictures that are looked at first
 
     def want(self, setting: Setting, who: str, is_there: Presence = always) -> Fetching | None:
         return None
@@ -229,11 +231,17 @@ class FakeWorkspace:
         whole = self.board(setting, split, pinned, previous, pinned_label=pinned_label, job=job)
         pictures = IMAGES[split] * len(setting.tasks)
         if self.merge_first:
-            awaited = {"base": TASKS, "expert": TASKS}
+            awaited: dict[str, tuple[str, ...]] = {"base": TASKS, "expert": TASKS}
             yield replace(whole, base={}, expert={}, pictures=pictures, is_growing=True, awaited=awaited)
-        for part in () if split == "quick" else self.growing_parts:
+        for known in range(1, len(TASKS) if self.by_task else 1):
+            some = TASKS[:known]
+            scores = {task: whole.merge[task] for task in some}
+            growing = replace(whole, tasks=some, merge=scores, pictures=pictures, is_growing=True)
+            yield replace(growing, awaited={"merge": tuple(TASKS[known:])}, is_glance=True)
+        first = (self.first_look,) if self.first_look else ()
+        for part in first if split == "quick" else self.growing_parts:
             merge = {task: _part(score, part) for task, score in whole.merge.items()}
-            yield replace(whole, merge=merge, pictures=pictures, is_growing=True)
+            yield replace(whole, merge=merge, pictures=pictures, is_growing=True, is_glance=split == "quick")
         yield replace(whole, pictures=pictures)
 
     def strength_curve(self, setting: Setting, job: Job = UNATTENDED) -> Iterator[StrengthCurve]:

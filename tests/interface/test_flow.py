@@ -103,7 +103,7 @@ def test_an_overtaken_answer_is_not_shown_even_where_it_was_known(page: Page) ->
     job = Job()
     job.stop()
     with pytest.raises(Cancelled):
-        Flow(page).measure(moment(page, page.tabs[0].key, job))
+        list(Flow(page).measure(moment(page, page.tabs[0].key, job)))
     assert not page.pulse.settle("page", 0)
 
 
@@ -134,15 +134,36 @@ def test_what_is_still_being_measured_says_so_wherever_its_number_belongs(page: 
     assert isinstance(workspace, fakes.FakeWorkspace)
     assert isinstance(merge, MergeTab)
     workspace.merge_first = True
-    changes = Flow(page).measure(moment(page, "merge"))
+    changes = together(Flow(page).measure(moment(page, "merge")))
     assert shown(page, changes).count("being measured") == 2, "base and experts, and not the merge"
     assert "still being measured: the base, the experts" in changes[merge.bars].description
     assert changes[merge.table].count("being measured") == 2 * len(FAMILY.experts)
     assert "<img" not in changes[merge.look], "no picture tells them apart yet"
     workspace.merge_first = False
-    changes = Flow(page).measure(moment(page, "merge"))
+    changes = together(Flow(page).measure(moment(page, "merge")))
     assert "being measured" not in shown(page, changes) + changes[merge.bars].description + changes[merge.table]
     assert "<img" in changes[merge.look]
+
+
+def test_a_first_look_is_in_the_strip_alone_and_tasks_that_come_one_by_one_are_in_the_figures_too(page: Page) -> None:
+    workspace, merge = page.loader.workspace(), page.tabs[0]
+    assert isinstance(workspace, fakes.FakeWorkspace)
+    assert isinstance(merge, MergeTab)
+    workspace.first_look = 0.25
+    first, whole = Flow(page).measure(moment(page, "merge"))
+    assert "images so far" in shown(page, first)
+    assert merge.bars not in first
+    assert "so far" not in shown(page, whole)
+    assert merge.bars in whole
+    workspace.first_look, workspace.by_task = 0.0, True
+    answers = list(Flow(page).measure(moment(page, "merge")))
+    tasks = len(FAMILY.experts)
+    told = [f"mean of {known} of {tasks} tasks" for known in range(1, tasks)] + [f"mean of {tasks} tasks"]
+    assert all(words in shown(page, changes) for words, changes in zip(told, answers, strict=True))
+    assert f"still being measured: {tasks - 1} more tasks" in answers[0][merge.bars].description
+    assert "<img" not in answers[0][merge.look]
+    assert "1 more task" in answers[-2][merge.bars].description
+    assert "more task" not in answers[-1][merge.bars].description
 
 
 def test_the_final_test_of_a_large_family_grows_and_is_one_look(page: Page) -> None:
@@ -168,7 +189,7 @@ def test_where_many_wait_the_quick_look_stays_and_says_so(page: Page, monkeypatc
 @pytest.mark.parametrize(("ahead", "told"), [(0, ""), (1, "1 whole split waits before yours"), (3, "3 whole splits")])
 def test_a_quick_look_says_how_many_wait_before_it(page: Page, ahead: int, told: str) -> None:
     page.queued = lambda lane: ahead
-    changes = Flow(page).measure(moment(page, "merge"))
+    changes = together(Flow(page).measure(moment(page, "merge")))
     assert told in shown(page, changes)
     assert ("before yours" in shown(page, changes)) == bool(ahead)
 

@@ -43,7 +43,6 @@ def readout(setting: Setting, board: AccuracyBoard, summary: MergeSummary, wait:
 
     Everything that came from a visitor is escaped.
     """
-    merged = [task for task in board.tasks if task in board.merged]
     unseen = [task for task in board.tasks if task not in board.merged]
     mean = {name: centre for name, (centre, _) in averages(board).items()}
     images = f"{board.looked_at:,} images"
@@ -66,7 +65,9 @@ def readout(setting: Setting, board: AccuracyBoard, summary: MergeSummary, wait:
         numbers.append(_number("Tasks not merged", mean_accuracy(scores)[0] if scores else None, "merge", hint))
     if summary.retention:
         numbers.append(_kept(summary.retention))
-    tasks = f"{len(merged)} task{'s' if len(merged) != 1 else ''}"
+    merged = len(board.measured)
+    coming = sum(task in board.merged for task in board.awaited.get("merge", ()))
+    tasks = f"{merged} of {merged + coming} tasks" if coming else f"{merged} task{'s' if merged != 1 else ''}"
     return (
         "<section class='nm-readout' aria-label='Accuracy of the merge on screen'>"
         "<div class='nm-score'>"
