@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import math
-import mmap
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -38,6 +37,7 @@ from neuromerge.evaluation.heads import zero_shot_head
 from neuromerge.evaluation.samples import SampleSet, growing_order, load_samples, prepared, quick_indices
 from neuromerge.evaluation.towers import TextModel, VisionModel, vision_fingerprint
 from neuromerge.hub.addresses import HUB, at_commit
+from neuromerge.pages import own_pages
 from neuromerge.progress import UNATTENDED, Job, Urgency
 from neuromerge.threads import cores
 
@@ -596,11 +596,9 @@ class Models:
 
 
 def _outside_heap(tensor: torch.Tensor) -> torch.Tensor:
-    """The same values in pages of their own, which go back to the system with the last view.
+    """The same values in pages of their own.
 
     Embeddings outlive the layers' results among which they are allocated. In the C library's heap each would leave
     a hole too small for the next evaluation's largest block, and the process would grow by that block every time.
     """
-    pages = mmap.mmap(-1, max(1, tensor.nbytes))
-    moved = torch.frombuffer(pages, dtype=tensor.dtype, count=tensor.numel()).view(tensor.shape)
-    return moved.copy_(tensor)
+    return own_pages(tensor.shape, tensor.dtype).copy_(tensor)

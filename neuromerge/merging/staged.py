@@ -24,6 +24,7 @@ from neuromerge.merging.subspaces import Decomposition, Voted, decompose
 from neuromerge.merging.trim import Thresholds, apply_trim
 from neuromerge.merging.vectors import TaskVectors
 from neuromerge.merging.votes import PUBLISHED, Vote, is_per_neuron, ridge_of, shared_votes
+from neuromerge.pages import own_pages
 from neuromerge.progress import UNATTENDED, Job
 
 _ALIGNED = 16  # entries: of float32 as many as a processor reads at once
@@ -228,7 +229,8 @@ def _room_for_parts(vectors: TaskVectors) -> dict[str, torch.Tensor]:
         entries += -(-parameter.numel // _ALIGNED) * _ALIGNED
     if not entries:
         return {}
-    block = vectors.read(vectors.parameters[0], 0, 0)[0].new_empty(entries)
+    like = vectors.read(vectors.parameters[0], 0, 0)[0]
+    block = own_pages((entries,), like.dtype) if like.device.type == "cpu" else like.new_empty(entries)
     return {
         parameter.name: block[start : start + parameter.numel].view(parameter.shape)
         for start, parameter in zip(starts, vectors.parameters, strict=True)

@@ -42,6 +42,7 @@ from neuromerge.merging.registry import check_values, get_method
 from neuromerge.merging.retention import Tally
 from neuromerge.merging.steps import NO_STEPS, Steps, parse_steps, with_lines
 from neuromerge.merging.vectors import AlignedVectors, WatchedVectors
+from neuromerge.pages import LARGE, own_pages
 from neuromerge.progress import UNATTENDED, Job
 
 Source = str | Path | Mapping[str, torch.Tensor] | Checkpoint
@@ -319,7 +320,9 @@ def merge_aligned(
     tally = Tally(len(vectors.task_names))
 
     def target(parameter: Parameter) -> torch.Tensor:
-        return torch.empty(parameter.shape, dtype=aligned.base_tensor(parameter).dtype)
+        dtype = aligned.base_tensor(parameter).dtype
+        large = parameter.numel * dtype.itemsize >= LARGE
+        return own_pages(parameter.shape, dtype) if large else torch.empty(parameter.shape, dtype=dtype)
 
     merging = merged_weights(vectors, method, run, coefficients, target, svc=steps.svc, tally=tally)
     for parameter, merged in merging:
