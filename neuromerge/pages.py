@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 LARGE = 1 << 21
-"""Bytes of a large page, on x86 and on most ARM machines. The system backs with one what begins and ends on its line."""
+"""Bytes of a large page, on x86 and on most ARM machines. One stands only for memory that begins where it does."""
 
 # What a fork shares would not be anonymous memory, and is never given large pages unless an administrator says so.
 _OWN: dict[str, Any] = {"flags": mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS} if hasattr(mmap, "MAP_ANONYMOUS") else {}

@@ -21,6 +21,7 @@ from neuromerge.threads import in_threads
 _DIGIT = 16
 BATCH = 1 << 18
 """Values counted at a time: far more than there are counters."""
+_BINS, _BINNED = 2048, 1 << 14  # of `ranked`, and values that are put there at a time: fresh memory costs more
 _MARGINS = (0.0125, 0.125)  # half-width of a bracket in standard deviations of one draw: first try, second try
 
 
@@ -103,6 +104,27 @@ class Sample:
         return [float(values[rank]) for rank in ranks]
 
 
+def ranked(values: np.ndarray, rank: int) -> float:
+    """The value of a rank among finite floats (n,), 0 the smallest.
+
+    Which bin each falls into is found without a decision a value: several times faster than to sort them out.
+    """
+    low, high = values.min(), values.max()
+    with np.errstate(over="ignore", divide="ignore"):
+        scale = values.dtype.type(_BINS) / (high - low)
+    if not 0.0 < scale < math.inf:  # all are equal, or too near or too far apart for a bin
+        return float(np.partition(values, rank)[rank])
+    bins, counts = np.empty(len(values), np.int16), np.zeros(_BINS + 2, np.int64)
+    for start in range(0, len(values), _BINNED):
+        part = slice(start, start + _BINNED)
+        bins[part] = (values[part] - low) * scale  # a larger value never falls into a lower bin
+        counts += np.bincount(bins[part], minlength=len(counts))
+    running = np.cumsum(counts)
+    chosen = int(np.searchsorted(running, rank, side="right"))
+    below = int(running[chosen - 1]) if chosen else 0
+    return float(np.partition(values[bins == chosen], rank - below)[rank - below])
+
+
 def bracketed(
     samples: Sequence[Sample],
     ranks: Sequence[int],
@@ -153,7 +175,7 @@ def _value(seen: Inside, ends: tuple[float, float], rank: int) -> float | None:
         return ends[0]
     if seen.found is None:
         return None
-    return float(np.partition(seen.found, rank - seen.below)[rank - seen.below])
+    return ranked(seen.found, rank - seen.below)
 
 
 def _batches(chunks: Iterable[Sequence[np.ndarray]], least: int) -> Iterator[Sequence[np.ndarray]]:

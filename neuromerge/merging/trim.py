@@ -29,7 +29,7 @@ from neuromerge.merging.chunks import as_they_are, map_chunks, row_chunks
 from neuromerge.merging.counting import count_around
 from neuromerge.merging.devices import stride
 from neuromerge.merging.kernels.table import Counted, StoredVectors, served
-from neuromerge.merging.quantiles import Sample, bracket, order_statistics
+from neuromerge.merging.quantiles import Sample, bracket, order_statistics, ranked
 from neuromerge.merging.vectors import TaskVectors
 from neuromerge.progress import UNATTENDED, Job
 from neuromerge.threads import between_steps, in_threads
@@ -297,12 +297,10 @@ class _Tally:
             return None
         entries = np.concatenate(self._found)
         self._found = []
-        index = rank - self.below - 1
-        entries.partition(index)
-        value, stays = float(entries[index]), entries[index:]
-        equal = int(np.count_nonzero(entries[:index] == entries[index]))  # they stay, too
-        l1 = self.l1_above + float(stays.sum(dtype=np.float64)) + equal * value
-        return _Kept(value, above + stays.size + equal, l1, self.l1)
+        value = ranked(entries, rank - self.below - 1)
+        stays = entries >= value
+        l1 = self.l1_above + float((entries * stays).sum(dtype=np.float64))
+        return _Kept(value, above + int(np.count_nonzero(stays)), l1, self.l1)
 
 
 _CountMagnitudes = Callable[

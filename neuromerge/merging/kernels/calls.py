@@ -188,7 +188,7 @@ def count_magnitudes(
 ) -> list[Counted]:
     """Count the magnitudes of some tasks (one may come again) around a bracket each; collect where `wanted`."""
     table, working = Table(rows, neurons=False), _numpy_dtype(rows.dtype)
-    lows, highs = (np.array([bracket[side] for bracket in brackets], dtype=working) for side in (0, 1))
+    lows, highs = np.array(brackets, dtype=working).T.copy()
     lines, collects = np.array(tasks, dtype=np.int64), np.array(wanted, dtype=np.bool_)
     reached, above = np.zeros((2, len(tasks)), np.int64)
     l1, l1_above = np.zeros((2, len(tasks)))
@@ -201,8 +201,10 @@ def count_magnitudes(
         )  # fmt: skip
         buffer.drain()
     return [
-        Counted(table.rows * table.width, int(reached[m]), int(above[m]), float(l1[m]), float(l1_above[m]), 0.0, found)
-        for m, found in enumerate(buffer.collected())
+        Counted(table.rows * table.width, at_least, beyond, whole, whole_above, 0.0, found)
+        for at_least, beyond, whole, whole_above, found in zip(
+            reached.tolist(), above.tolist(), l1.tolist(), l1_above.tolist(), buffer.collected(), strict=True
+        )
     ]
 
 
@@ -211,7 +213,7 @@ def count_scores(
 ) -> list[Counted]:
     """Count the PCB scores of every task around a bracket each. limits (2, T): what magnitudes are clamped to."""
     table, working = Table(rows, neurons=False), _numpy_dtype(rows.dtype)
-    lows, highs = (np.array([bracket[side] for bracket in brackets], dtype=working) for side in (0, 1))
+    lows, highs = np.array(brackets, dtype=working).T.copy()
     tasks, collects = rows.task_count, np.array(wanted, dtype=np.bool_)
     reached, above = np.zeros((2, tasks), np.int64)
     most, clamps = np.full(tasks, -np.inf, dtype=working), _numpy(limits, rows.dtype)
@@ -239,7 +241,7 @@ class _Buffer:
 
     def drain(self) -> None:
         """Put aside what was found."""
-        for parts, found, filled in zip(self._parts, self.found, self.filled, strict=True):
+        for parts, found, filled in zip(self._parts, self.found, self.filled.tolist(), strict=True):
             if filled:
                 parts.append(found[:filled].copy())
         self.filled[:] = 0
@@ -247,7 +249,7 @@ class _Buffer:
     def collected(self) -> list[np.ndarray]:
         """All that was found, per task."""
         empty = self.found[0, :0]
-        return [np.concatenate(parts) if parts else empty for parts in self._parts]
+        return [(parts[0] if len(parts) == 1 else np.concatenate(parts)) if parts else empty for parts in self._parts]
 
 
 def sample(rows: Rows, places: np.ndarray, run: int) -> np.ndarray:

@@ -20,19 +20,20 @@ from neuromerge.merging.kernels.lanes import (
 )
 from neuromerge.merging.kernels.rows import EXACT, address_of, locate, numbers_at, scratch_for
 
-PIECE = 4096
+PIECE = 2048
 """Entries of one task that are counted in one go: so many that memory is in step, so few that the base stays near."""
 _WORD = 64
 """Entries whose marks are one number."""
+_LAST = np.uint64(1 << 63)
 _PLACES_AHEAD = 16
 
 
 @njit(**EXACT)
-def _step(task, lower, entry, low, high, none, like):  # type: ignore[no-untyped-def]
-    """Of a few entries: magnitudes, those of them beyond `high`; bits of those >= low, and of those > high."""
+def _step(task, lower, entry, low, high, all_, above, like):  # type: ignore[no-untyped-def]
+    """A few magnitudes, added to a sum of all and to one of those > high; bits of those >= low, of those > high."""
     size = abs(load(task, entry, like) - load(lower, entry, like))
     beyond = size > high
-    return size, where(beyond, size, none), bits(size >= low), bits(beyond)
+    return all_ + size, where(beyond, above + size, above), bits(size >= low), bits(beyond)
 
 
 @njit(**EXACT)
@@ -45,8 +46,7 @@ def _whole_words(task, lower, count, low, high, ahead, words):  # type: ignore[n
         words: filled, a bit for each entry: whether it lies within [low, high].
     """
     least, most = spread(low[0]), spread(high[0])
-    none = spread(low[0] - low[0])
-    first = first_above = second = second_above = none
+    first = first_above = second = second_above = spread(low[0] - low[0])
     reached = above = 0
     next_line = task + ahead
     for word in range(count):
@@ -54,14 +54,10 @@ def _whole_words(task, lower, count, low, high, ahead, words):  # type: ignore[n
         for _ in range(_WORD * 4 // LINE):
             foresee(next_line)
             next_line += LINE
-        size, beyond, a, p = _step(task, lower, entry, least, most, none, low)
-        first, first_above = first + size, first_above + beyond
-        size, beyond, b, q = _step(task, lower, entry + LANES, least, most, none, low)
-        second, second_above = second + size, second_above + beyond
-        size, beyond, c, r = _step(task, lower, entry + 2 * LANES, least, most, none, low)
-        first, first_above = first + size, first_above + beyond
-        size, beyond, d, s = _step(task, lower, entry + 3 * LANES, least, most, none, low)
-        second, second_above = second + size, second_above + beyond
+        first, first_above, a, p = _step(task, lower, entry, least, most, first, first_above, low)
+        second, second_above, b, q = _step(task, lower, entry + LANES, least, most, second, second_above, low)
+        first, first_above, c, r = _step(task, lower, entry + 2 * LANES, least, most, first, first_above, low)
+        second, second_above, d, s = _step(task, lower, entry + 3 * LANES, least, most, second, second_above, low)
         at_least, larger = _joined(a, b, c, d), _joined(p, q, r, s)
         reached += ones(at_least)
         above += ones(larger)
@@ -99,8 +95,15 @@ def _tally(task, lower, size, low, high, ahead, words, spare):  # type: ignore[n
 @njit(**EXACT)
 def _collect(task, lower, words, found, filled):  # type: ignore[no-untyped-def]
     """Append the marked magnitudes of task - lower to `found`; returns how many it then holds. Few are marked."""
+    whole = len(task) // _WORD
     for word in range(len(words)):
         marks = words[word]
+        if word < whole:
+            # Every other word has a mark, and no processor foresees which: to put down one in vain costs less.
+            j = word * _WORD + lowest_bit(marks | _LAST)
+            found[filled] = abs(task[j] - lower[j])
+            filled += marks != 0
+            marks &= marks - np.uint64(1)
         while marks != 0:
             j = word * _WORD + lowest_bit(marks)
             found[filled] = abs(task[j] - lower[j])

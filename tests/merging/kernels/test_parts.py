@@ -134,14 +134,16 @@ def test_merged_neurons_tell_what_the_tasks_find_of_themselves(ridge):
     assert found.squares == pytest.approx(expected.norms.sum(0).numpy(), rel=1e-5)
 
 
-def test_counts_are_those_of_numpy():
+@pytest.mark.parametrize("ends", [(0.5, 1.5), (0.0, 9.0), (1.0, 1.001), (8.0, 9.0)])
+@pytest.mark.parametrize("inputs", [1500, 1, 4096])
+def test_counts_are_those_of_numpy(ends, inputs):
     from neuromerge.merging.kernels import calls
 
     generator = torch.Generator().manual_seed(2)
-    base, expert = torch.randn(2, 40, 1500, generator=generator)
+    base, expert = torch.randn(2, 40, inputs, generator=generator)
     rows = Rows(base, (expert,), True, torch.float32)
     size = (expert - base).abs().numpy()
-    low, high = (float(np.float32(value)) for value in (0.5, 1.5))
+    low, high = (float(np.float32(value)) for value in ends)
     (counted,) = calls.count_magnitudes(rows, [0], [(low, high)], [True])
     inside = size[(size >= low) & (size <= high)]
     assert (counted.entries, counted.reached, counted.above) == (size.size, (size >= low).sum(), (size > high).sum())
