@@ -513,7 +513,7 @@ class Models:
         here = np.isin(places, known.rows)
         return len(here) if here.all() else int(here.argmin())
 
-    def first_look(self, tasks: int) -> int:
+    def glance(self, tasks: int) -> int:
         """How many pictures of each of so many tasks are looked at in some hundredths of a second."""
         return max(1, int(_TURN_PRODUCTS / self._products) // max(1, tasks))
 

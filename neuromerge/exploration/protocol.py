@@ -93,6 +93,7 @@ class Explorer(Protocol):
         *,
         split: str = "validation",
         pinned_label: str = "",
+        beside: Setting | None = None,
         job: Job = UNATTENDED,
     ) -> Iterator[AccuracyBoard]:
         """The board on ever more pictures of a split, at last on all; of a large family the merge comes first."""

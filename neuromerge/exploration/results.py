@@ -37,7 +37,8 @@ class AccuracyBoard:
     `pictures` are those of the merged tasks in the whole split; while the board `is_growing`, some scores are of fewer.
     `awaited` are models (``base``, ``expert``, ``pinned``) and the tasks on which they are still being measured;
     ``merge``, and the tasks that will join `tasks`. `is_glance` says that the board that was asked for is still to
-    come: this is of some pictures of a small family, or of some tasks of a large one.
+    come. Of a small family the merge has then seen some pictures alone; `paired` is what another merge scores on all,
+    and on these. Of a large one it has been measured on some tasks.
     """
 
     split: str
@@ -54,6 +55,7 @@ class AccuracyBoard:
     pictures: int = 0
     is_growing: bool = False
     is_glance: bool = False
+    paired: tuple[dict[str, Accuracy], dict[str, Accuracy]] | None = None
     awaited: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @property

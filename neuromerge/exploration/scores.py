@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -36,17 +36,22 @@ def board(
     previous: Setting | None,
     pinned_label: str,
     job: Job,
-    most: int | None = None,
+    glance: _Glance | None = None,
 ) -> AccuracyBoard:
-    """Accuracy of every task of the family: see `Workspace.board`. `most`: on the first so many pictures of each."""
+    """Accuracy of every task of the family: see `Workspace.board`; the merge's on some pictures alone for a glance."""
     shown = _shown(models, setting, split, pinned)
     # The merge first: it is what everybody waits for, and the rest is usually known.
+    most = None if glance is None else glance.pictures
     merge = models.scores(Contents(setting=setting), shown, split, job, most)
-    base = models.scores(BASE, shown, split, job, most)
-    expert = {task: score for task in shown if (score := _expert_score(models, setting, task, split, job, most))}
-    compared = None if pinned is None else models.scores(Contents(setting=pinned), shown, split, job, most)
-    before = _before(models, setting, previous, shown, split, most)
-    return _assembled(models, setting, split, (base, expert, merge, compared), before, pinned, pinned_label)
+    base = models.scores(BASE, shown, split, job)
+    expert = {task: score for task in shown if (score := _expert_score(models, setting, task, split, job))}
+    compared = None if pinned is None else models.scores(Contents(setting=pinned), shown, split, job)
+    before = _before(models, setting, previous, shown, split)
+    found = _assembled(models, setting, split, (base, expert, merge, compared), before, pinned, pinned_label)
+    if glance is None:
+        return found
+    whole, part = (models.scores(Contents(setting=glance.beside), shown, split, job, of) for of in (None, most))
+    return replace(found, is_glance=True, paired=(whole, part))
 
 
 def growing_board(
@@ -57,13 +62,13 @@ def growing_board(
     pinned_label: str,
     job: Job,
     split: str = "validation",
+    beside: Setting | None = None,
 ) -> Iterator[AccuracyBoard]:
     """Accuracy on ever more pictures of a split, of every task: see `Workspace.growing_board`."""
     shown = _shown(models, setting, split, pinned)
     if not _is_grown(models, shown, split):
-        if split == "quick" and (first := _first_look(models, setting, shown)):
-            glance = board(models, setting, split, pinned, previous, pinned_label, job, first)
-            yield replace(glance, is_glance=True)
+        if split == "quick" and (glance := _glance(models, setting, beside, shown)):
+            yield board(models, setting, split, pinned, previous, pinned_label, job, glance)
         yield board(models, setting, split, pinned, previous, pinned_label, job)
         return
     whole = max(len(models.samples(task, split)) for task in shown)
@@ -114,28 +119,37 @@ def growing_board(
                 with_expert.remove(contents.task)
 
 
-def _first_look(models: Models, setting: Setting, tasks: Sequence[str]) -> int:
-    """On how many pictures of each task the merge is shown before it has seen all quick ones; 0 where not at all."""
-    first = models.first_look(len(tasks))
-    few, unseen = (
-        first < min(len(models.samples(task, "quick")) for task in tasks),
-        any(models.seen(Contents(setting=setting), task, "quick") < first for task in tasks),
-    )
-    return first if few and unseen else 0
+@dataclass(frozen=True)
+class _Glance:
+    """On how many pictures of each task a merge is shown first, and the merge that it is compared with there."""
+
+    pictures: int
+    beside: Setting
+
+
+def _glance(models: Models, setting: Setting, beside: Setting | None, tasks: Sequence[str]) -> _Glance | None:
+    """How the merge is shown before it has seen all quick pictures; None where not at all.
+
+    Few pictures tell a change from what is known of another merge, but little of a merge by itself.
+    """
+    if beside is None or beside.family != setting.family:
+        return None
+    first, whole = models.glance(len(tasks)), {task: len(models.samples(task, "quick")) for task in tasks}
+
+    def has_seen(chosen: Setting, least: dict[str, int]) -> bool:
+        return all(models.seen(Contents(setting=chosen), task, "quick") >= count for task, count in least.items())
+
+    is_short = first < min(whole.values()) and not has_seen(setting, dict.fromkeys(tasks, first))
+    return _Glance(first, beside) if is_short and has_seen(beside, whole) else None
 
 
 def _before(
-    models: Models,
-    setting: Setting,
-    previous: Setting | None,
-    tasks: Sequence[str],
-    split: str,
-    most: int | None = None,
+    models: Models, setting: Setting, previous: Setting | None, tasks: Sequence[str], split: str
 ) -> dict[str, Accuracy] | None:
-    """What the merge before scores on the same pictures, where that is known."""
+    """What the merge before scores on these pictures, where that is known."""
     if previous is None or previous.family != setting.family:
         return None
-    known = models.known_scores(Contents(setting=previous), tasks, split, most)
+    known = models.known_scores(Contents(setting=previous), tasks, split)
     return known if len(known) == len(tasks) else None
 
 
@@ -321,14 +335,12 @@ def measurable(models: Models, setting: Setting, split: str) -> tuple[str, ...]:
     return models.with_pictures(known, split)
 
 
-def _expert_score(
-    models: Models, setting: Setting, task: str, split: str, job: Job, most: int | None
-) -> Accuracy | None:
+def _expert_score(models: Models, setting: Setting, task: str, split: str, job: Job) -> Accuracy | None:
     """The score of a task's own expert; None where a task that is not merged has none that can be opened."""
     if task not in models.family.experts:
         return None
     try:
-        return models.scores(Contents(task=task), (task,), split, job, most)[task]
+        return models.scores(Contents(task=task), (task,), split, job)[task]
     except _NO_MODEL:
         if task in setting.tasks:
             raise

@@ -193,19 +193,20 @@ class Workspace:
         *,
         split: str = "validation",
         pinned_label: str = "",
+        beside: Setting | None = None,
         job: Job = UNATTENDED,
     ) -> Iterator[AccuracyBoard]:
         """`board` on a split, on ever more of its pictures until it is whole.
 
         What was measured before comes first. Of a small family there is one board, the whole one; where the quick split
-        takes longer than a glance, one of some of its pictures before. Of a large one the first have the merge's scores
-        alone, task after task, where nothing else was measured before: base and experts follow one by one, and are
-        `awaited` until then. Pictures come in a fixed order of which every beginning is a fair sample, so
-        scores have intervals that only become narrower; base and experts may have seen another number of pictures
-        than the merge. Raises as `board`.
+        takes longer than a glance, one of some of its pictures before, if all are known of the merge `beside`. Of a
+        large one the first have the merge's scores alone, task after task, where nothing else was measured before: base
+        and experts follow one by one, and are `awaited` until then. Pictures come in a fixed order of which every
+        beginning is a fair sample, so scores have intervals that only become narrower; base and experts may have seen
+        another number of pictures than the merge. Raises as `board`.
         """
         models = self.engine.of(setting.family).models
-        return scores.growing_board(models, setting, pinned, previous, pinned_label, job, split)
+        return scores.growing_board(models, setting, pinned, previous, pinned_label, job, split, beside)
 
     def validation_scores(self, setting: Setting, job: Job = UNATTENDED) -> dict[str, float]:
         """Validation accuracy in [0, 1] of every merged task: what a search maximises.

@@ -37,15 +37,22 @@ def mean_accuracy(accuracies: Sequence[Accuracy]) -> tuple[float, float]:
 def averages(board: AccuracyBoard) -> dict[str, tuple[float, float]]:
     """`mean_accuracy` over the merged tasks for ``base``, ``expert``, ``merge``, ``pinned`` and ``previous``.
 
-    A model that lacks one of the merged tasks has no average and is left out.
+    A model that lacks one of the merged tasks has no average and is left out. Where the merge has seen some pictures
+    alone, its average is that of a known merge and the difference between the two on these: most of what tells some
+    pictures from all is in both and falls out.
     """
     tasks = board.measured
     tables = {name: getattr(board, name) for name in ("base", "expert", "merge", "pinned", "previous")}
-    return {
+    found = {
         name: mean_accuracy([table[task] for task in tasks])
         for name, table in tables.items()
         if table and tasks and all(task in table and table[task].n for task in tasks)
     }
+    if board.paired and "merge" in found:
+        whole, part = (mean_accuracy([table[task] for task in tasks])[0] for table in board.paired)
+        seen, half = found["merge"]
+        found["merge"] = min(1.0, max(0.0, whole + seen - part)), half
+    return found
 
 
 def points(difference: float) -> str:

@@ -207,13 +207,13 @@ class Flow:
         waiting. Of a large family, task after task; then the merge's alone where base and experts are not known: those
         follow while the page rests.
         """
-        for board in moment.growing_board("quick"):
+        for board in moment.growing_board("quick", self.page.pulse.last_answer(moment.page_id)):
             if not board.is_glance:
                 break
             yield self.show_scores(moment, board) if "merge" in board.awaited else self._strip(moment, board)
         changes = self.show_scores(moment, board, self._wait())
         moment.job.check()  # what was known already was looked up without asking
-        self.page.pulse.answered(moment.page_id)
+        self.page.pulse.answered(moment.page_id, moment.setting)
         yield changes
 
     def _wait(self) -> str:

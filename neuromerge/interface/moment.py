@@ -75,11 +75,17 @@ class BoundWorkspace:
         return self._explorer.board(self._setting, split, pinned, previous, pinned_label=pinned_label, job=self._job)
 
     def growing_board(
-        self, split: str, *, pinned: Setting | None = None, pinned_label: str = "", previous: Setting | None = None
+        self,
+        split: str,
+        *,
+        pinned: Setting | None = None,
+        pinned_label: str = "",
+        previous: Setting | None = None,
+        beside: Setting | None = None,
     ) -> Iterator[AccuracyBoard]:
         """Accuracy of every task on ever more pictures of a split."""
         return self._explorer.growing_board(
-            self._setting, pinned, previous, split=split, pinned_label=pinned_label, job=self._job
+            self._setting, pinned, previous, split=split, pinned_label=pinned_label, beside=beside, job=self._job
         )
 
     def objective(self, *, certain: bool = False) -> Growing:
@@ -233,9 +239,9 @@ class Moment:
         """Accuracy of the merge, of what it is compared with, and of the merge before it."""
         return self.workspace.board(split, **self._compared)
 
-    def growing_board(self, split: str = "validation") -> Iterator[AccuracyBoard]:
-        """The same on ever more pictures; what is known comes first."""
-        return self.workspace.growing_board(split, **self._compared)
+    def growing_board(self, split: str = "validation", beside: Setting | None = None) -> Iterator[AccuracyBoard]:
+        """The same on ever more pictures; what is known comes first, or a glance beside a merge that is known."""
+        return self.workspace.growing_board(split, beside=beside, **self._compared)
 
     @property
     def _compared(self) -> dict[str, Any]:

@@ -68,6 +68,7 @@ class _Beat:
     moment: float | None = None  # when its quick answer was ready
     settled: bool = False
     name: float | None = None  # the browser's
+    answer: Setting | None = None  # the last one that was measured
 
 
 class Pulse:
@@ -86,11 +87,10 @@ class Pulse:
         """Note a change of the page; returns its number."""
         with self._lock:
             last = self._beats.pop(page or "", None)
-            number = last.number + 1 if last else 1
-            self._beats[page or ""] = _Beat(number)
+            self._beats[page or ""] = _Beat(last.number + 1, answer=last.answer) if last else _Beat(1)
             while len(self._beats) > self._capacity:
                 self._beats.popitem(last=False)
-            return number
+            return self._beats[page or ""].number
 
     def number(self, page: str | None) -> int:
         """The number of the page's last change; 0 when it has none."""
@@ -110,14 +110,20 @@ class Pulse:
         with self._lock:
             beat = self._beats.get(page or "")
             if beat is not None and name is not None and beat.name == name:
-                self._beats[page or ""] = _Beat(beat.number + 1)
+                self._beats[page or ""] = _Beat(beat.number + 1, answer=beat.answer)
 
-    def answered(self, page: str | None) -> None:
-        """Note that the quick answer to the page's last change is ready: its rest begins now."""
+    def answered(self, page: str | None, setting: Setting) -> None:
+        """Note that the quick answer to the page's last change, to `setting`, is ready: its rest begins now."""
         with self._lock:
             beat = self._beats.get(page or "")
             if beat is not None:
-                beat.moment = time.monotonic()
+                beat.moment, beat.answer = time.monotonic(), setting
+
+    def last_answer(self, page: str | None) -> Setting | None:
+        """The setting that the page got its last quick answer to."""
+        with self._lock:
+            beat = self._beats.get(page or "")
+            return beat.answer if beat else None
 
     def settle(self, page: str | None, rest: float) -> bool:
         """Whether the page has rested for `rest` seconds; True once for each change, for the first who asks.

@@ -22,6 +22,7 @@ from neuromerge.evaluation.families import local_family
 from neuromerge.evaluation.towers import TextModel, VisionModel
 from neuromerge.exploration import comparisons, landscapes, pictures, scores
 from neuromerge.exploration.workspace import Workspace
+from neuromerge.figures.accuracy import averages
 from neuromerge.progress import UNATTENDED, Job
 from neuromerge.settings.choices import change, make_setting
 
@@ -196,24 +197,32 @@ def test_the_task_with_the_fewest_prompts_has_its_score_first_and_merged_ones_be
     assert first.measured == tuple(first.merge)
 
 
-def test_a_quick_look_that_takes_longer_than_a_glance_begins_with_a_part_of_every_task(tiny, workspace, monkeypatch):
-    monkeypatch.setattr(Models, "first_look", lambda self, tasks: 2)
+def test_a_quick_look_that_takes_longer_than_a_glance_begins_with_some_pictures(tiny, workspace, encoded, monkeypatch):
+    monkeypatch.setattr(Models, "glance", lambda self, tasks: 2)
     setting, pinned = make_setting(tiny), make_setting(tiny, None, "ties")
     moved = change(setting, tiny, lambda_orthogonal=0.7)
     models = Models(tiny, workspace.engine.of(tiny.name).stages, BoundedCache(2**26), Executor(1))
-    first, whole = scores.growing_board(models, setting, pinned, None, "", UNATTENDED, "quick")
-    for board in (first.merge, first.base, first.expert, first.pinned):
-        assert {score.n for score in board.values()} == {2}
-    assert (first.is_growing, first.is_glance, first.awaited) == (True, True, {})
-    assert first.looked_at < first.pictures == whole.looked_at
-    assert whole == scores.board(models, setting, "quick", pinned, None, "", UNATTENDED)
-    assert [whole] == list(scores.growing_board(models, setting, pinned, None, "", UNATTENDED, "quick")), "known by now"
-    first, _ = scores.growing_board(models, moved, pinned, setting, "", UNATTENDED, "quick")
-    assert first.previous is not None
-    assert {score.n for score in first.previous.values()} == {2}, "compared on the same pictures"
-    assert list(scores.growing_board(models, moved, None, None, "", UNATTENDED)) == [
-        scores.board(models, moved, "validation", None, None, "", UNATTENDED)
-    ], "the whole split comes at once"
+
+    def quick(chosen, beside):
+        return list(scores.growing_board(models, chosen, pinned, None, "", UNATTENDED, "quick", beside))
+
+    (before,) = quick(setting, None)
+    assert before == scores.board(models, setting, "quick", pinned, None, "", UNATTENDED)
+    assert len(quick(setting, moved)) == 1, "nothing is known of the merge beside"
+    encoded.clear()
+    glance, whole = quick(moved, setting)
+    assert encoded == [6, whole.looked_at - 6], "no picture is looked at twice"
+    known, paired = glance.paired
+    assert known == before.merge
+    assert {score.n for score in (*glance.merge.values(), *paired.values())} == {2}
+    assert (glance.base, glance.expert, glance.pinned) == (whole.base, whole.expert, whole.pinned)
+    assert (glance.is_growing, glance.is_glance, glance.awaited) == (True, True, {})
+    assert glance.looked_at < glance.pictures == whole.looked_at
+    assert whole == scores.board(models, moved, "quick", pinned, None, "", UNATTENDED)
+    assert quick(moved, setting) == [whole], "known by now"
+    all_known, seen, seen_before = (np.mean([a.value for a in of.values()]) for of in (known, glance.merge, paired))
+    assert averages(glance)["merge"][0] == pytest.approx(all_known + seen - seen_before)
+    assert len(list(scores.growing_board(models, moved, None, None, "", UNATTENDED, beside=setting))) == 1
 
 
 def test_an_expert_of_no_merged_task_that_cannot_be_opened_is_left_out(tiny, workspace, tmp_path):

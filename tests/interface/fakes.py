@@ -226,6 +226,7 @@ class FakeWorkspace:
         *,
         split: str = "validation",
         pinned_label: str = "",
+        beside: Setting | None = None,
         job: Job = UNATTENDED,
     ) -> Iterator[AccuracyBoard]:
         whole = self.board(setting, split, pinned, previous, pinned_label=pinned_label, job=job)
@@ -241,7 +242,11 @@ class FakeWorkspace:
         first = (self.first_look,) if self.first_look else ()
         for part in first if split == "quick" else self.growing_parts:
             merge = {task: _part(score, part) for task, score in whole.merge.items()}
-            yield replace(whole, merge=merge, pictures=pictures, is_growing=True, is_glance=split == "quick")
+            grown = replace(whole, merge=merge, pictures=pictures, is_growing=True)
+            if split == "quick":
+                paired = {task: _part(score, part) for task, score in whole.base.items()}
+                grown = replace(grown, is_glance=True, paired=(whole.base, paired))
+            yield grown
         yield replace(whole, pictures=pictures)
 
     def strength_curve(self, setting: Setting, job: Job = UNATTENDED) -> Iterator[StrengthCurve]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -151,9 +152,10 @@ def test_a_first_look_is_in_the_strip_alone_and_tasks_that_come_one_by_one_are_i
     assert isinstance(merge, MergeTab)
     workspace.first_look = 0.25
     first, whole = Flow(page).measure(moment(page, "merge"))
-    assert "images so far" in shown(page, first)
+    assert page.pulse.last_answer("page") == moment(page, "merge").setting, "what the next glance is compared with"
+    assert re.search(r"mean of \d tasks, \d+ of \d+ images</span>", shown(page, first))
     assert merge.bars not in first
-    assert "so far" not in shown(page, whole)
+    assert re.search(r"mean of \d tasks, \d+ images</span>", shown(page, whole))
     assert merge.bars in whole
     workspace.first_look, workspace.by_task = 0.0, True
     answers = list(Flow(page).measure(moment(page, "merge")))
@@ -199,7 +201,7 @@ def test_what_can_wait_is_filled_in_at_rest_alone_and_stops_with_the_job(page: P
     assert isinstance(workspace, fakes.FakeWorkspace)
     merge = page.tabs[0]
     assert list(Flow(page).fill_in(moment(page, merge.key))) == []
-    page.pulse.answered("page")
+    page.pulse.answered("page", moment(page, "merge").setting)
     assert page.pulse.settle("page", 0)
     filled = list(Flow(page).fill_in(moment(page, merge.key)))
     assert len(filled) > 2
@@ -219,7 +221,7 @@ def test_where_many_wait_what_can_wait_stays_as_far_as_it_is_and_says_so(
     merge, waiting = page.tabs[0], [0]
     page.queued = lambda lane: {"fill": waiting[0]}[lane]
     page.pulse.beat("page")
-    page.pulse.answered("page")
+    page.pulse.answered("page", moment(page, "merge").setting)
     assert page.pulse.settle("page", 0)
     growing = Flow(page).fill_in(moment(page, merge.key))
     assert "Many visitors" not in str(next(growing))

@@ -10,6 +10,7 @@ from neuromerge.settings.setting import Setting
 from tests.interface.fakes import family
 
 FAMILY = family()
+SETTING = make_setting(FAMILY)
 
 
 @pytest.fixture
@@ -52,13 +53,15 @@ def test_a_page_settles_once_for_each_change_and_only_at_rest() -> None:
     assert not pulse.settle("a", 0)
     pulse.beat("a")
     assert not pulse.settle("a", 0)
-    pulse.answered("a")
+    pulse.answered("a", SETTING)
     assert not pulse.settle("a", 60)
     time.sleep(0.02)
     assert pulse.settle("a", 0.01)
     assert not pulse.settle("a", 0.01)
     assert pulse.beat("a") == 2
     assert pulse.number("b") == 0
+    assert pulse.last_answer("a") == SETTING, "while the next is on its way"
+    assert pulse.last_answer("b") is None
 
 
 def test_the_pulse_is_bounded_and_forgets() -> None:

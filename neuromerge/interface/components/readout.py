@@ -32,7 +32,8 @@ every line that a figure draws: a tenth of a second for each moved slider.
 
 SPLIT_NAMES = {"quick": "Quick look", "validation": "Validation", "test": "Final test"}
 SPLIT_HINTS = {
-    "quick": "A fixed, class-balanced part of the validation images; the whole split follows when you stop.",
+    "quick": "A fixed, class-balanced part of the validation images. After a move, some of them tell at once how the "
+    "score has changed; the whole split follows when you stop.",
     "validation": "All validation images of every task.",
     "test": "The test images. Look at them once, when the setting is chosen.",
 }
@@ -47,10 +48,13 @@ def readout(setting: Setting, board: AccuracyBoard, summary: MergeSummary, wait:
     mean = {name: centre for name, (centre, _) in averages(board).items()}
     images = f"{board.looked_at:,} images"
     if board.is_growing:
-        counted = f"{board.looked_at:,} of {board.pictures:,} images so far"
+        counted = f"{board.looked_at:,} of {board.pictures:,} images"
         if board.looked_at == board.pictures:
             counted = images if board.awaited else f"{images}, those of base and experts follow"
-        images = f"{counted}, ± {100 * averages(board)['merge'][1]:.1f} points"
+        elif not board.paired:
+            counted += " so far"
+        # A glance passes in a moment: a second line would make the page below jump twice.
+        images = counted if board.paired else f"{counted}, ± {100 * averages(board)['merge'][1]:.1f} points"
     numbers = [
         _number("Base", mean.get("base"), "base", _measuring(board, "base") or "before any fine-tuning"),
         _number("Experts", mean.get("expert"), "expert", _measuring(board, "expert") or "each on its own task"),
