@@ -6,9 +6,7 @@ import base64
 import binascii
 import functools
 import math
-import tempfile
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -17,14 +15,20 @@ from gradio.events import api
 from neuromerge.deployment import Limits
 from neuromerge.errors import LimitError, NeuroMergeError, SettingError, quoted
 from neuromerge.evaluation.families import Family
-from neuromerge.exploration.protocol import Explorer
+from neuromerge.interface.blocks import owner_of
+from neuromerge.interface.events import URGENCY, Lane
 from neuromerge.interface.limits import check_class_names, check_template
 from neuromerge.interface.loader import WorkspaceLoader
+from neuromerge.interface.moment import BoundWorkspace
 from neuromerge.interface.pictures import read_picture
 from neuromerge.merging import registry
 from neuromerge.merging.measures import measures
+from neuromerge.progress import Job
 from neuromerge.settings.choices import DEFAULT_METHOD, make_setting
 from neuromerge.settings.setting import Setting
+
+LANE: Lane = "heavy"
+"""Where calls wait, beside galleries and exports of the page."""
 
 
 def add_api(loader: WorkspaceLoader, families: Mapping[str, Family], limits: Limits) -> None:
@@ -39,13 +43,14 @@ def add_api(loader: WorkspaceLoader, families: Mapping[str, Family], limits: Lim
         entry = families[name]
         return make_setting(entry, tasks or entry.default_tasks or None, method, parameters or {}, seed)
 
-    def workspace_for(setting: Setting) -> Explorer:
-        """The workspace; what the setting needs of the Hub begins to come, and a call meanwhile says so."""
+    def workspace_for(setting: Setting, request: gr.Request) -> BoundWorkspace:
+        """The workspace asked for who calls; what the setting needs of the Hub begins to come, and a call says so."""
         explorer = loader.workspace()
         explorer.want(setting, "scripts")
-        return explorer
+        return BoundWorkspace(explorer, setting, Job(urgency=URGENCY[LANE], owner=owner_of(request)))
 
     def merge_summary(
+        request: gr.Request,
         tasks: list[str] | None = None,
         method: str = DEFAULT_METHOD,
         parameters: dict[str, Any] | None = None,
@@ -65,7 +70,7 @@ def add_api(loader: WorkspaceLoader, families: Mapping[str, Family], limits: Lim
             the coefficients in use by their names, sigma, sigma and kept share per task, and warnings.
         """
         setting = setting_of(tasks, method, parameters, seed, family)
-        summary = workspace_for(setting).summary(setting)
+        summary = workspace_for(setting, request).summary()
         return {
             "family": setting.family,
             "tasks": list(setting.tasks),
@@ -82,6 +87,7 @@ def add_api(loader: WorkspaceLoader, families: Mapping[str, Family], limits: Lim
         }
 
     def accuracy(
+        request: gr.Request,
         tasks: list[str] | None = None,
         method: str = DEFAULT_METHOD,
         parameters: dict[str, Any] | None = None,
@@ -103,7 +109,7 @@ def add_api(loader: WorkspaceLoader, families: Mapping[str, Family], limits: Lim
             per task: whether it was merged, and accuracy in [0, 1] with its 95 % interval and number of images.
         """
         setting = setting_of(tasks, method, parameters, seed, family)
-        board = workspace_for(setting).board(setting, split)
+        board = workspace_for(setting, request).board(split)
         return {
             "split": board.split,
             "tasks": {
@@ -120,6 +126,7 @@ def add_api(loader: WorkspaceLoader, families: Mapping[str, Family], limits: Lim
         }
 
     def interference(
+        request: gr.Request,
         measure: str = "cancellation",
         tasks: list[str] | None = None,
         method: str = DEFAULT_METHOD,
@@ -141,7 +148,7 @@ def add_api(loader: WorkspaceLoader, families: Mapping[str, Family], limits: Lim
             rows of layer, matrix, and the value in the parallel and the orthogonal subspace (null: not applicable).
         """
         setting = setting_of(tasks, method, parameters, seed, family)
-        heatmap = workspace_for(setting).heatmap(setting, measure)
+        heatmap = workspace_for(setting, request).heatmap(measure)
         return [
             {
                 "layer": layer,
@@ -155,6 +162,7 @@ def add_api(loader: WorkspaceLoader, families: Mapping[str, Family], limits: Lim
         ]
 
     def between_tasks(
+        request: gr.Request,
         layer: str = "",
         matrix: str = "",
         tasks: list[str] | None = None,
@@ -182,7 +190,7 @@ def add_api(loader: WorkspaceLoader, families: Mapping[str, Family], limits: Lim
         setting = setting_of(tasks, method, parameters, seed, family)
         if not isinstance(layer, str) or not isinstance(matrix, str):
             raise SettingError("layer and matrix must be texts.")
-        found = workspace_for(setting).between_tasks(setting, layer, matrix)
+        found = workspace_for(setting, request).between_tasks(layer, matrix)
         return {
             "pairs": [
                 {
@@ -199,6 +207,7 @@ def add_api(loader: WorkspaceLoader, families: Mapping[str, Family], limits: Lim
         }
 
     def drift(
+        request: gr.Request,
         tasks: list[str] | None = None,
         method: str = DEFAULT_METHOD,
         parameters: dict[str, Any] | None = None,
@@ -219,7 +228,7 @@ def add_api(loader: WorkspaceLoader, families: Mapping[str, Family], limits: Lim
             of the difference that is common to all pictures (null: nothing differs), and the number of pictures.
         """
         setting = setting_of(tasks, method, parameters, seed, family)
-        found = workspace_for(setting).drift(setting)
+        found = workspace_for(setting, request).drift()
         return [
             {
                 "block": block,
@@ -233,6 +242,7 @@ def add_api(loader: WorkspaceLoader, families: Mapping[str, Family], limits: Lim
         ]
 
     def classify(
+        request: gr.Request,
         image: str,
         class_names: list[str],
         prompt: str = "a picture of a {}",
@@ -263,9 +273,9 @@ def add_api(loader: WorkspaceLoader, families: Mapping[str, Family], limits: Lim
             raise SettingError("class_names must be a list of texts.")
         names = check_class_names("\n".join(name.replace("\n", " ") for name in class_names), limits)
         picture = _decoded(image, limits)
-        template, workspace = check_template(prompt, limits), workspace_for(setting)
-        answers = workspace.classify(setting, picture, names, template)
-        notes = workspace.prompt_notes(setting, names, template)
+        template, workspace = check_template(prompt, limits), workspace_for(setting, request)
+        answers = workspace.classify(picture, names, template)
+        notes = workspace.prompt_notes(names, template)
         said = {answer.model: dict(zip(answer.labels, answer.probabilities, strict=True)) for answer in answers}
         return {**said, **({"notes": list(notes)} if notes else {})}
 
@@ -273,7 +283,7 @@ def add_api(loader: WorkspaceLoader, families: Mapping[str, Family], limits: Lim
     for function in (merge_summary, accuracy, interference, between_tasks, drift, classify):
         for word, names in known.items():
             function.__doc__ = (function.__doc__ or "").replace(word, ", ".join(names))
-        api(_told(function), api_name=function.__name__, concurrency_limit=limits.heavy_workers, concurrency_id="heavy")
+        api(_told(function), api_name=function.__name__, concurrency_limit=limits.heavy_workers, concurrency_id=LANE)
 
 
 def _told(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -299,10 +309,7 @@ def _decoded(image: object, limits: Limits) -> Any:
         data = base64.b64decode(image.rpartition(",")[2], validate=True)
     except (binascii.Error, ValueError):
         raise SettingError("image is not valid base64.") from None
-    with tempfile.TemporaryDirectory(prefix="neuromerge-api-") as folder:
-        path = Path(folder) / "picture"
-        path.write_bytes(data)
-        return read_picture(str(path), limits)
+    return read_picture(data, limits)
 
 
 def _finite(value: float) -> float | None:

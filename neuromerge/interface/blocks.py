@@ -46,6 +46,11 @@ def address_of(scope: MutableMapping[str, Any]) -> str:
     return str(scope[_ADDRESS])
 
 
+def owner_of(request: gr.Request) -> str:
+    """For whom an event's work is done: the address it came from; empty where it came over no connection."""
+    return address_of(request.request.scope) if request.request else ""
+
+
 def _last_public(forwarded: bytes) -> str:
     """The last public address of a list; empty where there is none."""
     for name in reversed(forwarded.decode("latin-1").split(",")):

@@ -9,7 +9,7 @@ from typing import Any, Literal, cast
 import gradio as gr
 
 from neuromerge.errors import Cancelled
-from neuromerge.interface.blocks import address_of
+from neuromerge.interface.blocks import owner_of
 from neuromerge.interface.guard import Told, answered, warned
 from neuromerge.interface.moment import Changes, Moment
 from neuromerge.interface.page import Page
@@ -84,7 +84,7 @@ class Events:
                 deadline_seconds=deadline_seconds,
                 check=self._overtaken(page_id, moves=moves, lasting=lasting),
                 urgency=URGENCY[lane],
-                owner=address_of(request.request.scope) if request.request else "",
+                owner=owner_of(request),
             )
             return self.page.moment(dict(zip(inputs, values, strict=True)), page_id, event, job)
 

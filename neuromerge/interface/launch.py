@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
 import importlib.util
 from dataclasses import replace
 from functools import partial
@@ -76,7 +75,7 @@ def launch(port: int | None = None, host: str | None = None, *, block: bool = Tr
     observing.set_up_logging(deployed.log_level)
     limits = deployed.limits
     folder = ServerFolder(deployed.temporary)
-    atexit.register(folder.remove)
+    folder.remove_at_end(of_signals=block)
     keep_files_in(folder.files)
     folder.keep_tidy(max(limits.session_seconds, limits.export_seconds), limits.temporary_bytes)
     families = known_families()

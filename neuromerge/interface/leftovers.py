@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import shutil
+import signal
 import tempfile
 import threading
 import time
@@ -13,6 +15,8 @@ from typing import IO
 PREFIX = "neuromerge-server-"
 _LOCK = "lock"
 _FILES = "gradio"
+_ENDS = ("SIGTERM", "SIGHUP")
+"""What ends a server from outside, in order: a Space that is stopped, a terminal that is closed."""
 
 
 class ServerFolder:
@@ -52,6 +56,24 @@ class ServerFolder:
                 time.sleep(every)
 
         threading.Thread(target=work, name="neuromerge-tidy", daemon=True).start()
+
+    def remove_at_end(self, *, of_signals: bool) -> None:
+        """Remove the folder when the process ends; `of_signals`: also where it is told to, which ends it as before.
+
+        Python runs nothing at the end of a process that a signal ends. Only for the main thread, which gets them.
+        """
+        atexit.register(self.remove)
+        if not of_signals or threading.current_thread() is not threading.main_thread():
+            return
+        for name in _ENDS:
+            number = getattr(signal, name, None)  # Windows has no SIGHUP
+            if number is not None and signal.getsignal(number) is signal.SIG_DFL:
+                signal.signal(number, self._end)
+
+    def _end(self, number: int, frame: object) -> None:
+        self.remove()
+        signal.signal(number, signal.SIG_DFL)
+        signal.raise_signal(number)
 
     def remove(self) -> None:
         """Remove the folder: the server has ended."""

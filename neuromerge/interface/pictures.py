@@ -17,19 +17,20 @@ ENTRIES = 20_000
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP")
 
 
-def read_picture(path: object, limits: Limits) -> Image.Image:
-    """The uploaded picture as RGB, upright.
+def read_picture(source: object, limits: Limits) -> Image.Image:
+    """The picture that was uploaded to a path, or that these bytes are, as RGB, upright.
 
     Raises SettingError when there is none or it is not a picture, LimitError when it is too large.
     """
-    if not isinstance(path, str) or not path:
+    if not isinstance(source, str | bytes) or not source:
         raise SettingError("Choose a picture first: upload one, paste one, take one, or click one of the samples.")
-    size = Path(path).stat().st_size if Path(path).is_file() else 0
+    place = source if isinstance(source, bytes) else Path(source)
+    size = len(place) if isinstance(place, bytes) else place.stat().st_size if place.is_file() else 0
     if size > limits.max_upload_bytes:
         raise LimitError(
             f"The file has {size / 2**20:.1f} MB; at most {limits.max_upload_bytes / 2**20:.0f} MB are possible."
         )
-    return pictures.read_picture(Path(path), "The picture", formats=FORMATS, most_pixels=limits.max_pixels)
+    return pictures.read_picture(place, "The picture", formats=FORMATS, most_pixels=limits.max_pixels)
 
 
 MAX_PATH = 1_024

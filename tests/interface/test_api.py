@@ -9,6 +9,9 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from neuromerge.progress import Job, Urgency
+from tests.interface.fakes import FakeWorkspace
+
 gradio_client = pytest.importorskip("gradio_client")
 
 
@@ -93,3 +96,29 @@ def test_classify_tells_what_the_text_tower_does_not_read(client: Any) -> None:
     told = client.predict(picture(), ["cat", "ñandú"], api_name="/classify")
     assert told["notes"] == ["The text tower does not know all of “ñandú”."]
     assert "notes" not in client.predict(picture(), ["cat", "dog"], api_name="/classify")
+
+
+@pytest.mark.parametrize(
+    ("method", "endpoint", "arguments"),
+    [
+        ("summary", "/merge_summary", ()),
+        ("board", "/accuracy", ()),
+        ("heatmap", "/interference", ()),
+        ("between_tasks", "/between_tasks", ()),
+        ("drift", "/drift", ()),
+        ("classify", "/classify", (picture(), ["cat", "dog"])),
+    ],
+)
+def test_a_call_takes_turns_with_the_page_as_its_address(
+    client: Any, monkeypatch: pytest.MonkeyPatch, method: str, endpoint: str, arguments: tuple[Any, ...]
+) -> None:
+    jobs: list[Job] = []
+    answer = getattr(FakeWorkspace, method)
+
+    def noted(*args: Any, job: Job, **kwargs: Any) -> Any:
+        jobs.append(job)
+        return answer(*args, job=job, **kwargs)
+
+    monkeypatch.setattr(FakeWorkspace, method, noted)
+    client.predict(*arguments, api_name=endpoint)
+    assert [(job.owner, job.urgency) for job in jobs] == [("127.0.0.1", Urgency.SOON)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import zipfile
@@ -128,6 +129,31 @@ def test_what_a_killed_server_left_is_swept_and_a_running_ones_is_not(tmp_path: 
     assert (tmp_path / "somebody else's").exists()
     running.remove()
     assert not running.path.exists()
+
+
+TOLD_TO_END = """
+import sys, time
+from pathlib import Path
+from neuromerge.interface.leftovers import ServerFolder
+folder = ServerFolder(Path(sys.argv[1]))
+(folder.files / "export.zip").write_bytes(b"made")
+folder.remove_at_end(of_signals=True)
+print("up", flush=True)
+time.sleep(120)
+"""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP"])
+def test_a_server_that_is_told_to_end_ends_at_once_and_leaves_nothing(tmp_path: Path, name: str) -> None:
+    command = [sys.executable, "-c", TOLD_TO_END, str(tmp_path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
+        assert server.stdout is not None
+        assert server.stdout.readline() == "up\n"
+        assert len(files(tmp_path)) == 2
+        server.send_signal(getattr(signal, name))
+        assert server.wait(60) == -getattr(signal, name)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_oldest_files_go_first_until_few_enough_bytes_are_left(tmp_path: Path) -> None:
