@@ -13,7 +13,7 @@ import struct
 import threading
 import warnings
 from collections.abc import Collection
-from contextlib import nullcontext, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -28,12 +28,19 @@ for _plugin in ("Avif", "Bmp", "Gif", "Jpeg", "Png", "Ppm", "Tiff", "WebP"):
     with suppress(ImportError):  # a Pillow without AVIF
         importlib.import_module(f"PIL.{_plugin}ImagePlugin")  # it loads no others where formats are named
 MAX_PIXELS = 50_000_000
+MAX_EDGE = 65_500
+"""As in a JPEG. Of a longer one, what is kept for every line takes more memory than the pixels."""
 
-# Above this many pixels a JPEG is decoded at a half, a quarter or an eighth of its size, its shorter edge staying at
-# least three times the largest model's, and no second picture is decoded meanwhile.
+# Above this many pixels a picture is made a half, a third, ... of its size, its shorter edge staying at least three
+# times the largest model's (of a JPEG, so much is not even decoded), and no second one is decoded meanwhile.
 _LARGE = 4_000_000
 _LEAST_EDGE = 1_024
 _one_large_at_a_time = threading.Lock()
+
+# A JPEG may have any number of scans of a few bytes, each of which goes over the whole picture. Encoders make ten.
+_SCAN = b"\xff\xda"
+_MOST_SCANS = 100
+_STRIP = 256  # lines of levels that are made numbers at once
 
 # What Pillow's decoders raise for files that are damaged or made to be.
 _DAMAGE = (
@@ -77,8 +84,11 @@ def read_picture(
             opened: Any = source if isinstance(source, Path) else io.BytesIO(source)
             with Image.open(opened, formats=[kind for kind in FORMATS if kind in formats]) as image:
                 _check_size(image, called, most_pixels)
-                with _one_large_at_a_time if image.width * image.height > _LARGE else nullcontext():
+                _check_scans(image, called)
+                if image.width * image.height <= _LARGE:
                     return as_rgb(_decoded(image))
+                with _one_large_at_a_time:
+                    return _shrunk(as_rgb(_decoded(image)))
     except NeuroMergeError:
         raise
     except Image.DecompressionBombError:
@@ -119,6 +129,27 @@ def _check_size(image: Image.Image, called: str, most: int) -> None:
             f"{called} has {image.width} x {image.height} pixels; at most {most / 1e6:.0f} megapixels are possible. "
             "Make it smaller."
         )
+    if max(image.size) > MAX_EDGE:
+        raise LimitError(
+            f"{called} has {image.width} x {image.height} pixels; at most {MAX_EDGE:,} are possible along an edge."
+        )
+
+
+def _check_scans(image: Image.Image, called: str) -> None:
+    if image.format not in ("JPEG", "MPO") or image.fp is None:
+        return
+    place = image.fp.tell()
+    image.fp.seek(0)
+    count = image.fp.read().count(_SCAN)
+    image.fp.seek(place)
+    if count > _MOST_SCANS:
+        raise LimitError(f"{called} is a JPEG of {count:,} scans; at most {_MOST_SCANS} are read. Save it anew.")
+
+
+def _shrunk(image: Image.Image) -> Image.Image:
+    """A large picture without pixels that no model would see."""
+    factor = min(image.size) // _LEAST_EDGE
+    return image.reduce(factor) if factor > 1 else image
 
 
 def _decoded(image: Image.Image) -> Image.Image:
@@ -141,11 +172,15 @@ def _upright(image: Image.Image) -> Image.Image:
 
 def _from_levels(image: Image.Image) -> Image.Image:
     """Grey levels of more than 8 bits as RGB."""
-    values = np.asarray(image).astype(np.float64)
+    values = np.asarray(image)
     if not np.isfinite(values).all():
         raise SettingError("The picture holds values that are not finite, so its range is unknown.")
     low, high = _range_of(image, values)
-    grey = np.clip((values - low) * (255 / max(high - low, np.finfo(np.float64).tiny)) + 0.5, 0, 255).astype(np.uint8)
+    scale = 255 / max(high - low, np.finfo(np.float64).tiny)
+    grey = np.empty(values.shape, np.uint8)
+    for top in range(0, len(values), _STRIP):
+        levels = values[top : top + _STRIP].astype(np.float64)
+        grey[top : top + _STRIP] = np.clip((levels - low) * scale + 0.5, 0, 255)
     tags = image.tag_v2 if isinstance(image, TiffImagePlugin.TiffImageFile) else {}
     if tags.get(_PHOTOMETRIC) == _MIN_IS_WHITE:
         grey = 255 - grey

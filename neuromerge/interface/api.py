@@ -19,6 +19,7 @@ from neuromerge.interface.blocks import owner_of
 from neuromerge.interface.events import URGENCY, Lane
 from neuromerge.interface.limits import check_class_names, check_template
 from neuromerge.interface.loader import WorkspaceLoader
+from neuromerge.interface.memory import give_back
 from neuromerge.interface.moment import BoundWorkspace
 from neuromerge.interface.pictures import read_picture
 from neuromerge.merging import registry
@@ -294,7 +295,11 @@ def _told(function: Callable[..., Any]) -> Callable[..., Any]:
         try:
             return function(*args, **kwargs)
         except NeuroMergeError as error:
-            raise gr.Error(str(error), print_exception=False) from None
+            said = str(error)
+        finally:
+            give_back()
+        # Not where it is caught: Gradio keeps what is raised for a while, and with it the pictures of every frame.
+        raise gr.Error(said, print_exception=False)
 
     return run
 

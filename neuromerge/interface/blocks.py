@@ -14,6 +14,7 @@ from typing import Any
 
 import gradio as gr
 from gradio.server_messages import LogMessage, ProcessCompletedMessage
+from gradio.utils import get_function_params
 
 from neuromerge.deployment import without_statistics
 from neuromerge.interface.page_states import remember_little
@@ -103,6 +104,12 @@ class PageBlocks(gr.Blocks):
 
     async def preprocess_data(self, block_fn: Any, inputs: list[Any], *args: Any, **kwargs: Any) -> Any:
         """As Gradio's, but crafted values raise an error that is no traceback in the log."""
+        if block_fn.api_visibility == "public" and len(inputs) != len(block_fn.inputs):
+            names = ", ".join(name for name, *_ in get_function_params(block_fn.fn))
+            raise gr.Error(
+                f"{block_fn.api_name} takes {len(block_fn.inputs)} values ({names}), not {len(inputs)}.",
+                print_exception=False,
+            )
         with _refused():
             return await super().preprocess_data(block_fn, inputs, *args, **kwargs)
 

@@ -11,6 +11,7 @@ import gradio as gr
 from neuromerge.errors import Cancelled
 from neuromerge.interface.blocks import owner_of
 from neuromerge.interface.guard import Told, answered, warned
+from neuromerge.interface.memory import give_back
 from neuromerge.interface.moment import Changes, Moment
 from neuromerge.interface.page import Page
 from neuromerge.progress import Job, Urgency
@@ -30,6 +31,9 @@ URGENCY: Mapping[Lane, Urgency] = {
     "search": Urgency.WHENEVER,
     "idle": Urgency.WHENEVER,
 }
+
+_LEAVE_MUCH: frozenset[Lane] = frozenset({"heavy", "settle", "fill", "search"})
+"""Lanes whose work leaves free pages of memory behind."""
 
 Handler = Callable[[Moment], Changes | Iterator[Changes] | None]
 """What an event does: returns changes, or yields them one after another. None changes nothing."""
@@ -94,6 +98,10 @@ class Events:
                 return None
             return changes or gr.skip()
 
+        def leave() -> None:
+            if lane in _LEAVE_MUCH:
+                give_back()
+
         bar = gr.Progress()
         if inspect.isgeneratorfunction(handler):
 
@@ -107,6 +115,8 @@ class Events:
                         yield answer(None)  # Gradio empties the outputs of a generator that never answers
                 except Exception as error:  # noqa: BLE001 - the last wall before the page
                     yield answer(answered(error, told))
+                finally:
+                    leave()
 
         else:
 
@@ -115,6 +125,8 @@ class Events:
                     return answer(cast("Changes | None", handler(moment(request, event, progress, values))))
                 except Exception as error:  # noqa: BLE001 - the last wall before the page
                     return answer(answered(error, told))
+                finally:
+                    leave()
 
         return self.attach(trigger, run, inputs, outputs, lane=lane, **options)
 

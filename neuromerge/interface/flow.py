@@ -32,7 +32,6 @@ from neuromerge.interface.components.fetching import MARK_FETCHING, NO_MERGE_YET
 from neuromerge.interface.components.readout import MARK_READOUT, empty_readout, readout
 from neuromerge.interface.events import Events
 from neuromerge.interface.guard import answered, silent, warn
-from neuromerge.interface.memory import give_back
 from neuromerge.interface.moment import Changes, Chosen, Moment
 from neuromerge.interface.page import Page
 from neuromerge.interface.permalinks import PageState, decode
@@ -262,7 +261,6 @@ class Flow:
         changes = self.show_scores(moment, board)
         by_task = {task: score.value for task, score in board.merge.items() if task in board.merged}
         session = moment.session.visit(moment.setting).score(moment.setting, by_task, seconds, board.looked_at)
-        give_back()
         if not self.page.opened(moment).live:
             changes[self.page.signals.redraw_due] = stamp()
         changes[self.page.signals.followed] = self.page.permalink(moment)

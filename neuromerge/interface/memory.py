@@ -12,6 +12,12 @@ Trim = Callable[[int], int]
 """glibc's malloc_trim: returns free pages, keeping so many bytes; 1 where there were some."""
 
 
+def _in_a_thread(seconds: float, call: Callable[[], object]) -> None:
+    timer = threading.Timer(seconds, call)
+    timer.daemon = True
+    timer.start()
+
+
 class FreedMemory:
     """Free pages of the C library's heaps.
 
@@ -22,24 +28,42 @@ class FreedMemory:
         trim: returns them; None where the C library cannot.
         seconds: shortest time between two returns.
         clock: seconds that only grow.
+        later: calls something after so many seconds.
     """
 
-    def __init__(self, trim: Trim | None, seconds: float = 5.0, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        trim: Trim | None,
+        seconds: float = 5.0,
+        clock: Callable[[], float] = time.monotonic,
+        later: Callable[[float, Callable[[], object]], object] = _in_a_thread,
+    ) -> None:
         self._trim = trim
         self._seconds = seconds
         self._clock = clock
+        self._later = later
         self._lock = threading.Lock()
         self._last = -float("inf")
+        self._is_due = False
 
     def give_back(self) -> bool:
-        """Return the pages to the system, unless that was done just now; whether there were some."""
+        """Return the pages to the system; whether there were some. Where that was done just now, once more later."""
         if self._trim is None:
             return False
         with self._lock:
-            if self._clock() - self._last < self._seconds:
+            early = self._last + self._seconds - self._clock()
+            if early > 0:
+                if not self._is_due:
+                    self._is_due = True
+                    self._later(early, self._when_due)
                 return False
             self._last = self._clock()
         return bool(self._trim(0))
+
+    def _when_due(self) -> None:
+        with self._lock:
+            self._is_due = False
+        self.give_back()
 
 
 def trim_of_this_system() -> Trim | None:
@@ -48,4 +72,4 @@ def trim_of_this_system() -> Trim | None:
 
 
 give_back = FreedMemory(trim_of_this_system()).give_back
-"""Of this process: returns at most every five seconds."""
+"""Of this process: called after work that may leave much behind; returns pages at most every five seconds."""

@@ -189,6 +189,31 @@ def test_large_photographs_are_decoded_smaller():
     assert read_picture(encoded(wide.resize((2_000, 1_900)), "JPEG")).size == (2_000, 1_900)
 
 
+def test_other_large_pictures_are_made_smaller_once_decoded():
+    wide = Image.linear_gradient("L").resize((6_400, 3_200))
+    small = read_picture(encoded(wide))
+    assert small.size == (2_134, 1_067)
+    expected = np.asarray(wide.resize(small.size, Image.Resampling.BOX)).astype(int)
+    assert np.abs(np.asarray(small)[..., 0] - expected).mean() < 2
+    assert read_picture(encoded(wide.resize((2_000, 1_900)))).size == (2_000, 1_900)
+    assert read_picture(encoded(wide.resize((9_000, 500)))).size == (9_000, 500)
+
+
+@pytest.mark.parametrize("size", [(70_000, 20), (20, 70_000)])
+def test_what_is_too_long_is_refused_before_it_is_decoded(size):
+    with pytest.raises(LimitError, match=f"{size[0]} x {size[1]} pixels; at most 65,500"):
+        read_picture(encoded(Image.new("1", size)))
+
+
+@pytest.mark.parametrize("large", [False, True])
+def test_a_jpeg_of_endless_scans_is_refused_unread(large):
+    whole = encoded(Image.new("RGB", (2_200, 2_200) if large else (80, 80)), "JPEG", progressive=True)
+    assert read_picture(whole).mode == "RGB"
+    scan = whole[whole.rindex(b"\xff\xda") : -2]
+    with pytest.raises(LimitError, match=r"a JPEG of 2\d,\d{3} scans"):
+        read_picture(whole[:-2] + scan * 20_000 + whole[-2:])
+
+
 def test_a_pipe_and_a_missing_file_are_no_pictures(tmp_path):
     os.mkfifo(tmp_path / "a.png")
     with pytest.raises(SettingError, match="no file of a picture"):

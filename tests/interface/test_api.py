@@ -122,3 +122,14 @@ def test_a_call_takes_turns_with_the_page_as_its_address(
     monkeypatch.setattr(FakeWorkspace, method, noted)
     client.predict(*arguments, api_name=endpoint)
     assert [(job.owner, job.urgency) for job in jobs] == [("127.0.0.1", Urgency.SOON)]
+
+
+def test_a_call_without_all_values_is_told_their_names(server: str) -> None:
+    import httpx
+
+    with httpx.Client(base_url=server, timeout=60) as plain:
+        number = plain.post("/gradio_api/call/classify", json={"data": [picture(), ["a", "b"]]}).json()["event_id"]
+        said = plain.get(f"/gradio_api/call/classify/{number}").text
+    assert (
+        "classify takes 8 values (image, class_names, prompt, tasks, method, parameters, seed, family), not 2" in said
+    )

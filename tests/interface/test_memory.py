@@ -1,27 +1,35 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 
 import pytest
 
 from neuromerge.interface.memory import FreedMemory, trim_of_this_system
 
 
-def test_pages_go_back_at_most_every_five_seconds() -> None:
+def test_pages_go_back_at_most_every_five_seconds_and_once_after_the_last_word() -> None:
     now = 1000.0
-    calls: list[int] = []
+    calls: list[float] = []
+    due: list[tuple[float, Callable[[], object]]] = []
 
     def trim(kept: int) -> int:
-        calls.append(kept)
+        assert kept == 0
+        calls.append(now)
         return 1
 
-    memory = FreedMemory(trim, clock=lambda: now)
+    memory = FreedMemory(trim, clock=lambda: now, later=lambda seconds, call: due.append((seconds, call)))
     assert memory.give_back()
     now += 3
     assert not memory.give_back()
-    now += 3
+    assert not memory.give_back()
+    [(seconds, call)] = due
+    now += seconds
+    call()
+    now += 6
     assert memory.give_back()
-    assert calls == [0, 0]
+    assert calls == [1000.0, 1005.0, 1011.0]
+    assert len(due) == 1
 
 
 def test_another_c_library_is_left_alone() -> None:
