@@ -136,12 +136,13 @@ def _check_size(image: Image.Image, called: str, most: int) -> None:
 
 
 def _check_scans(image: Image.Image, called: str) -> None:
-    if image.format not in ("JPEG", "MPO") or image.fp is None:
+    file: Any = getattr(image, "fp", None)
+    if image.format not in ("JPEG", "MPO") or file is None:
         return
-    place = image.fp.tell()
-    image.fp.seek(0)
-    count = image.fp.read().count(_SCAN)
-    image.fp.seek(place)
+    place = file.tell()
+    file.seek(0)
+    count = file.read().count(_SCAN)
+    file.seek(place)
     if count > _MOST_SCANS:
         raise LimitError(f"{called} is a JPEG of {count:,} scans; at most {_MOST_SCANS} are read. Save it anew.")
 
