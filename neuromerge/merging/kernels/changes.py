@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from neuromerge.merging.kernels.blocks import ADDRESS, BLOCK, PIECE, aside_for, change, four, keep, set_aside
+from neuromerge.merging.kernels.blocks import ADDRESS, BLOCK, PIECE, aside_for, four, keep, set_aside, trim
 from neuromerge.merging.kernels.codes import CONSENSUS, MEAN, MEAN_OF_ELECTED, PCB, SUM_OF_ELECTED
 from neuromerge.merging.kernels.lanes import LANES, add_product, bits, load, number, ones, spread, store, total, where
 from neuromerge.merging.kernels.rows import EXACT, locate, numbers_at, on_lines, scratch_for
@@ -65,17 +65,14 @@ def _weigh(base, entry, own, factor, merged, target):  # type: ignore[no-untyped
 
 
 @njit(**EXACT)
-def _share(places, tasks, entry, bounds, merged, sums, like):  # type: ignore[no-untyped-def]
-    """Add <merged - w_0, tau_t> and |tau_t|^2 of a block to sums (T, 2, LANES); bounds (T,) of tau_t. Addresses."""
-    w, x, y, z = four(number(places, tasks, ADDRESS), entry, like)
+def _share(base, entry, kept, tasks, merged, sums, like):  # type: ignore[no-untyped-def]
+    """Add <merged - w_0, tau_t> and |tau_t|^2 of a block to sums (T, 2, LANES); kept (T, BLOCK) is tau. Addresses."""
+    w, x, y, z = four(base, entry, like)
     p, q, r, s = four(merged, 0, like)
     p, q, r, s = p - w, q - x, r - y, s - z
-    w, x, y, z = four(number(places, tasks + 1, ADDRESS), entry, like)
     for t in range(tasks):
-        least = spread(number(bounds, t, like))
+        a, b, c, d = four(kept, t * BLOCK, like)
         product, square = load(sums, 2 * t * LANES, like), load(sums, (2 * t + 1) * LANES, like)
-        a, b, c, d = four(number(places, t, ADDRESS), entry, like)
-        a, b, c, d = change(a, w, least), change(b, x, least), change(c, y, least), change(d, z, least)
         product = add_product(add_product(add_product(add_product(product, a, p), b, q), c, r), d, s)
         square = add_product(add_product(add_product(add_product(square, a, a), b, b), c, c), d, d)
         store(product, sums, 2 * t * LANES)
@@ -126,6 +123,8 @@ def combine(  # type: ignore[no-untyped-def]
     room, sums = on_lines(2 * tasks + 1, BLOCK, out), on_lines(len(seen), 2 * LANES, out)
     kept, shares, merged = room.ctypes.data, room[tasks:].ctypes.data, room[2 * tasks :].ctypes.data
     keeps, times = kind(own), kind(factor / tasks if rule == MEAN else factor)
+    least = bounds.ctypes.data if bounds.any() else 0
+    kept_is_seen = len(drops) == 0 and np.array_equal(bounds, seen)
     for i in range(rows):
         for start in range(0, width, PIECE):
             size = min(PIECE, width - start)
@@ -139,8 +138,7 @@ def combine(  # type: ignore[no-untyped-def]
                 if len(drops):
                     _survivors(drops, i, start + entry, min(BLOCK, count), marks, survivors)
                 keep(
-                    here, tasks, at, bounds.ctypes.data, survivors.ctypes.data if len(drops) else 0, numbers[0],
-                    kept, merged,
+                    here, tasks, at, least, survivors.ctypes.data if len(drops) else 0, numbers[0], kept, merged
                 )  # fmt: skip
                 if rule in (MEAN_OF_ELECTED, SUM_OF_ELECTED):
                     _elect(kept, tasks, numbers[1], rule == MEAN_OF_ELECTED, merged)
@@ -152,7 +150,9 @@ def combine(  # type: ignore[no-untyped-def]
                 if count < BLOCK:
                     out[i, start + entry : start + size] = numbers_at(merged, count, out)
                 if len(seen):
-                    _share(here, tasks, at, seen.ctypes.data, merged, sums.ctypes.data, keeps)
+                    if not kept_is_seen:
+                        trim(here, tasks, at, seen.ctypes.data, keeps, kept, shares)
+                    _share(number(here, tasks, ADDRESS), at, kept, tasks, merged, sums.ctypes.data, keeps)
             _collect(sums, products, squares)
 
 

@@ -218,6 +218,16 @@ def foresee(typing_context: Any, address: Any) -> Any:
     return types.void(types.intp), generate
 
 
+@intrinsic
+def size_of(typing_context: Any, like: Any) -> Any:
+    """Bytes of a number."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return context.get_constant(types.intp, like.bitwidth // 8)
+
+    return types.intp(like), generate
+
+
 def _of_each(name: str) -> Any:
     @intrinsic
     def operation(typing_context: Any, numbers: Any) -> Any:
