@@ -186,19 +186,25 @@ class Downloads:
             raise BeingFetched(f"{what} of {part.title} are not here yet: they are being fetched.")
         return found
 
-    def wait_for_head(self, base: Part, pictures: Part, job: Job = UNATTENDED) -> None:
+    def wait_for_head(
+        self, base: Part, pictures: Part, job: Job = UNATTENDED, or_until: Callable[[], bool] = lambda: False
+    ) -> bool:
         """Wait while a base's head of a task is being made ahead: to make it twice takes twice as long.
 
         Not for ever: a process that others' work keeps from a processor is ended, and the caller makes the head.
+        Returns False where `or_until` has ended the wait.
         """
         begun = self._clock()
         while (base.key, pictures.key) in self._heads_coming:
             job.check()
+            if or_until():
+                return False
             time.sleep(_POLL_SECONDS)
             with self._lock:
                 silent = self._clock() - max(begun, self._heads_heard)
                 if silent > _HEAD_SECONDS and self._making_heads is not None:
                     self._making_heads.kill()
+        return True
 
     # ------------------------------------------------------------------------------------------- what is wanted
     def want(self, who: str, parts: Sequence[Part], is_there: Presence = always) -> Fetching | None:

@@ -262,14 +262,19 @@ class Models:
     def head(self, task: str, job: Job = UNATTENDED) -> torch.Tensor:
         """Classifier weights (C, D) of a task. The first time they take up to half a minute of a large text tower."""
         spec = self.task(task)
-        base, pictures = weights_of(self.family, None), pictures_of(self.family, task)
-        if self._downloads is not None and base is not None and pictures is not None:
-            self._downloads.wait_for_head(base, pictures, job)
+        self.wait_for_head(task, job)
         found = zero_shot_head(
             self.text, spec.classes, spec.templates, keep=True, turn=lambda work: self._executor.run(work, job)
         )
         self._with_head.add(task)
         return found
+
+    def wait_for_head(self, task: str, job: Job, or_until: Callable[[], bool] = lambda: False) -> bool:
+        """Wait while the classifier of a task is being made ahead: see `Downloads.wait_for_head`."""
+        base, pictures = weights_of(self.family, None), pictures_of(self.family, task)
+        if self._downloads is None or base is None or pictures is None:
+            return True
+        return self._downloads.wait_for_head(base, pictures, job, or_until)
 
     def has_head(self, task: str) -> bool:
         """Whether the classifier of a task was made, so that to score what is known of its pictures costs nothing."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -97,6 +97,10 @@ def growing_board(
         before = _before(models, setting, previous, tuple(merge), split)
         return _assembled(models, setting, split, parts, before, pinned, pinned_label, of_its_own, to_come)
 
+    def is_stale() -> bool:
+        """Whether pictures of another task have come, whose classifier may be there sooner."""
+        return len(_shown(models, setting, split, pinned)) > len(shown)
+
     def merged_first(task: str) -> tuple[bool, int]:
         return task not in setting.tasks, models.task(task).prompts
 
@@ -109,7 +113,10 @@ def growing_board(
         steps += [(Contents(task=task), (task,)) for task in with_expert]
         for contents, tasks in steps:
             try:
-                for task in _looked(models, contents, sorted(tasks, key=merged_first), split, most, job):
+                for task in _looked(models, contents, sorted(tasks, key=merged_first), split, most, job, is_stale):
+                    if task is None:
+                        yield from growing_board(models, setting, pinned, previous, pinned_label, job, split)
+                        return
                     judged.add(task)
                     if (grown := so_far()) is not None:
                         yield grown
@@ -174,11 +181,20 @@ def _openable(models: Models, setting: Setting, tasks: Sequence[str]) -> list[st
     return found
 
 
-def _looked(models: Models, contents: Contents, tasks: Sequence[str], split: str, most: int, job: Job) -> Iterator[str]:
+def _looked(
+    models: Models,
+    contents: Contents,
+    tasks: Sequence[str],
+    split: str,
+    most: int,
+    job: Job,
+    is_stale: Callable[[], bool],
+) -> Iterator[str | None]:
     """Look at the first `most` pictures of each task, some seconds' worth at a time; yields each task that has a score.
 
     The pictures of all tasks go through the network together, then task after task gets its score: a classifier of
-    many prompts takes longer to make than all the others, which do not wait for it where it comes last.
+    many prompts takes longer to make than all the others, which do not wait for it where it comes last. Ends with
+    None where `is_stale` while it waits for one.
     """
     step = max(1, models.pictures_at_once // len(tasks))
     known = min(models.seen(contents, task, split) for task in tasks)
@@ -187,6 +203,9 @@ def _looked(models: Models, contents: Contents, tasks: Sequence[str], split: str
         known = min(known + step, most)
         models.embeddings(contents, tasks, split, job, {task: models.order(task, split)[:known] for task in tasks})
         for task in tasks:
+            if not models.wait_for_head(task, job, is_stale):
+                yield None
+                return
             models.scores(contents, (task,), split, job, most=known)
             yield task
 

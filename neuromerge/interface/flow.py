@@ -340,7 +340,8 @@ class Flow:
                 changes |= page.fetch.shown(page, fetching, chosen.setting.family)
                 if not fetching.has_weights:
                     return {**changes, page.readout: NO_MERGE_YET}
-            *_, measured = self.measure(moment)
+            measured = next(self.measure(moment))
+            page.pulse.answered(moment.page_id, moment.setting)  # what of a large family is to come follows at rest
             return {**changes, **measured}
         except BeingFetched:
             return {**changes, page.readout: NO_SCORES_YET}

@@ -18,6 +18,7 @@ from neuromerge.evaluation.families import families
 from neuromerge.evaluation.heads import Heads
 from neuromerge.evaluation.towers import TextModel
 from neuromerge.exploration.workspace import Workspace
+from neuromerge.progress import UNATTENDED
 from neuromerge.settings.choices import make_setting
 from tests.evaluation.hub_stand_in import HubStandIn
 from tests.exploration.test_kept_embeddings import publish
@@ -87,7 +88,12 @@ def test_who_asks_for_a_head_that_is_being_made_waits_for_it_but_not_for_ever(
     while not all(downloads.here(part) for part in awaited):
         assert time.monotonic() < end, "they never came"
         time.sleep(0.01)
-    head = workspace.engine.of(family.name).models.head("one")
+    models = workspace.engine.of(family.name).models
+    if patience:
+        asked: list[bool] = []
+        is_there = models.wait_for_head("one", UNATTENDED, lambda: bool(asked.append(True) or asked))
+        assert is_there != bool(asked), "it is there, or the wait was ended"
+    head = models.head("one")
     downloads.close()
     assert head.shape[0] == 2
     assert bool(made) == (patience == 0.0)

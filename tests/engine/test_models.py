@@ -197,6 +197,23 @@ def test_the_task_with_the_fewest_prompts_has_its_score_first_and_merged_ones_be
     assert first.measured == tuple(first.merge)
 
 
+def test_a_board_that_waits_for_a_classifier_goes_on_with_pictures_that_come_meanwhile(tiny, workspace, monkeypatch):
+    models = large(tiny, workspace)
+    by_prompts = sorted(tiny.experts, key=lambda task: models.task(task).prompts)
+    here = by_prompts[-1:]
+    monkeypatch.setattr(Models, "with_pictures", lambda self, tasks, split: tuple(t for t in tasks if t in here))
+
+    def wait_for_head(self, task, job, or_until=lambda: False):
+        here[:] = by_prompts  # the wait is long enough for them
+        return not or_until()
+
+    monkeypatch.setattr(Models, "wait_for_head", wait_for_head)
+    setting = make_setting(tiny)
+    boards = list(scores.growing_board(models, setting, None, None, "", UNATTENDED, "quick"))
+    assert [set(board.merge) for board in boards[:3]] == [set(by_prompts[:count]) for count in (1, 2, 3)]
+    assert boards[-1] == scores.board(models, setting, "quick", None, None, "", UNATTENDED)
+
+
 def test_a_quick_look_that_takes_longer_than_a_glance_begins_with_some_pictures(tiny, workspace, encoded, monkeypatch):
     monkeypatch.setattr(Models, "glance", lambda self, tasks: 2)
     setting, pinned = make_setting(tiny), make_setting(tiny, None, "ties")
