@@ -6,11 +6,13 @@ by the `tokenizers` library itself, which starts in a fraction of the time of tr
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import hashlib
 import html
 import importlib
 import importlib.util
+import json
 import string
 import sys
 import threading
@@ -28,9 +30,11 @@ from neuromerge.errors import CheckpointError
 from neuromerge.evaluation.configuration import CLIP_VOCABULARY, TextSettings
 from neuromerge.json_files import beginning, read_json
 
-_MOST_BYTES = 64 * 1024 * 1024
+_MOST_BYTES = 40 * 1024 * 1024  # the largest in use, of 260,000 tokens, have 33
 _MOST_GROWTH = 64  # of a text by what is done to it before it is split; Unicode's own forms make 18 of 1
 _MOST_MARKS = 256  # tokens at the ends of a text
+_MOST_SIGNS = 256  # of what a model puts around each piece of a word, and of a word that is looked up in pieces
+_GROWTH = {"Metaspace": 2, "ByteLevel": 4}  # a sign before each piece; a sign for each byte
 _TOKENIZER_SETTINGS = ("tokenizer_config.json", "special_tokens_map.json")
 _FILES = ("tokenizer.json", "vocab.json", "merges.txt", "added_tokens.json", *_TOKENIZER_SETTINGS)
 _NO_PUNCTUATION = str.maketrans("", "", string.punctuation)
@@ -120,9 +124,11 @@ class _FastTokenizer(Tokenizer):
         from tokenizers import Tokenizer as Loaded
 
         self._path = folder / "tokenizer.json"
-        _require_bounded(self._path)
+        content = Fields(read_json(self._path, _MOST_BYTES), str(self._path))
+        _require_bounded(content)
         with _library_errors(self._path):
             self._loaded = Loaded.from_file(str(self._path))
+            self._normalizers = [_normalizer(step) for step in _steps(content.get("normalizer"))]
             self._loaded.no_padding()
             self._loaded.no_truncation()
             unknown = getattr(self._loaded.model, "unk_token", None)
@@ -157,15 +163,19 @@ class _FastTokenizer(Tokenizer):
                 self._loaded.no_truncation()
 
     def _require_short(self, texts: Sequence[str]) -> None:
-        """Raise CheckpointError before a text is split that the normaliser has made many times as long."""
-        normalizer = self._loaded.normalizer
-        for text in texts if normalizer is not None else ():
-            with _library_errors(self._path):
-                length = len(normalizer.normalize_str(text))
-            if length > _MOST_GROWTH * (len(text) + 1):
-                raise CheckpointError(
-                    f"{self._path}: its normalizer makes a text of {len(text)} signs {length:,} long."
-                )
+        """Raise CheckpointError before a text is split that a step of the normaliser has made many times as long.
+
+        Step by step: each may make little more of the text, and all together more than there is memory.
+        """
+        for text in texts:
+            grown = text
+            for normalizer in self._normalizers:
+                with _library_errors(self._path):
+                    grown = normalizer.normalize_str(grown)
+                if len(grown) > _MOST_GROWTH * (len(text) + 1):
+                    raise CheckpointError(
+                        f"{self._path}: its normalizer makes a text of {len(text)} signs {len(grown):,} long."
+                    )
 
 
 class _TransformersTokenizer(Tokenizer):
@@ -239,38 +249,76 @@ def _padded(rows: Sequence[Sequence[int]], context: int, pad: int, where: Path) 
     return ids
 
 
-def _require_bounded(path: Path) -> None:
+def _require_bounded(content: Fields) -> None:
     """Raise CheckpointError for a `tokenizer.json` that may multiply its text or draw its tokens at random."""
-    content = Fields(read_json(path, _MOST_BYTES), str(path))
     for part in ("normalizer", "pre_tokenizer"):
-        growth, steps = 1, [content.get(part)]
-        for step in steps:
-            if isinstance(step, Mapping):
-                inner = [step.get(name) for name in ("normalizers", "pretokenizers")]
-                steps += [each for listed in inner if isinstance(listed, list) for each in listed]
-                growth *= max(len(str(step.get("content") or step.get("prepend") or "")), 1)
-            if growth > _MOST_GROWTH:
+        growth = 1
+        for step in _steps(content.get(part)):
+            growth *= max(len(str(step.get("content") or step.get("prepend") or "")), 1)
+            growth *= _GROWTH.get(str(step.get("type")), 1)
+            if max(growth, _longest_replacement(step)) > _MOST_GROWTH:
                 raise CheckpointError(
-                    f"{path}: its {part} makes a text more than {_MOST_GROWTH} times as long. Use the model's own."
+                    f"{content.where}: its {part} makes a text more than {_MOST_GROWTH} times as long. Use the model's "
+                    "own."
                 )
-    if (ends := _marks(content.get("post_processor"))) > _MOST_MARKS:
-        raise CheckpointError(f"{path}: its post_processor marks the ends of a text with {ends:,} tokens.")
+    _require_few_marks(content.get("post_processor"), content.where)
     model = content.section("model")
     if model.get("dropout"):
         raise model.wrong("dropout", "0: the same text must give the same tokens")
+    for name in ("continuing_subword_prefix", "end_of_word_suffix"):
+        if len(str(model.get(name) or "")) > _MOST_SIGNS:
+            raise model.wrong(name, f"at most {_MOST_SIGNS} signs")
+    longest = model.get("max_input_chars_per_word")
+    if isinstance(longest, int) and longest > _MOST_SIGNS:
+        raise model.wrong("max_input_chars_per_word", f"at most {_MOST_SIGNS}")
 
 
-def _marks(processor: Any) -> int:
-    """How many tokens and texts a post-processor puts into one."""
-    if not isinstance(processor, Mapping):
+def _steps(part: Any) -> list[Mapping[str, Any]]:
+    """The steps of a normaliser or a splitter in the order they are taken, however deep they are grouped."""
+    if not isinstance(part, Mapping):
+        return []
+    groups = [part[name] for name in ("normalizers", "pretokenizers") if isinstance(part.get(name), list)]
+    return [step for group in groups for inner in group for step in _steps(inner)] if groups else [part]
+
+
+def _normalizer(step: Mapping[str, Any]) -> Any:
+    """One step of a normaliser by itself."""
+    from tokenizers import Tokenizer as Loaded
+
+    model = {"type": "WordLevel", "vocab": {"": 0}, "unk_token": ""}
+    return Loaded.from_str(json.dumps({"version": "1.0", "normalizer": step, "model": model})).normalizer
+
+
+def _longest_replacement(step: Mapping[str, Any]) -> int:
+    """Signs of the longest text in SentencePiece's table of replacements; 0 where a step has none."""
+    table = step.get("precompiled_charsmap")
+    if not isinstance(table, str):
         return 0
-    if isinstance(processor.get("processors"), list):
-        return sum(_marks(inner) for inner in processor["processors"])
+    try:
+        content = base64.b64decode(table)
+    except ValueError:
+        return 0  # which the library refuses
+    texts = content[4 + int.from_bytes(content[:4], "little") :]
+    return max(len(text.decode(errors="replace")) for text in texts.split(b"\0"))
+
+
+def _require_few_marks(processor: Any, where: str) -> None:
+    """Raise CheckpointError for a post-processor that puts a text in more than once, or many tokens around it."""
+    if not isinstance(processor, Mapping):
+        return
+    if isinstance(inner := processor.get("processors"), list):
+        for each in inner:
+            _require_few_marks(each, where)
     single, special = processor.get("single"), processor.get("special_tokens")
+    if not isinstance(single, list):
+        return
+    if sum(isinstance(piece, Mapping) and "Sequence" in piece for piece in single) > 1:
+        raise CheckpointError(f"{where}: its post_processor puts a text in more than once. Use the model's own.")
     known = special if isinstance(special, Mapping) else {}
     ids = [token.get("ids") for token in known.values() if isinstance(token, Mapping)]
     longest = max((len(each) for each in ids if isinstance(each, list)), default=1)
-    return longest * len(single) if isinstance(single, list) else 0
+    if (marks := longest * len(single)) > _MOST_MARKS:
+        raise CheckpointError(f"{where}: its post_processor marks the ends of a text with {marks:,} tokens.")
 
 
 @contextlib.contextmanager

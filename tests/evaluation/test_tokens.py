@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import shutil
+import struct
 import subprocess
 import sys
 from pathlib import Path
@@ -51,11 +53,30 @@ def test_what_multiplies_a_text_is_refused_unrun(tmp_path, part):
         replacing("a", "a" * 1_000),
         {"type": "Sequence", kind: [replacing("a", "aaaa")] * 4},
         {"type": "Sequence", kind: [{"type": "Sequence", kind: [replacing("a", "aa")] * 7}]},
+        {"type": "Sequence", kind: [{"type": "ByteLevel", "add_prefix_space": True}] * 4},
+        {"type": "Precompiled", "precompiled_charsmap": replacement_table("b" * 65)},
     ]
     for bomb in bombs:
         folder = edited(tmp_path, lambda content, bomb=bomb: content.update({name: bomb}))
         with pytest.raises(CheckpointError, match=rf"tokenizer\.json: its {part} makes a text more than 64 times"):
             opened(folder)
+
+
+def replacement_table(text):
+    """SentencePiece's table that replaces an a: a double array of one path, and the texts it leads to."""
+    units = [0] * 1_024
+    root, leaf = 256, 512  # where the children of the root, and of its child, are: xor'ed with a label
+    units[0] = root << 10
+    units[root ^ ord("a")] = leaf << 10 | 1 << 8 | ord("a")
+    units[root ^ ord("a") ^ leaf] = 1 << 31
+    trie = struct.pack(f"<{len(units)}I", *units)
+    return base64.b64encode(struct.pack("<I", len(trie)) + trie + text.encode() + b"\0").decode()
+
+
+def test_a_table_of_short_replacements_is_used(tmp_path):
+    table = {"type": "Precompiled", "precompiled_charsmap": replacement_table("dog")}
+    tokenizer = opened(edited(tmp_path, lambda content: content.update({"normalizer": table})))
+    assert tokenizer(["a"], 10).tolist() == tokenizer(["dog"], 10).tolist()
 
 
 def test_usual_normalizers_pass(tmp_path):
@@ -73,6 +94,33 @@ def test_a_normalizer_that_grows_at_every_place_is_stopped_before_the_split(tmp_
     tokenizer = opened(edited(tmp_path, lambda content: content.update({"normalizer": everywhere})))
     with pytest.raises(CheckpointError, match="its normalizer makes a text of 5 signs"):
         tokenizer(["a dog"], 10)
+
+
+def test_steps_that_double_a_text_are_stopped_one_by_one(tmp_path):
+    doubled = {"type": "Sequence", "normalizers": [{"type": "Replace", "pattern": {"Regex": ""}, "content": "a"}] * 40}
+    tokenizer = opened(edited(tmp_path, lambda content: content.update({"normalizer": doubled})))
+    with pytest.raises(CheckpointError, match=r"its normalizer makes a text of 5 signs \d{3} long"):
+        tokenizer(["a dog"], 10)
+
+
+def test_a_text_that_is_put_in_many_times_is_refused(tmp_path):
+    words = Loaded(models.WordLevel({"<unk>": 0, "dog": 1}, unk_token="<unk>"))
+    twice = processors.TemplateProcessing(single="$A $A")
+    for processor in (twice, processors.Sequence([processors.ByteLevel(), twice])):
+        words.post_processor = processor
+        words.save(str(tmp_path / "tokenizer.json"))
+        with pytest.raises(CheckpointError, match="puts a text in more than once"):
+            opened(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("continuing_subword_prefix", "p" * 300), ("end_of_word_suffix", "p" * 300), ("max_input_chars_per_word", 10**9)],
+)
+def test_what_makes_each_piece_of_a_word_long_is_refused(tmp_path, name, value):
+    folder = edited(tmp_path, lambda content: content["model"].update({name: value}))
+    with pytest.raises(CheckpointError, match=f"{name} must be at most 256"):
+        opened(folder)
 
 
 def test_marks_that_fill_the_context(tmp_path):
