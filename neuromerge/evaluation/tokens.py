@@ -33,7 +33,8 @@ from neuromerge.json_files import beginning, read_json
 _MOST_BYTES = 40 * 1024 * 1024  # the largest in use, of 260,000 tokens, have 33
 _MOST_GROWTH = 64  # of a text by what is done to it before it is split; Unicode's own forms make 18 of 1
 _MOST_MARKS = 256  # tokens at the ends of a text
-_MOST_SIGNS = 256  # of what a model puts around each piece of a word, and of a word that is looked up in pieces
+_MOST_SIGNS = 256  # of a token that is put in, of what is put around a piece, and of a word that is looked up in pieces
+_PUT_IN = ("continuing_subword_prefix", "end_of_word_suffix", "unk_token")
 _GROWTH = {"Metaspace": 2, "ByteLevel": 4}  # a sign before each piece; a sign for each byte
 _TOKENIZER_SETTINGS = ("tokenizer_config.json", "special_tokens_map.json")
 _FILES = ("tokenizer.json", "vocab.json", "merges.txt", "added_tokens.json", *_TOKENIZER_SETTINGS)
@@ -265,12 +266,22 @@ def _require_bounded(content: Fields) -> None:
     model = content.section("model")
     if model.get("dropout"):
         raise model.wrong("dropout", "0: the same text must give the same tokens")
-    for name in ("continuing_subword_prefix", "end_of_word_suffix"):
-        if len(str(model.get(name) or "")) > _MOST_SIGNS:
-            raise model.wrong(name, f"at most {_MOST_SIGNS} signs")
+    put_in = [content.get("post_processor"), *(model.get(name) for name in _PUT_IN)]
+    if (signs := _longest_text(put_in)) > _MOST_SIGNS:
+        raise CheckpointError(
+            f"{content.where}: it puts a text of {signs:,} signs in where a token of at most {_MOST_SIGNS} belongs."
+        )
     longest = model.get("max_input_chars_per_word")
     if isinstance(longest, int) and longest > _MOST_SIGNS:
         raise model.wrong("max_input_chars_per_word", f"at most {_MOST_SIGNS}")
+
+
+def _longest_text(value: Any) -> int:
+    """Signs of the longest text within a JSON value."""
+    if isinstance(value, str):
+        return len(value)
+    inner = [*value, *value.values()] if isinstance(value, dict) else value if isinstance(value, list) else []
+    return max(map(_longest_text, inner), default=0)
 
 
 def _steps(part: Any) -> list[Mapping[str, Any]]:

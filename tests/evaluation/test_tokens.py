@@ -113,13 +113,26 @@ def test_a_text_that_is_put_in_many_times_is_refused(tmp_path):
             opened(tmp_path)
 
 
+LONG = "p" * 300
+
+
 @pytest.mark.parametrize(
-    ("name", "value"),
-    [("continuing_subword_prefix", "p" * 300), ("end_of_word_suffix", "p" * 300), ("max_input_chars_per_word", 10**9)],
+    "change",
+    [
+        lambda content: content["model"].update(continuing_subword_prefix=LONG),
+        lambda content: content["model"].update(end_of_word_suffix=LONG),
+        lambda content: content["model"].update(unk_token=LONG),
+        lambda content: content.update(post_processor={"type": "BertProcessing", "sep": [LONG, 1], "cls": ["a", 2]}),
+    ],
 )
-def test_what_makes_each_piece_of_a_word_long_is_refused(tmp_path, name, value):
-    folder = edited(tmp_path, lambda content: content["model"].update({name: value}))
-    with pytest.raises(CheckpointError, match=f"{name} must be at most 256"):
+def test_long_texts_that_are_put_in_everywhere_are_refused(tmp_path, change):
+    with pytest.raises(CheckpointError, match="a text of 300 signs"):
+        opened(edited(tmp_path, change))
+
+
+def test_words_that_are_looked_up_in_pieces_are_bounded(tmp_path):
+    folder = edited(tmp_path, lambda content: content["model"].update(max_input_chars_per_word=10**9))
+    with pytest.raises(CheckpointError, match="max_input_chars_per_word must be at most 256"):
         opened(folder)
 
 
