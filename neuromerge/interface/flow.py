@@ -172,22 +172,23 @@ class Flow:
         """Draw the open tab, which costs least; then measure, even where the tab cannot be drawn."""
         self.page.pulse.name(moment.page_id, moment.value(self.page.signals.move))
         fetching = self.fetch(moment)
-        shown = {} if fetching is None else self.page.fetch.shown(self.page, fetching, moment.setting.family)
-        if fetching is not None and not fetching.has_weights:
-            yield {**shown, self.page.readout: NO_MERGE_YET}
-            return
+        if fetching is not None:
+            # At once and no more: the clock shows what comes after, while classifiers are waited for.
+            shown = self.page.fetch.shown(self.page, fetching, moment.setting.family)
+            yield shown if fetching.has_weights else {**shown, self.page.readout: NO_MERGE_YET}
+            if not fetching.has_weights:
+                return
         tab, failed = self.page.opened(moment), None
         if tab.live and not tab.scored:
             try:
                 changes = tab.draw(moment)
-                yield {**shown, **changes, self.page.readout: NO_SCORES_YET} if shown else changes
+                yield changes if fetching is None else {**changes, self.page.readout: NO_SCORES_YET}
             except NeuroMergeError as error:
                 failed = error  # told only where there is a score: else its own reason says enough
         try:
-            for changes in self.measure(moment):
-                yield {**shown, **changes}
+            yield from self.measure(moment)
         except BeingFetched:
-            yield {**shown, self.page.readout: NO_SCORES_YET}
+            yield {self.page.readout: NO_SCORES_YET}
         if failed is not None:
             yield answered(failed)
 
