@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import gc
 
 from neuromerge.cli.options import as_port
 
@@ -18,6 +19,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Run the command. Returns the exit code."""
+    gc.disable()  # nothing is garbage while the page is made; `launch` brings it back
     from neuromerge.interface.launch import launch
 
     launch(port=options.port, host=options.host)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import threading
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -22,9 +23,13 @@ from neuromerge.interface.gate import Gate
 from neuromerge.interface.leftovers import ServerFolder
 from neuromerge.interface.lesson.hiding import hiding_rules
 from neuromerge.interface.loader import WorkspaceLoader
+from neuromerge.interface.memory import keep_for_good
 from neuromerge.interface.prefetch import prefetch, require_known
 from neuromerge.interface.tabs import STATES
 from neuromerge.interface.theme import style_sheet, theme
+
+_WARMING_SECONDS = 60.0
+"""How long the collector of garbage is left off at most; a cold machine takes ten to begin."""
 
 
 def server_options(limits: Limits) -> dict[str, Any]:
@@ -90,7 +95,13 @@ def launch(port: int | None = None, host: str | None = None, *, block: bool = Tr
         **server_options(limits),
     )
     prefetch(loader, families, deployed.prefetch)
-    warm_up(loader, families)  # once the server answers: before, it would compete with its start
+    warming = warm_up(loader, families)  # once the server answers: before, it would compete with its start
     if block:
+        threading.Thread(target=_keep_what_comes_of, args=(warming,), daemon=True).start()
         demo.block_thread()
     return demo
+
+
+def _keep_what_comes_of(warming: threading.Thread) -> None:
+    warming.join(_WARMING_SECONDS)
+    keep_for_good()

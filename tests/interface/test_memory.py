@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import subprocess
 import sys
 from collections.abc import Callable
 
@@ -40,3 +41,25 @@ def test_another_c_library_is_left_alone() -> None:
 def test_the_c_library_of_this_system_can_be_asked() -> None:
     trim = trim_of_this_system()
     assert trim is None or trim(0) in (0, 1)
+
+
+def test_what_is_kept_for_good_is_not_looked_through_again_and_garbage_is_collected() -> None:
+    code = "\n".join(
+        (
+            "import gc",
+            "gc.disable()",
+            "from neuromerge.interface.memory import keep_for_good",
+            "kept = [[number] for number in range(100_000)]",
+            "keep_for_good()",
+            "assert gc.isenabled()",
+            "assert gc.get_freeze_count() > 100_000",
+            "assert len(gc.get_objects()) < 10_000",
+            "class Loop: pass",
+            "import weakref",
+            "loop = Loop(); loop.own = loop; gone = weakref.ref(loop); del loop",
+            "gc.collect()",
+            "assert gone() is None",
+        )
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
