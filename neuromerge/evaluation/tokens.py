@@ -31,6 +31,7 @@ from neuromerge.evaluation.configuration import CLIP_VOCABULARY, TextSettings
 from neuromerge.json_files import beginning, read_json
 
 _MOST_BYTES = 40 * 1024 * 1024  # the largest in use, of 260,000 tokens, have 33
+_MOST_MERGES = 8 * 1024 * 1024  # bytes; CLIP's have half a million
 _MOST_GROWTH = 64  # of a text by what is done to it before it is split; Unicode's own forms make 18 of 1
 _MOST_MARKS = 256  # tokens at the ends of a text
 _MOST_SIGNS = 256  # of a token that is put in, of what is put around a piece, and of a word that is looked up in pieces
@@ -189,6 +190,8 @@ class _TransformersTokenizer(Tokenizer):
         for name in ("vocab.json", *_TOKENIZER_SETTINGS, "added_tokens.json"):
             if (folder / name).is_file():
                 read_json(folder / name, _MOST_BYTES)
+        if (size := (folder / "merges.txt").stat().st_size) > _MOST_MERGES:
+            raise CheckpointError(f"{folder / 'merges.txt'} has {size:,} bytes; at most {_MOST_MERGES:,} are read.")
         with _library_errors(folder):
             self._loaded = CLIPTokenizerFast.from_pretrained(str(folder), local_files_only=True)
             self._unknown = self._loaded.unk_token_id

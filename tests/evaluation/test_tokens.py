@@ -166,6 +166,14 @@ def test_bad_files_of_a_tokenizer(tmp_path, name, content):
         opened(tmp_path)
 
 
+def test_endless_merges_of_older_folders(tmp_path):
+    (tmp_path / "vocab.json").write_text('{"a": 0}')
+    with open(tmp_path / "merges.txt", "wb") as file:
+        file.truncate(9 * 2**20)
+    with pytest.raises(CheckpointError, match=r"merges\.txt has 9,437,184 bytes"):
+        opened(tmp_path)
+
+
 @pytest.mark.parametrize("content", ["[]", "{}", '{"a": "b"}', "[" * 5_000])
 def test_bad_vocabularies_of_older_folders(tmp_path, content):
     (tmp_path / "vocab.json").write_text(content)
