@@ -260,7 +260,7 @@ def _require_bounded(content: Fields) -> None:
         for step in _steps(content.get(part)):
             growth *= max(len(str(step.get("content") or step.get("prepend") or "")), 1)
             growth *= _GROWTH.get(str(step.get("type")), 1)
-            if max(growth, _longest_replacement(step)) > _MOST_GROWTH:
+            if max(growth, _longest_replacement(step, content.where)) > _MOST_GROWTH:
                 raise CheckpointError(
                     f"{content.where}: its {part} makes a text more than {_MOST_GROWTH} times as long. Use the model's "
                     "own."
@@ -303,8 +303,11 @@ def _normalizer(step: Mapping[str, Any]) -> Any:
     return Loaded.from_str(json.dumps({"version": "1.0", "normalizer": step, "model": model})).normalizer
 
 
-def _longest_replacement(step: Mapping[str, Any]) -> int:
-    """Signs of the longest text in SentencePiece's table of replacements; 0 where a step has none."""
+def _longest_replacement(step: Mapping[str, Any], where: str) -> int:
+    """Signs of the longest text in SentencePiece's table of replacements; 0 where a step has none.
+
+    Raises CheckpointError for a table that is shorter than it says: the library takes as much memory as it says.
+    """
     table = step.get("precompiled_charsmap")
     if not isinstance(table, str):
         return 0
@@ -312,7 +315,9 @@ def _longest_replacement(step: Mapping[str, Any]) -> int:
         content = base64.b64decode(table)
     except ValueError:
         return 0  # which the library refuses
-    texts = content[4 + int.from_bytes(content[:4], "little") :]
+    texts = content[4 + (trie := int.from_bytes(content[:4], "little")) :]
+    if trie > len(content) - 4:
+        raise CheckpointError(f"{where}: precompiled_charsmap is damaged or cut short.")
     return max(len(text.decode(errors="replace")) for text in texts.split(b"\0"))
 
 

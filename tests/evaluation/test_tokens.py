@@ -79,6 +79,13 @@ def test_a_table_of_short_replacements_is_used(tmp_path):
     assert tokenizer(["a"], 10).tolist() == tokenizer(["dog"], 10).tolist()
 
 
+def test_a_table_of_replacements_that_is_cut_short_is_refused_unread(tmp_path):
+    for content in (b"\xff\xff\xff\xff abc", b"\x01"):
+        table = {"type": "Precompiled", "precompiled_charsmap": base64.b64encode(content).decode()}
+        with pytest.raises(CheckpointError, match="precompiled_charsmap is damaged or cut short"):
+            opened(edited(tmp_path, lambda content, table=table: content.update({"normalizer": table})))
+
+
 def test_usual_normalizers_pass(tmp_path):
     save_tokenizer(tmp_path)
     loaded = Loaded.from_file(str(tmp_path / "tokenizer.json"))
