@@ -13,7 +13,7 @@ from neuromerge.merging.kernels.blocks import ADDRESS, BLOCK, PIECE, aside_for, 
 from neuromerge.merging.kernels.codes import CONSENSUS, MEAN, MEAN_OF_ELECTED, PCB, SUM_OF_ELECTED
 from neuromerge.merging.kernels.lanes import LANES, add_product, bits, load, number, ones, spread, store, total, where
 from neuromerge.merging.kernels.rows import EXACT, locate, numbers_at, on_lines, scratch_for
-from neuromerge.merging.kernels.scores import compete
+from neuromerge.merging.kernels.scores import compete, scales
 
 
 @njit(**EXACT)
@@ -122,6 +122,7 @@ def combine(  # type: ignore[no-untyped-def]
     # The working room: kept and shares (T, BLOCK) each, then what is merged.
     room, sums = on_lines(2 * tasks + 1, BLOCK, out), on_lines(len(seen), 2 * LANES, out)
     kept, shares, merged = room.ctypes.data, room[tasks:].ctypes.data, room[2 * tasks :].ctypes.data
+    lengths = scales(limits)
     keeps, times = kind(own), kind(factor / tasks if rule == MEAN else factor)
     least = bounds.ctypes.data if bounds.any() else 0
     kept_is_seen = len(drops) == 0 and np.array_equal(bounds, seen)
@@ -145,7 +146,7 @@ def combine(  # type: ignore[no-untyped-def]
                 elif rule == CONSENSUS:
                     _agree(kept, tasks, numbers[1], numbers[2], numbers[3], merged)
                 elif rule == PCB:
-                    compete(kept, tasks, limits.ctypes.data, shares, merged, keeps)
+                    compete(kept, tasks, limits.ctypes.data, lengths.ctypes.data, shares, merged, keeps)
                 _weigh(number(here, tasks, ADDRESS), at, keeps, times, merged, wanted)
                 if count < BLOCK:
                     out[i, start + entry : start + size] = numbers_at(merged, count, out)

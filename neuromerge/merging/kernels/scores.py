@@ -97,22 +97,31 @@ def _clamped(size, low, high):  # type: ignore[no-untyped-def]
 
 
 @njit(**EXACT)
-def _scale(low, high):  # type: ignore[no-untyped-def]
-    """What maps [low, high] to a length of 1; 0 where both are equal."""
-    return type(low)(1) / (high - low) if high > low else low - low
+def scales(limits):  # type: ignore[no-untyped-def]
+    """What maps each pair [low, high] of limits (2 P, T) to a length of 1, (P, T); 0 where both are equal.
+
+    Once for all entries: a division for every few of them would take as long as a score.
+    """
+    lows, highs = limits[::2], limits[1::2]
+    found = np.zeros(lows.shape, limits.dtype)
+    for p in range(found.shape[0]):
+        for t in range(found.shape[1]):
+            if highs[p, t] > lows[p, t]:
+                found[p, t] = limits.dtype.type(1) / (highs[p, t] - lows[p, t])
+    return found
 
 
 @njit(**EXACT)
-def _shares(kept, tasks, limits, e, shares, like):  # type: ignore[no-untyped-def]
+def _shares(kept, tasks, limits, lengths, e, shares, like):  # type: ignore[no-untyped-def]
     """Magnitudes of a few entries mapped from [low, high] to [0, 1]: into shares (T, BLOCK); returns their signed sum.
 
-    kept (T, BLOCK), limits (2, T) and shares are addresses.
+    kept (T, BLOCK), limits (2, T), their `scales` and shares are addresses.
     """
     zero = agreement = spread(like - like)
     for t in range(tasks):
         value = load(kept, t * BLOCK + e, like)
-        low, high = number(limits, t, like), number(limits, tasks + t, like)
-        share = (_clamped(abs(value), spread(low), spread(high)) - spread(low)) * spread(_scale(low, high))
+        low, high = spread(number(limits, t, like)), spread(number(limits, tasks + t, like))
+        share = (_clamped(abs(value), low, high) - low) * spread(number(lengths, t, like))
         store(share, shares, t * BLOCK + e)
         agreement = agreement + where(value > zero, share, where(zero > value, zero - share, zero))
     return agreement
@@ -125,19 +134,19 @@ def _score(value, share, agreement, many):  # type: ignore[no-untyped-def]
 
 
 @njit(**EXACT)
-def compete(kept, tasks, limits, shares, merged, like):  # type: ignore[no-untyped-def]
+def compete(kept, tasks, limits, lengths, shares, merged, like):  # type: ignore[no-untyped-def]
     """merged (BLOCK,) = mean of clamped entries, kept (T, BLOCK), weighted by their scores (`baselines.pcb`).
 
-    limits: (4, T), see `Competition`; shares: (T, BLOCK) scratch. Addresses.
+    limits: (4, T), see `Competition`; lengths: their `scales`; shares: (T, BLOCK) scratch. Addresses.
     """
     zero, one, many = spread(like - like), spread(type(like)(1)), spread(type(like)(tasks))
     for e in range(0, BLOCK, LANES):
-        agreement = _shares(kept, tasks, limits, e, shares, like)
+        agreement = _shares(kept, tasks, limits, lengths, e, shares, like)
         total = weights = zero
         for t in range(tasks):
             value, share = load(kept, t * BLOCK + e, like), load(shares, t * BLOCK + e, like)
-            least, most = number(limits, 2 * tasks + t, like), number(limits, 3 * tasks + t, like)
-            weight = (_score(value, share, agreement, many) - spread(least)) * spread(_scale(least, most))
+            least = spread(number(limits, 2 * tasks + t, like))
+            weight = (_score(value, share, agreement, many) - least) * spread(number(lengths, tasks + t, like))
             weight = where(weight > zero, weight, zero)
             low, high = spread(number(limits, t, like)), spread(number(limits, tasks + t, like))
             part = weight * _clamped(abs(value), low, high)
@@ -147,11 +156,11 @@ def compete(kept, tasks, limits, shares, merged, like):  # type: ignore[no-untyp
 
 
 @njit(**EXACT)
-def _block_scores(kept, tasks, limits, shares, like):  # type: ignore[no-untyped-def]
+def _block_scores(kept, tasks, limits, lengths, shares, like):  # type: ignore[no-untyped-def]
     """The scores of a block, (T, BLOCK), written where the shares were."""
     many = spread(type(like)(tasks))
     for e in range(0, BLOCK, LANES):
-        agreement = _shares(kept, tasks, limits, e, shares, like)
+        agreement = _shares(kept, tasks, limits, lengths, e, shares, like)
         for t in range(tasks):
             value, share = load(kept, t * BLOCK + e, like), load(shares, t * BLOCK + e, like)
             store(_score(value, share, agreement, many), shares, t * BLOCK + e)
@@ -181,7 +190,7 @@ def count_scores(  # type: ignore[no-untyped-def]
     scratch, places = scratch_for(tasks, PIECE, lows), np.zeros(tasks + 2, np.int64)
     spare, aside = aside_for(tasks, lows)
     kept, scores, merged = on_lines(tasks, BLOCK, lows), on_lines(tasks, BLOCK, lows), on_lines(1, BLOCK, lows)
-    largest, bounds = on_lines(tasks, LANES, lows), np.zeros(tasks, lows.dtype)
+    largest, lengths = on_lines(tasks, LANES, lows), scales(limits)
     largest[:] = -np.inf
     entry = first
     while entry < rows * width:
@@ -195,8 +204,10 @@ def count_scores(  # type: ignore[no-untyped-def]
             if count < BLOCK:
                 set_aside(places, at, count, spare, aside)
                 here, begin = aside.ctypes.data, 0
-            keep(here, tasks, begin, bounds.ctypes.data, 0, one, kept.ctypes.data, merged.ctypes.data)
-            _block_scores(kept.ctypes.data, tasks, limits.ctypes.data, scores.ctypes.data, one)
+            keep(here, tasks, begin, 0, 0, one, kept.ctypes.data, merged.ctypes.data)
+            _block_scores(
+                kept.ctypes.data, tasks, limits.ctypes.data, lengths.ctypes.data, scores.ctypes.data, one
+            )  # fmt: skip
             if count < BLOCK:
                 scores[:, count:] = -np.inf
             for t in range(tasks):
