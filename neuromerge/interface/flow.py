@@ -44,6 +44,9 @@ from neuromerge.progress import UNATTENDED
 REST_SECONDS = 0.6
 """How long a control must be still before the whole split is measured."""
 
+GLANCE_SECONDS = 0.15
+"""How long a score of some quick pictures stands before the rest is looked at."""
+
 # Gradio calls the reset button of every slider alike, and names no group. On a phone the controls are a sheet over the
 # lower half of the screen: it starts closed, so that the page is seen.
 SET_UP = """
@@ -210,11 +213,22 @@ class Flow:
         for board in moment.growing_board("quick", self.page.pulse.last_answer(moment.page_id)):
             if not board.is_glance:
                 break
-            yield self.show_scores(moment, board) if "merge" in board.awaited else self._strip(moment, board)
+            if "merge" in board.awaited:
+                yield self.show_scores(moment, board)
+                continue
+            yield self._strip(moment, board)
+            self._let_paint(moment)
         changes = self.show_scores(moment, board, self._wait())
         moment.job.check()  # what was known already was looked up without asking
         self.page.pulse.answered(moment.page_id, moment.setting)
         yield changes
+
+    def _let_paint(self, moment: Moment) -> None:
+        """A moment without work after a glance: the browser paints it, and a slider that moves on is not held up."""
+        end = time.monotonic() + GLANCE_SECONDS
+        while time.monotonic() < end and not self.page.queued("light"):
+            moment.job.check()
+            time.sleep(GLANCE_SECONDS / 20)
 
     def _wait(self) -> str:
         """Why the whole split will not follow at once; empty where it will."""

@@ -12,6 +12,7 @@ import pytest
 from neuromerge.deployment import Limits
 from neuromerge.errors import Cancelled, CheckpointError
 from neuromerge.exploration.results import GalleryPage, Heatmap
+from neuromerge.interface import flow as flow_module
 from neuromerge.interface.app import lay_out
 from neuromerge.interface.flow import Flow
 from neuromerge.interface.moment import Changes, Moment
@@ -166,6 +167,30 @@ def test_a_first_look_is_in_the_strip_alone_and_tasks_that_come_one_by_one_are_i
     assert "<img" not in answers[0][merge.look]
     assert "1 more task" in answers[-2][merge.bars].description
     assert "more task" not in answers[-1][merge.bars].description
+
+
+def test_the_rest_of_a_quick_look_waits_for_a_glance_to_be_painted_unless_somebody_else_waits(
+    page: Page, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workspace, job = page.loader.workspace(), Job()
+    assert isinstance(workspace, fakes.FakeWorkspace)
+    workspace.first_look = 0.25
+    slept: list[float] = []
+    monkeypatch.setattr(flow_module.time, "sleep", slept.append)
+    monkeypatch.setattr(flow_module.time, "monotonic", lambda: sum(slept))
+    list(Flow(page).measure(moment(page, "merge")))
+    assert sum(slept) == pytest.approx(flow_module.GLANCE_SECONDS)
+    slept.clear()
+    page.queued = lambda lane: int(lane == "light")
+    list(Flow(page).measure(moment(page, "merge")))
+    assert slept == []
+    page.queued = lambda lane: 0
+    measuring = Flow(page).measure(moment(page, "merge", job))
+    next(measuring)
+    job.stop()  # the slider has moved on
+    with pytest.raises(Cancelled):
+        next(measuring)
+    assert slept == []
 
 
 def test_the_final_test_of_a_large_family_grows_and_is_one_look(page: Page) -> None:
