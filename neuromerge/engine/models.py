@@ -47,9 +47,10 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_TURN_PRODUCTS, _OWN_TURN_PRODUCTS = 3e9, 8e9
+_GLANCE_PRODUCTS, _TURN_PRODUCTS, _OWN_TURN_PRODUCTS = 2e9, 3e9, 8e9
 """Products of one turn of encoding: some hundredths of a second on two cores (63 images of the bundled model). A moved
-slider waits for one, and smaller ones cost more by the image; for the slider itself the whole quick look is one."""
+slider waits for one, and smaller ones cost more by the image; for the slider itself a glance is one, and all the rest of
+the quick look."""
 LIVE_PRODUCTS = 100e9
 """Products that the quick split may cost; a family whose quick split costs more looks at fewer pictures of it."""
 _LEAST_PICTURES, _LEAST_AT_ONCE = 32, 8
@@ -520,7 +521,7 @@ class Models:
 
     def glance(self, tasks: int) -> int:
         """How many pictures of each of so many tasks are looked at in some hundredths of a second."""
-        return max(1, int(_TURN_PRODUCTS / self._products) // max(1, tasks))
+        return max(1, int(_GLANCE_PRODUCTS / self._products) // max(1, tasks))
 
     @property
     def pictures_at_once(self) -> int:

@@ -176,8 +176,8 @@ def test_the_rest_of_a_quick_look_waits_for_a_glance_to_be_painted_unless_somebo
     assert isinstance(workspace, fakes.FakeWorkspace)
     workspace.first_look = 0.25
     slept: list[float] = []
-    monkeypatch.setattr(flow_module.time, "sleep", slept.append)
-    monkeypatch.setattr(flow_module.time, "monotonic", lambda: sum(slept))
+    monkeypatch.setattr("neuromerge.interface.flow.time.sleep", slept.append)
+    monkeypatch.setattr("neuromerge.interface.flow.time.monotonic", lambda: sum(slept))
     list(Flow(page).measure(moment(page, "merge")))
     assert sum(slept) == pytest.approx(flow_module.GLANCE_SECONDS)
     slept.clear()
