@@ -49,8 +49,8 @@ T = TypeVar("T")
 
 _GLANCE_PRODUCTS, _TURN_PRODUCTS, _OWN_TURN_PRODUCTS = 2e9, 3e9, 8e9
 """Products of one turn of encoding: some hundredths of a second on two cores (63 images of the bundled model). A moved
-slider waits for one, and smaller ones cost more by the image; for the slider itself a glance is one, and all the rest of
-the quick look."""
+slider waits for one, and smaller ones cost more by the image; for the slider itself a glance is one, and the rest of
+its quick look."""
 LIVE_PRODUCTS = 100e9
 """Products that the quick split may cost; a family whose quick split costs more looks at fewer pictures of it."""
 _LEAST_PICTURES, _LEAST_AT_ONCE = 32, 8
