@@ -274,6 +274,11 @@ def _require_bounded(content: Fields) -> None:
         raise CheckpointError(
             f"{content.where}: it puts a text of {signs:,} signs in where a token of at most {_MOST_SIGNS} belongs."
         )
+    pieces = model.get("vocab")  # a list in SentencePiece's unigrams, which are looked for at every place of a text
+    if isinstance(pieces, list) and (signs := _longest_text(pieces)) > _MOST_SIGNS:
+        raise CheckpointError(
+            f"{content.where}: its vocab has a piece of {signs:,} signs; at most {_MOST_SIGNS} are read."
+        )
     longest = model.get("max_input_chars_per_word")
     if isinstance(longest, int) and longest > _MOST_SIGNS:
         raise model.wrong("max_input_chars_per_word", f"at most {_MOST_SIGNS}")

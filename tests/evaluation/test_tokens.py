@@ -143,6 +143,14 @@ def test_words_that_are_looked_up_in_pieces_are_bounded(tmp_path):
         opened(folder)
 
 
+def test_pieces_of_a_unigram_vocabulary_are_short(tmp_path):
+    vocabulary = [["<unk>", 0.0], *(["p" * length, -1.0] for length in range(1, 300))]
+    unigram = {"type": "Unigram", "unk_id": 0, "vocab": vocabulary}
+    folder = edited(tmp_path, lambda content: content.update(model=unigram))
+    with pytest.raises(CheckpointError, match="a piece of 299 signs; at most 256"):
+        opened(folder)
+
+
 def test_marks_that_fill_the_context(tmp_path):
     words = {word: number for number, word in enumerate(["<unk>", "dog", "<s>"])}
     loaded = Loaded(models.WordLevel(words, unk_token="<unk>"))
