@@ -33,8 +33,8 @@ Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 API = "/gradio_api/"
-UNUSED = ("deep_link", "component_server", "process_recording", "vibe-", "undo-vibe-edit", "proxy=", "stream/")
-"""Routes of Gradio's that this page never asks for; some of them keep files."""
+UNUSED = ("deep_link", "component_server", "process_recording", "vibe-", "undo-vibe-edit", "proxy=", "stream/", "dev/")
+"""Routes of Gradio's that this page never asks for; some of them keep files, or a stream open for ever."""
 EVENT_BYTES = 2**20
 """An event of the page: choices, numbers and short texts. Pictures are uploaded, not sent in events."""
 MULTIPART_BYTES = 2**16

@@ -143,7 +143,7 @@ def test_values_of_the_wrong_type_leave_one_line_and_no_traceback(
 
 
 # ------------------------------------------------------------------------------------------------- routes
-@pytest.mark.parametrize("path", ["deep_link?session_hash=x", "vibe-code", "proxy=http://127.0.0.1/"])
+@pytest.mark.parametrize("path", ["deep_link?session_hash=x", "vibe-code", "proxy=http://127.0.0.1/", "dev/reload"])
 def test_routes_that_the_page_never_asks_for_are_not_there(small: str, path: str) -> None:
     assert httpx.get(f"{small}gradio_api/{path}").status_code == 404
 
