@@ -262,7 +262,7 @@ class Flow:
         if not self.page.pulse.settle(moment.page_id, REST_SECONDS * 0.9):
             return
         if self.page.queued("settle") >= self.page.limits.settle_queue:
-            busy = "many visitors wait, so it stays at these; choose the tab again to see all"
+            busy = "many visitors wait, so it stays at these; another move asks again"
             yield {
                 **self.show_scores(moment, moment.board("quick"), busy),
                 **remembered(self.page, moment.session.visit(moment.setting)),

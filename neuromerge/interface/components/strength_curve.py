@@ -24,7 +24,7 @@ from neuromerge.interface.plotly_view import PlotlyView, read_pick
 EVERY_POINTS = 2
 """Points between two pictures: each is a message to the browser."""
 
-PUT_OFF = "Many visitors wait, so the rest of this curve is not measured now. Open the tab again to go on."
+PUT_OFF = "Many visitors wait, so the rest of this curve is not measured now. Leave the tab and come back to go on."
 
 
 class StrengthCurveView:

@@ -215,7 +215,9 @@ class ZeroShotTab(Tab[ZeroShotState]):
         """Said beside the page: the figure tells on how many images it stands."""
         known = next(moment.workspace.confusion(self._chosen(moment).task))
         if known.counts.sum() < known.pictures:
-            gr.Info("Many visitors wait, so the confusion stays at the images it has. Open the tab again to go on.")
+            gr.Info(
+                "Many visitors wait, so the confusion stays at the images it has. Leave the tab and come back to go on."
+            )
         return {}
 
     def _draw_own(self, moment: Moment, state: ZeroShotState) -> Changes:
