@@ -132,9 +132,10 @@ def test_what_a_killed_server_left_is_swept_and_a_running_ones_is_not(tmp_path: 
 
 
 TOLD_TO_END = """
-import sys, time
+import signal, sys, time
 from pathlib import Path
 from neuromerge.interface.leftovers import ServerFolder
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # whoever started the tests may have it ignored
 folder = ServerFolder(Path(sys.argv[1]))
 (folder.files / "export.zip").write_bytes(b"made")
 folder.remove_at_end(of_signals=True)
