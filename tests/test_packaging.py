@@ -5,11 +5,15 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+import tomllib
 from dataclasses import Field, fields
+from importlib.metadata import metadata
 from pathlib import Path
 
 import pytest
 import yaml
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
 
 from neuromerge.deployment import Deployment, Limits, variable
 from neuromerge.merging.registry import methods
@@ -50,6 +54,15 @@ def test_the_space_is_described_as_spaces_want_it(front_matter: dict) -> None:
 def test_the_space_runs_the_pinned_gradio(front_matter: dict) -> None:
     pins = (ROOT / "requirements.txt").read_text()
     assert f"gradio[mcp]=={front_matter['sdk_version']}" in pins.splitlines()
+
+
+def test_the_oldest_python_that_is_promised_can_install_everything() -> None:
+    floor = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["requires-python"].removeprefix(">=")
+    assert f"Python {floor} or newer" in README
+    for listed in ("requirements.txt", "tests/requirements.txt"):
+        lines = [line.partition("#")[0].strip() for line in (ROOT / listed).read_text().splitlines()]
+        for name in [Requirement(line).name for line in lines if line and not line.startswith("-")]:
+            assert floor in SpecifierSet(metadata(name).get("Requires-Python") or ""), f"{name} needs a newer Python"
 
 
 def test_the_two_commands_are_in_the_readme() -> None:
