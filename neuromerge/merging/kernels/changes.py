@@ -121,7 +121,6 @@ def combine(  # type: ignore[no-untyped-def]
     marks, survivors = np.zeros((len(drops), BLOCK), np.bool_), np.empty(len(drops), np.int64)
     # The working room: kept and shares (T, BLOCK) each, then what is merged.
     room, sums = on_lines(2 * tasks + 1, BLOCK, out), on_lines(len(seen), 2 * LANES, out)
-    kept, shares, merged = room.ctypes.data, room[tasks:].ctypes.data, room[2 * tasks :].ctypes.data
     lengths = scales(limits)
     keeps, times = kind(own), kind(factor / tasks if rule == MEAN else factor)
     least = bounds.ctypes.data if bounds.any() else 0
@@ -130,6 +129,8 @@ def combine(  # type: ignore[no-untyped-def]
         for start in range(0, width, PIECE):
             size = min(PIECE, width - start)
             locate(table, i, start, size, subtract, scratch, places)
+            # Asked for here: numba frees an array after the last line that names it, whoever has its address.
+            kept, shares, merged = room.ctypes.data, room[tasks:].ctypes.data, room[2 * tasks :].ctypes.data
             target = out[i].ctypes.data + start * out.itemsize
             for entry in range(0, size, BLOCK):
                 here, at, wanted, count = places.ctypes.data, entry, target + entry * out.itemsize, size - entry
@@ -174,11 +175,11 @@ def balance(table, rows, width, bounds, subtract):  # type: ignore[no-untyped-de
     scratch, places = scratch_for(tasks, PIECE, bounds), np.zeros(tasks + 2, np.int64)
     spare, aside = aside_for(tasks, bounds)
     room, result = on_lines(tasks + 1, BLOCK, bounds), 0
-    kept, merged = room.ctypes.data, room[tasks:].ctypes.data
     for i in range(rows):
         for start in range(0, width, PIECE):
             size = min(PIECE, width - start)
             locate(table, i, start, size, subtract, scratch, places)
+            kept, merged = room.ctypes.data, room[tasks:].ctypes.data  # here, as in `combine`
             for entry in range(0, size, BLOCK):
                 here, at = places.ctypes.data, entry
                 if size - entry < BLOCK:

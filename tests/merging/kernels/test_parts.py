@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import ast
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from neuromerge.merging import kernels
 from neuromerge.merging.kernels.table import Rows
 from neuromerge.merging.subspaces import orthogonal_vote
 
@@ -170,3 +174,36 @@ def test_scores_are_counted_as_torch_computes_them(dtype, inputs):
         assert (found.entries, found.reached, found.above) == (inputs, inputs, 0)
         assert found.most == pytest.approx(float(of_task.max()), rel=1e-5)
         torch.testing.assert_close(torch.from_numpy(found.found), of_task, rtol=1e-5, atol=1e-6)
+
+
+def freed_too_soon(source: str) -> list[str]:
+    """Arrays of a kernel whose address is read after the last line that names them: numba has freed them by then."""
+    found = []
+    for function in ast.walk(ast.parse(source)):
+        if not isinstance(function, ast.FunctionDef):
+            continue
+        given = {argument.arg for argument in function.args.args}
+        reads = [n for n in ast.walk(function) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Load)]
+        # Inside a loop that names an array, it lives until the loop ends.
+        loops = [n for n in ast.walk(function) if isinstance(n, ast.For | ast.While)]
+
+        def last(name: str, reads: list[ast.Name] = reads, loops: list[ast.stmt] = loops) -> int:
+            lines = [read.lineno for read in reads if read.id == name]
+            within = [n.end_lineno or 0 for n in loops for line in lines if n.lineno <= line <= (n.end_lineno or 0)]
+            return max([*lines, *within], default=0)
+
+        for taking in [n for n in ast.walk(function) if isinstance(n, ast.Assign)]:
+            addresses = [n for n in ast.walk(taking.value) if isinstance(n, ast.Attribute) and n.attr == "ctypes"]
+            arrays = {n.id for address in addresses for n in ast.walk(address) if isinstance(n, ast.Name)} - given
+            taken = {n.id for target in taking.targets for n in ast.walk(target) if isinstance(n, ast.Name)}
+            needed = max((last(name) for name in taken), default=0)
+            found += [f"{function.name}: {name}" for name in arrays if last(name) < needed]
+    return found
+
+
+def test_no_kernel_uses_the_address_of_an_array_that_numba_has_freed():
+    wrong = "def f(n):\n room = g(n)\n kept = room.ctypes.data\n for i in range(n):\n  h(kept)\n"
+    assert freed_too_soon(wrong) == ["f: room"]
+    assert freed_too_soon(wrong.replace("  h(kept)", "  kept = room.ctypes.data\n  h(kept)")) == []
+    for path in sorted(Path(kernels.__file__).parent.glob("*.py")):
+        assert freed_too_soon(path.read_text(encoding="utf-8")) == [], path.name
