@@ -29,12 +29,13 @@ _Chunks = tuple[Parameter, list[tuple[int, int]]]
 
 _AHEAD = 2  # chunks begun before the one that is waited for, per core
 _BUNDLE_ENTRIES = 1 << 15  # of the base, handed to a thread at least
-_FUSED = 2  # times as many rows for a compiled kernel: no more than `Scratch` keeps, where they have to be read
+_FUSED = 8  # times as many rows for a compiled kernel: threads meet when they begin a chunk, and wait for each other
 
 
 def chunks(rows: int, row_entries: int, device: torch.device = CPU) -> Iterator[tuple[int, int]]:
-    """Split `rows` rows of `row_entries` entries into (start, stop) chunks of what suits the device."""
-    step = max(1, stride(device).chunk // max(1, row_entries))
+    """Split `rows` rows of `row_entries` entries into (start, stop) chunks, about equal, of what suits the device."""
+    most = max(1, stride(device).chunk // max(1, row_entries))
+    step = -(-rows // -(-rows // most)) if rows else 1
     for start in range(0, rows, step):
         yield start, min(start + step, rows)
 

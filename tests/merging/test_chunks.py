@@ -88,6 +88,8 @@ def test_pointwise_parameters_and_whole_matrices_are_not_split():
     spans = list(merge_units(wide, 8))
     assert [start for start, _ in spans[1:]] == [stop for _, stop in spans[:-1]]
     assert (spans[0][0], spans[-1][1]) == (0, 1000)
+    sizes = [stop - start for start, stop in spans]
+    assert max(sizes) - min(sizes) < len(spans), "a last chunk of a few rows would leave the other cores idle"
 
 
 def test_scratch_is_a_threads_own():

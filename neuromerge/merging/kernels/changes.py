@@ -31,7 +31,8 @@ def _elect(kept, tasks, majority, mean, merged):  # type: ignore[no-untyped-def]
         for t in range(tasks):
             along = load(kept, t * BLOCK + e, majority) * sign
             agrees = along > zero
-            agreeing, voters = agreeing + where(agrees, along, zero), voters + where(agrees, one, zero)
+            # A chosen sum, not the sum of what is chosen: one masked addition.
+            agreeing, voters = where(agrees, agreeing + along, agreeing), where(agrees, voters + one, voters)
         if mean:
             agreeing = agreeing / where(voters > one, voters, one)
         store(agreeing * sign, merged, e)
