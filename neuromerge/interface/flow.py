@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
+from itertools import islice
 from typing import Any
 
 import gradio as gr
@@ -172,7 +173,10 @@ class Flow:
 
     # ------------------------------------------------------------------------------------------- a moved control
     def follow(self, moment: Moment) -> Iterator[Changes]:
-        """Draw the open tab, which costs least; then measure, even where the tab cannot be drawn."""
+        """Draw the open tab, which costs least; then measure, even where the tab cannot be drawn.
+
+        What of the tab can wait is drawn between the first score and the others.
+        """
         self.page.pulse.name(moment.page_id, moment.value(self.page.signals.move))
         fetching = self.fetch(moment)
         if fetching is not None:
@@ -181,19 +185,25 @@ class Flow:
             yield shown if fetching.has_weights else {**shown, self.page.readout: NO_MERGE_YET}
             if not fetching.has_weights:
                 return
-        tab, failed = self.page.opened(moment), None
-        if tab.live and not tab.scored:
+        tab, failures = self.page.opened(moment), []
+        drawing = tab.draw_by_urgency(moment) if tab.live and not tab.scored else iter(())
+
+        def drawn(most: int | None = None) -> Iterator[Changes]:
             try:
-                changes = tab.draw(moment)
-                yield changes if fetching is None else {**changes, self.page.readout: NO_SCORES_YET}
+                yield from islice(drawing, most)
             except NeuroMergeError as error:
-                failed = error  # told only where there is a score: else its own reason says enough
+                failures.append(error)  # told only where there is a score: else its own reason says enough
+
+        for changes in drawn(1):
+            yield changes if fetching is None else {**changes, self.page.readout: NO_SCORES_YET}
         try:
-            yield from self.measure(moment)
+            for scores in self.measure(moment):
+                yield scores
+                yield from drawn()
         except BeingFetched:
             yield {self.page.readout: NO_SCORES_YET}
-        if failed is not None:
-            yield answered(failed)
+            yield from drawn()
+        yield from map(answered, failures)
 
     def fetch(self, moment: Moment) -> Fetching | None:
         """How far that is which the moment's setting needs of the Hub; what is missing begins to come."""

@@ -61,6 +61,10 @@ class Tab(ABC, Generic[S]):
         """What `moment` looks like in this tab."""
         return {}
 
+    def draw_by_urgency(self, moment: Moment) -> Iterator[Changes]:
+        """`draw` while a control moves, in parts: first what one looks at, then, when there is a score, the rest."""
+        yield self.draw(moment)
+
     def draw_scores(self, moment: Moment, board: AccuracyBoard) -> Changes:
         """The same for a tab that is `scored`."""
         return {}

@@ -17,7 +17,8 @@ from neuromerge.interface.app import lay_out
 from neuromerge.interface.flow import Flow
 from neuromerge.interface.moment import Changes, Moment
 from neuromerge.interface.page import Page
-from neuromerge.interface.tabs.interference import InterferenceTab
+from neuromerge.interface.state import CellName
+from neuromerge.interface.tabs.interference import InterferenceState, InterferenceTab
 from neuromerge.interface.tabs.merge import MergeTab
 from neuromerge.interface.tabs.zero_shot import ZeroShotTab
 from neuromerge.progress import UNATTENDED, Job
@@ -81,6 +82,35 @@ def test_accuracy_is_measured_even_where_the_open_tab_cannot_be_drawn(page: Page
     changes = together(Flow(page).follow(moment(page, InterferenceTab.key)))
     assert "nm-score-value" in shown(page, changes)
     assert warnings == ["The file of flags is cut."]
+
+
+@pytest.mark.parametrize("broken", [None, "heatmap", "layer"])
+def test_an_open_layer_is_drawn_after_the_first_score_and_nothing_of_it_is_lost(
+    warnings: list[str], monkeypatch: pytest.MonkeyPatch, broken: str | None
+) -> None:
+    """The maps and the score are what one looks at while a slider moves."""
+
+    def fail(*given: Any, **named: Any) -> None:
+        raise CheckpointError("The file of flags is cut.")
+
+    workspace = fakes.FakeWorkspace()
+    workspace.first_look = 0.25
+    if broken:
+        monkeypatch.setattr(workspace, broken, fail)
+    with gr.Blocks(analytics_enabled=False):
+        page, _ = lay_out(fakes.loader(workspace), {FAMILY.name: FAMILY}, Limits())
+    page.pulse.beat("page")
+    tab = page.tab(InterferenceTab)
+    opened = InterferenceState(cell=CellName("block 2", "fc1"))
+    answers = list(Flow(page).follow(moment(page, tab.key).showing(tab.key, opened)))
+    told = {name: [n for n, changes in enumerate(answers) if part in changes] for name, part in
+            (("maps", tab.heatmap), ("score", page.readout), ("layer", tab.neurons))}  # fmt: skip
+    expected = {None: ([0], [1, 3], [2]), "heatmap": ([], [0, 1], []), "layer": ([0], [1, 2], [])}
+    assert (told["maps"], told["score"], told["layer"]) == expected[broken]
+    assert warnings == ["The file of flags is cut."] * bool(broken)
+    if broken is None:
+        drawn = tab.draw(moment(page, tab.key).showing(tab.key, opened))
+        assert drawn.keys() == {part for changes in (answers[0], answers[2]) for part in changes}
 
 
 def test_why_there_is_no_merge_is_said_once(page: Page, warnings: list[str]) -> None:

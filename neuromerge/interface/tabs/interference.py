@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
@@ -192,6 +193,16 @@ class InterferenceTab(Tab[InterferenceState]):
         """The view that is shown, and the open layer where there is one."""
         heatmap = moment.workspace.heatmap(self.shown(moment).measure)
         return {**self._draw_view(moment, heatmap), **self._draw_cell(moment, heatmap)}
+
+    def draw_by_urgency(self, moment: Moment) -> Iterator[Changes]:
+        """The view, and after it what an open layer shows below: the browser takes longer for that than for maps."""
+        heatmap = moment.workspace.heatmap(self.shown(moment).measure)
+        view = self._draw_view(moment, heatmap)
+        if place_of(heatmap, self.shown(moment).cell) is None:
+            yield {**view, **self._draw_cell(moment, heatmap)}
+            return
+        yield view
+        yield self._draw_cell(moment, heatmap)
 
     def _draw_view(self, moment: Moment, heatmap: Heatmap) -> Changes:
         """What is shown above the open layer, and nothing of what is not."""
