@@ -32,6 +32,7 @@ from neuromerge.json_files import beginning, read_json
 
 _MOST_BYTES = 40 * 1024 * 1024  # the largest in use, of 260,000 tokens, have 33
 _MOST_MERGES = 8 * 1024 * 1024  # bytes; CLIP's have half a million
+_MOST_PIECES = 600_000  # tokens, and merges: of the largest in use there are 515,000; each takes a kilobyte to read
 _MOST_GROWTH = 64  # of a text by what is done to it before it is split; Unicode's own forms make 18 of 1
 _MOST_MARKS = 256  # tokens at the ends of a text
 _MOST_SIGNS = 256  # of a token that is put in, of what is put around a piece, and of a word that is looked up in pieces
@@ -279,6 +280,12 @@ def _require_bounded(content: Fields) -> None:
         raise CheckpointError(
             f"{content.where}: its vocab has a piece of {signs:,} signs; at most {_MOST_SIGNS} are read."
         )
+    for name in ("vocab", "merges"):
+        many = model.get(name)
+        if isinstance(many, list | dict) and len(many) > _MOST_PIECES:
+            raise CheckpointError(
+                f"{content.where}: its {name} has {len(many):,} entries; at most {_MOST_PIECES:,} are read."
+            )
     longest = model.get("max_input_chars_per_word")
     if isinstance(longest, int) and longest > _MOST_SIGNS:
         raise model.wrong("max_input_chars_per_word", f"at most {_MOST_SIGNS}")

@@ -151,6 +151,22 @@ def test_pieces_of_a_unigram_vocabulary_are_short(tmp_path):
         opened(folder)
 
 
+@pytest.mark.parametrize(
+    ("name", "entries"),
+    [
+        ("merges", [["a", "a"]] * 600_001),
+        ("vocab", {str(number): number for number in range(600_001)}),
+        ("vocab", [[str(number), -1.0] for number in range(600_001)]),
+    ],
+    ids=["merges", "words", "pieces"],
+)
+def test_endless_vocabularies_are_refused_before_they_are_read(tmp_path, name, entries):
+    """Each entry takes a kilobyte while the tokenizer is made."""
+    folder = edited(tmp_path, lambda content: content["model"].update({name: entries}))
+    with pytest.raises(CheckpointError, match=f"its {name} has 600,001 entries; at most 600,000 are read"):
+        opened(folder)
+
+
 def test_marks_that_fill_the_context(tmp_path):
     words = {word: number for number, word in enumerate(["<unk>", "dog", "<s>"])}
     loaded = Loaded(models.WordLevel(words, unk_token="<unk>"))
