@@ -318,19 +318,19 @@ def _normalizer(step: Mapping[str, Any]) -> Any:
 def _longest_replacement(step: Mapping[str, Any], where: str) -> int:
     """Signs of the longest text in SentencePiece's table of replacements; 0 where a step has none.
 
-    Raises CheckpointError for a table that is shorter than it says: the library takes as much memory as it says.
+    Raises CheckpointError for a table that is none: the library takes as much memory as it says, and panics.
     """
-    table = step.get("precompiled_charsmap")
-    if not isinstance(table, str):
+    if "precompiled_charsmap" not in step and step.get("type") != "Precompiled":
         return 0
     try:
-        content = base64.b64decode(table)
-    except ValueError:
-        return 0  # which the library refuses
-    texts = content[4 + (trie := int.from_bytes(content[:4], "little")) :]
-    if trie > len(content) - 4:
+        content = base64.b64decode(step["precompiled_charsmap"], validate=True)
+        texts = content[4 + (trie := int.from_bytes(content[:4], "little")) :].decode()
+        is_whole = 4 <= 4 + trie <= len(content)
+    except (KeyError, TypeError, ValueError):
+        is_whole, texts = False, ""
+    if not is_whole:
         raise CheckpointError(f"{where}: precompiled_charsmap is damaged or cut short.")
-    return max(len(text.decode(errors="replace")) for text in texts.split(b"\0"))
+    return max(map(len, texts.split("\0")))
 
 
 def _require_few_marks(processor: Any, where: str) -> None:

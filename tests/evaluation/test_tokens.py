@@ -79,11 +79,22 @@ def test_a_table_of_short_replacements_is_used(tmp_path):
     assert tokenizer(["a"], 10).tolist() == tokenizer(["dog"], 10).tolist()
 
 
-def test_a_table_of_replacements_that_is_cut_short_is_refused_unread(tmp_path):
-    for content in (b"\xff\xff\xff\xff abc", b"\x01"):
-        table = {"type": "Precompiled", "precompiled_charsmap": base64.b64encode(content).decode()}
-        with pytest.raises(CheckpointError, match="precompiled_charsmap is damaged or cut short"):
-            opened(edited(tmp_path, lambda content, table=table: content.update({"normalizer": table})))
+@pytest.mark.parametrize(
+    "table",
+    [
+        *(base64.b64encode(content).decode() for content in (b"\xff\xff\xff\xff abc", b"\x01")),
+        base64.b64encode(struct.pack("<II", 4, 0) + b"\xff\xff").decode(),  # texts that are none
+        "no base64!",
+        5,
+        None,
+    ],
+)
+def test_a_table_of_replacements_that_is_none_is_refused_unread(tmp_path, table, capfd):
+    """The library panics, and prints where it stood."""
+    step = {"type": "Precompiled", "precompiled_charsmap": table}
+    with pytest.raises(CheckpointError, match="precompiled_charsmap is damaged or cut short"):
+        opened(edited(tmp_path, lambda content: content.update({"normalizer": step})))
+    assert capfd.readouterr().err == ""
 
 
 def test_usual_normalizers_pass(tmp_path):
