@@ -284,7 +284,7 @@ def _require_bounded(content: Fields) -> None:
         many = model.get(name)
         if isinstance(many, list | dict) and len(many) > _MOST_PIECES:
             raise CheckpointError(
-                f"{content.where}: its {name} has {len(many):,} entries; at most {_MOST_PIECES:,} are read."
+                f"{content.where}: model: {name} has {len(many):,} entries; at most {_MOST_PIECES:,} are read."
             )
     longest = model.get("max_input_chars_per_word")
     if isinstance(longest, int) and longest > _MOST_SIGNS:

@@ -35,8 +35,9 @@ _FUSED = 8  # times as many rows for a compiled kernel: threads meet when they b
 def chunks(rows: int, row_entries: int, device: torch.device = CPU) -> Iterator[tuple[int, int]]:
     """Split `rows` rows of `row_entries` entries into (start, stop) chunks, about equal, of what suits the device."""
     most = max(1, stride(device).chunk // max(1, row_entries))
-    step = -(-rows // -(-rows // most)) if rows else 1
-    for start in range(0, rows, step):
+    parts = math.ceil(rows / most)
+    step = math.ceil(rows / max(1, parts))
+    for start in range(0, rows, max(1, step)):
         yield start, min(start + step, rows)
 
 

@@ -174,7 +174,7 @@ def test_pieces_of_a_unigram_vocabulary_are_short(tmp_path):
 def test_endless_vocabularies_are_refused_before_they_are_read(tmp_path, name, entries):
     """Each entry takes a kilobyte while the tokenizer is made."""
     folder = edited(tmp_path, lambda content: content["model"].update({name: entries}))
-    with pytest.raises(CheckpointError, match=f"its {name} has 600,001 entries; at most 600,000 are read"):
+    with pytest.raises(CheckpointError, match=f"model: {name} has 600,001 entries; at most 600,000 are read"):
         opened(folder)
 
 

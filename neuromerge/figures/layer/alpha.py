@@ -112,8 +112,8 @@ def _layout(detail: LayerDetail, found: Ridges) -> Layout:
             line = {"color": token("axis"), "width": 1, "dash": "dot"}
             shapes.append({**rule, "x0": value, "x1": value, "line": line})
             raised = 16 if 0 < value < 1 else 2
-            ends = "right" if value == 1 else "center"  # near the edge, which would cut it off
-            notes.append(note(text, value, 1, xref="x", xanchor=ends, yanchor="bottom", yshift=raised, font=small))
+            anchor = "right" if value == 1 else "center"  # near the edge, which would cut it off
+            notes.append(note(text, value, 1, xref="x", xanchor=anchor, yanchor="bottom", yshift=raised, font=small))
         for i, mean in enumerate(found.means):
             if math.isfinite(mean):
                 place = {"yref": "y", "xanchor": "right", "yanchor": "bottom", "font": small}

@@ -191,8 +191,7 @@ class InterferenceTab(Tab[InterferenceState]):
     # ------------------------------------------------------------------------------------------- drawing
     def draw(self, moment: Moment) -> Changes:
         """The view that is shown, and the open layer where there is one."""
-        heatmap = moment.workspace.heatmap(self.shown(moment).measure)
-        return {**self._draw_view(moment, heatmap), **self._draw_cell(moment, heatmap)}
+        return {part: shown for changes in self.draw_by_urgency(moment) for part, shown in changes.items()}
 
     def draw_by_urgency(self, moment: Moment) -> Iterator[Changes]:
         """The view, and after it what an open layer shows below: the browser takes longer for that than for maps."""
