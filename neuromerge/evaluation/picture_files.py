@@ -45,7 +45,7 @@ def read(path: Path, *names: str) -> tuple[list[bytes], list[np.ndarray]]:
     """The files of pictures and the arrays of these names. Raises one of DAMAGE where there is no such file."""
     with np.load(path, allow_pickle=False) as packed:
         content, ends = packed["content"].tobytes(), packed["ends"].tolist()
-        starts = [0, *ends[:-1]]
+        starts = [0, *ends][:-1]
         encoded = [content[start:end] for start, end in zip(starts, ends, strict=True)]
         return encoded, [packed[name] for name in names]
 

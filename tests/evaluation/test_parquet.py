@@ -135,6 +135,13 @@ def test_what_came_before_a_fetch_was_stopped_is_not_asked_for_again(hub):
     assert [path.name for path in kept.iterdir()] == [pictures.cached_file(SOURCE).name]
 
 
+def test_a_part_without_rows_is_kept_like_any_other(parts):
+    asked: list[int] = []
+    for _ in range(2):
+        assert parts.of("commit test/0", lambda: asked.append(1) or []) == []
+    assert asked == [1]
+
+
 def test_a_pinned_revision_is_read_and_kept_apart(hub):
     first = publish(hub, np.arange(300) % CLASSES)
     newest = publish(hub, np.arange(400) % CLASSES)
