@@ -55,8 +55,7 @@ def rows_of(source: SampleSource, most: int, parts: Parts, job: Job = UNATTENDED
     from huggingface_hub import HfFileSystem
 
     files = HfFileSystem(skip_instance_cache=True)
-    tried = ((_groups(files, paths, source, job), commit) for paths, commit in _listings(files, source, job))
-    groups, revision = next((found for found in tried if found[0]), ([], ""))
+    groups, revision = _found(files, source, job)
     if not groups:
         return None
     encoded: list[bytes] = []
@@ -107,25 +106,45 @@ class _Group:
         return [(row, *found) for row, found in enumerate(zip(pictures, map(int, labels), strict=True))]
 
 
-def _listings(files: Any, source: SampleSource, job: Job) -> Iterator[tuple[list[str], str]]:
-    """The parquet files of the split and the commit they are of: the data set's own, then the Hub's conversion.
+@dataclass(frozen=True)
+class _Listing:
+    """The parquet files of a split, the commit that they are of, and requests till they were known.
+
+    These can be more than _TO_LIST where the files of a third commit are listed.
+    """
+
+    paths: list[str]
+    revision: str
+    requests: int
+
+
+def _listings(files: Any, source: SampleSource, job: Job) -> Iterator[_Listing]:
+    """The data set's own files, then the Hub's conversion.
 
     Of the pinned commit where it is there and has such files, then of the newest.
     """
     from huggingface_hub import HfApi
     from huggingface_hub.errors import RevisionNotFoundError
 
+    seen: set[str] = set()
+    requests = 0
     for revision in dict.fromkeys((source.revision or None, None, _CONVERTED)):
+        requests += 1
         try:
             info = answers.patiently(partial(HfApi().dataset_info, source.dataset, revision=revision), job)
         except RevisionNotFoundError:
             continue
-        root = f"datasets/{source.dataset}@{info.sha}"
+        commit = str(info.sha)
+        if commit in seen:  # the pinned one is the newest
+            continue
+        seen.add(commit)
+        root = f"datasets/{source.dataset}@{commit}"
+        requests += 2  # what the commit is, and its files
         listed = answers.patiently(partial(files.find, root), job)
         names = [path.removeprefix(f"{root}/") for path in listed if path.endswith(".parquet")]
         found = list(files_of_split(names, source.config, source.split))
         if found:
-            yield [f"{root}/{name}" for name in found], str(info.sha)
+            yield _Listing([f"{root}/{name}" for name in found], commit, requests)
 
 
 def files_of_split(names: Sequence[str], config: str, split: str) -> list[str]:
@@ -156,16 +175,30 @@ def _opened(files: Any, path: str) -> Any:
     return pq.ParquetFile(files.open(path, "rb", cache_type="none"), pre_buffer=True)
 
 
-def _groups(files: Any, paths: Sequence[str], source: SampleSource, job: Job) -> list[_Group]:
+def _found(files: Any, source: SampleSource, job: Job) -> tuple[list[_Group], str]:
+    """Row groups that fit the bounds, of the first listing that has such, and the commit that they are of."""
+    spent = 0  # on the files of earlier listings
+    for listing in _listings(files, source, job):
+        opened = [listing.paths[place] for place in spread(len(listing.paths), MOST_FILES)]
+        left = MOST_REQUESTS - max(_TO_LIST, listing.requests) - spent - len(opened)
+        if left < 1:
+            break
+        groups = _groups(files, opened, left, source, job)
+        if groups:
+            return groups, listing.revision
+        spent += len(opened)
+    return [], ""
+
+
+def _groups(files: Any, opened: Sequence[str], requests: int, source: SampleSource, job: Job) -> list[_Group]:
     """Row groups that are spread over the split and fit the bounds; none where a single one is too large."""
-    opened = [paths[place] for place in spread(len(paths), MOST_FILES)]
     groups: list[_Group] = []
     for path in opened:
         table = answers.patiently(partial(_opened, files, path), job)
         image, label = columns_of(table.schema_arrow, source)
         name = path.rpartition("/")[2]
         groups += [_Group(table, n, f"{name}/{n}", image, label) for n in range(table.num_row_groups)]
-    for most in range(MOST_REQUESTS - _TO_LIST - len(opened), 0, -1):
+    for most in range(requests, 0, -1):
         chosen = [groups[place] for place in spread(len(groups), most)]
         if sum(group.nbytes for group in chosen) <= MOST_BYTES:
             return chosen

@@ -114,6 +114,32 @@ def test_row_groups_beyond_the_bound_are_left_for_the_hubs_conversion(hub, parts
     assert len(found.labels) == 100
 
 
+def requests(hub: HubStandIn) -> int:
+    """Those for the data set: the Hub's library may ask for something of its own, once in a process."""
+    return sum("org/set" in path for path in hub.asked)
+
+
+def test_three_commits_are_looked_at_within_the_bound_of_requests(hub, parts, monkeypatch):
+    """Pinned, newest, and the Hub's conversion."""
+    monkeypatch.setattr(parquet, "MOST_BYTES", 200_000)
+    labels = np.arange(1_200) % CLASSES
+    large = {f"digits/test-{place}.parquet": table_of(labels, rows_in_group=1_200, padding=200) for place in range(3)}
+    pinned, _ = (hub.publish("datasets.org/set", large) for _ in range(2))
+    small = {"digits/test/0000.parquet": table_of(labels, rows_in_group=10)}
+    converted = hub.publish("datasets.org/set", small, "refs/convert/parquet")
+    found = parquet.rows_of(replace(SOURCE, revision=pinned), 500, parts)
+    assert found is not None
+    assert found.revision == converted
+    assert requests(hub) <= parquet.MOST_REQUESTS
+
+
+def test_a_pinned_commit_that_is_the_newest_is_looked_at_once(hub, parts, monkeypatch):
+    monkeypatch.setattr(parquet, "MOST_BYTES", 1_000)
+    pinned = publish(hub, np.arange(400) % CLASSES)
+    assert parquet.rows_of(replace(SOURCE, revision=pinned), 500, parts) is None
+    assert requests(hub) == 6, "a listing and a footer, the newest commit, whether there is a conversion"
+
+
 def test_what_came_before_a_fetch_was_stopped_is_not_asked_for_again(hub):
     publish(hub, np.arange(1_000) % CLASSES)
     hub.asked.clear()
