@@ -56,8 +56,6 @@ def rows_of(source: SampleSource, most: int, parts: Parts, job: Job = UNATTENDED
 
     files = HfFileSystem(skip_instance_cache=True)
     groups, revision = _found(files, source, job)
-    if not groups:
-        return None
     encoded: list[bytes] = []
     labels: list[int] = []
     ids: list[str] = []
@@ -67,6 +65,8 @@ def rows_of(source: SampleSource, most: int, parts: Parts, job: Job = UNATTENDED
         encoded += [content for _, content, _ in rows]
         labels += [label for _, _, label in rows]
         ids += [f"{group.name}:{row}" for row, _, _ in rows]
+    if not encoded:
+        return None
     job.report(len(groups), len(groups), source.dataset)
     chosen = shares(np.array(labels), most)
     return Rows(
@@ -99,11 +99,15 @@ class _Group:
         return sum(int(facts.column(place).total_compressed_size) for place in range(facts.num_columns))
 
     def read(self) -> list[Row]:
-        """Its rows, in order."""
+        """Its rows, in order, without those that have no picture or no label."""
         columns = self.table.read_row_group(self.number, columns=[self.image, self.label])
-        pictures = [entry["bytes"] for entry in columns.column(self.image).to_pylist()]
+        pictures = [entry and entry["bytes"] for entry in columns.column(self.image).to_pylist()]
         labels = columns.column(self.label).to_pylist()
-        return [(row, *found) for row, found in enumerate(zip(pictures, map(int, labels), strict=True))]
+        return [
+            (row, content, int(label))
+            for row, (content, label) in enumerate(zip(pictures, labels, strict=True))
+            if content is not None and label is not None
+        ]
 
 
 @dataclass(frozen=True)

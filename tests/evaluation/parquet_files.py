@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -17,10 +18,18 @@ def encoded(number: int) -> bytes:
     return buffer.getvalue()
 
 
-def table_of(labels: np.ndarray, column: str = "label", rows_in_group: int = 100, padding: int = 0) -> bytes:
-    """A file with a picture for each of `labels`, in their order; `padding` bytes make each of them larger."""
+def table_of(
+    labels: Any, column: str = "label", rows_in_group: int = 100, padding: int = 0, without: int = 0, **written: Any
+) -> bytes:
+    """A file with a picture for each of `labels`, in their order, `written` as said.
+
+    `padding` bytes make each of them larger. Of every `without` rows the first has no picture.
+    """
     drawn = np.random.default_rng(0)
     images = [{"bytes": encoded(number) + drawn.bytes(padding), "path": None} for number in range(len(labels))]
+    if without:
+        images[::without] = [None] * len(images[::without])
     buffer = io.BytesIO()
-    pq.write_table(pa.table({"image": images, column: labels}), buffer, row_group_size=rows_in_group)
+    image = pa.array(images, pa.struct({"bytes": pa.binary(), "path": pa.string()}))
+    pq.write_table(pa.table({"image": image, column: labels}), buffer, row_group_size=rows_in_group, **written)
     return buffer.getvalue()

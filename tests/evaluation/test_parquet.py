@@ -168,6 +168,18 @@ def test_a_part_without_rows_is_kept_like_any_other(parts):
     assert asked == [1]
 
 
+def test_rows_without_a_picture_or_a_label_are_passed_over(hub, parts):
+    labels = [None if row % 11 == 5 else row % CLASSES for row in range(220)]
+    hub.publish("datasets.org/set", {"digits/test-0.parquet": table_of(labels, without=4)})
+    found = parquet.rows_of(SOURCE, 500, parts)
+    assert found is not None
+    rows = [100 * int(group) + int(row) for group, row in (name.split("/")[1].split(":") for name in found.ids)]
+    assert sorted(rows) == [row for row in range(220) if row % 4 and row % 11 != 5]
+    assert found.encoded == [encoded(row) for row in rows]
+    hub.publish("datasets.org/set", {"digits/test-0.parquet": table_of(labels, without=1)})
+    assert parquet.rows_of(SOURCE, 500, parts) is None, "there is none"
+
+
 def test_a_pinned_revision_is_read_and_kept_apart(hub):
     first = publish(hub, np.arange(300) % CLASSES)
     newest = publish(hub, np.arange(400) % CLASSES)
