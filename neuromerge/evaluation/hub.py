@@ -1,9 +1,9 @@
 """Test pictures from the Hugging Face Hub: a fixed few hundred of a data set, fetched once and kept.
 
-Whole test sets run to gigabytes, so a few row groups of their parquet files are read (see `parquet`), all over the
-split. Of a set without parquet files a few rows at a time are asked for through the Hub's dataset viewer, evenly
-spread. The viewer may hand out pictures encoded anew, so accuracies can differ in the last digit from those on the
-original files.
+Whole test sets run to gigabytes, so a few row groups of their parquet files are read, or the beginnings of large ones
+(see `parquet`), all over the split. Of a set without parquet files that can be read in part, a few rows at a time are
+asked for through the Hub's dataset viewer, evenly spread. The viewer may hand out pictures encoded anew, so accuracies
+can differ in the last digit from those on the original files.
 
 A file is kept for each task, under the revision that was asked for; all of them together are bounded in bytes. What
 came before a fetch was stopped is kept, too.

@@ -18,6 +18,10 @@ def encoded(number: int) -> bytes:
     return buffer.getvalue()
 
 
+SMALL_PAGES = {"use_dictionary": False, "write_batch_size": 4, "data_page_size": 1}
+"""How a file is written that has four pictures in a page."""
+
+
 def table_of(
     labels: Any, column: str = "label", rows_in_group: int = 100, padding: int = 0, without: int = 0, **written: Any
 ) -> bytes:
