@@ -28,7 +28,7 @@ from neuromerge.errors import SourceUnavailableError
 from neuromerge.evaluation import parquet, picture_files
 from neuromerge.evaluation.families import SampleSource
 from neuromerge.evaluation.parquet import NoSuchSplit
-from neuromerge.evaluation.picture_files import DAMAGE, Parts, Row
+from neuromerge.evaluation.picture_files import DAMAGE, NO_LABEL, Parts, Row
 from neuromerge.folder_bounds import mark_used
 from neuromerge.hub import answers
 from neuromerge.json_files import parse_json
@@ -202,9 +202,13 @@ def _config_with(source: SampleSource, missing: urllib.error.HTTPError) -> str:
 def _page(source: SampleSource, start: int, image: str, label: str) -> list[Row]:
     """The rows from `start`."""
     answer, _ = _rows(source, start, _PAGE)
-    return [
-        (int(row["row_idx"]), _image_bytes(row["row"][image]["src"]), int(row["row"][label])) for row in answer["rows"]
-    ]
+    return [(int(row["row_idx"]), *_picture_and_label(row["row"], image, label)) for row in answer["rows"]]
+
+
+def _picture_and_label(row: dict[str, Any], image: str, label: str) -> tuple[bytes, int]:
+    """Of one row: see `Row` for what it may lack."""
+    content = b"" if row[image] is None else _image_bytes(row[image]["src"])
+    return content, NO_LABEL if row[label] is None else int(row[label])
 
 
 def _rows(source: SampleSource, start: int, count: int) -> tuple[dict[str, Any], str]:

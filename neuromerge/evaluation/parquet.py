@@ -30,8 +30,8 @@ from neuromerge.evaluation.row_groups import LOOK, REQUESTS, Beginning, RowGroup
 from neuromerge.hub import answers
 from neuromerge.progress import UNATTENDED, Job
 
-MOST_BYTES = 60_000_000
-"""Of the pictures of one task."""
+MOST_BYTES = 59_000_000
+"""Of the pictures of one task; with what the lists of files and their footers take, below 60 million."""
 MOST_REQUESTS = 20
 _TO_LIST = 6
 """Requests until the files of a data set are known, a redirection and the Hub's own conversion included."""
@@ -67,6 +67,8 @@ class NoSuchSplit(Exception):
 def rows_of(source: SampleSource, most: int, parts: Parts, job: Job = UNATTENDED) -> Rows | None:
     """About `most` rows spread over the split of `source`: runs of neighbours, a hundred or so each.
 
+    Behind them, beyond `most`, those that came with them and have no picture or no label.
+
     Of `parts` that are there nothing is asked for. None where the data set has no parquet files of which row groups, or
     their beginnings, fit the bounds. Raises NoSuchSplit, and what the Hub library raises.
     """
@@ -80,10 +82,12 @@ def rows_of(source: SampleSource, most: int, parts: Parts, job: Job = UNATTENDED
         encoded += [content for _, content, _ in rows]
         labels += [label for _, _, label in rows]
         ids += [f"{place.name}:{row}" for row, _, _ in rows]
-    if not encoded:
-        return None
     job.report(len(places), len(places), source.dataset)
-    chosen = shares(np.array(labels), most)
+    usable = np.array([bool(content) and label >= 0 for content, label in zip(encoded, labels, strict=True)], np.bool_)
+    if not usable.any():
+        return None
+    whole, bare = np.flatnonzero(usable), np.flatnonzero(~usable)  # what is left out is told to the user
+    chosen = np.concatenate([whole[shares(np.array(labels)[whole], most)], bare])
     return Rows(
         [encoded[i] for i in chosen], np.array(labels, np.int64)[chosen], tuple(ids[i] for i in chosen), revision
     )

@@ -25,8 +25,10 @@ MOST_KEPT = 2_000_000_000
 DAMAGE = (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile, zlib.error)
 """What reading a damaged .npz file can raise."""
 
+NO_LABEL = -1
+"""The label of a picture that has none, as data sets write it, too."""
 Row = tuple[int, bytes, int]
-"""Where a picture stands in its data set or part, the bytes of its file, its label."""
+"""Where a picture stands in its data set or part, the bytes of its file, its label. No bytes where there is none."""
 
 
 def write(path: Path, encoded: Sequence[bytes], **arrays: Any) -> None:

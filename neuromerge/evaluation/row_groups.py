@@ -15,7 +15,7 @@ from functools import cached_property, partial
 from itertools import islice
 from typing import Any
 
-from neuromerge.evaluation.picture_files import Row
+from neuromerge.evaluation.picture_files import NO_LABEL, Row
 from neuromerge.hub import answers
 from neuromerge.progress import Job
 
@@ -119,14 +119,10 @@ class RowGroup:
         return found
 
     def _rows(self, columns: Any, first: int) -> list[Row]:
-        """The rows of a table that starts with the row `first`, without those that have no picture or no label."""
-        pictures = [entry and entry["bytes"] for entry in columns.column(self.image).to_pylist()]
-        labels = columns.column(self.label).to_pylist()
-        return [
-            (row, content, int(label))
-            for row, (content, label) in enumerate(zip(pictures, labels, strict=True), first)
-            if content is not None and label is not None
-        ]
+        """The rows of a table that starts with the row `first`; see `picture_files.Row` for what one may lack."""
+        pictures = [(entry and entry["bytes"]) or b"" for entry in columns.column(self.image).to_pylist()]
+        labels = [NO_LABEL if label is None else int(label) for label in columns.column(self.label).to_pylist()]
+        return list(zip(range(first, first + len(labels)), pictures, labels, strict=True))
 
     def _batches(self, pieces: Sequence[tuple[int, bytes]], *columns: str) -> Iterator[Any]:
         """Tables of one row each. Raises _Beyond at the first that needs more than the pieces of the file."""

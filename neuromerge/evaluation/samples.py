@@ -587,7 +587,11 @@ def _read_packed(path: Path, stamp: int) -> tuple[np.ndarray, np.ndarray, np.nda
 def _from_hub(family: Family, spec: TaskSpec, split: str) -> SampleSet:
     packed = hub.load_or_fetch(spec.samples, family.fetch_command)
     rows = np.flatnonzero(packed.split == (_VALIDATION if split == "validation" else _TEST))
+    bare = [Skipped(packed.ids[row], "it has no label") for row in rows if packed.labels[row] < 0]
+    rows = rows[packed.labels[rows] >= 0]
     labels = packed.labels[rows]
+    if bare and not len(rows):
+        raise SettingError(f"The pictures of {spec.samples.dataset} have no labels in its {spec.samples.split} set.")
     if labels.size and int(labels.max()) >= len(spec.classes):
         raise SettingError(
             f"{spec.samples.dataset} has labels up to {int(labels.max())}, but {spec.name} has only "
@@ -609,7 +613,7 @@ def _from_hub(family: Family, spec: TaskSpec, split: str) -> SampleSet:
         key=f"hub:{revision}:{split}",
         source=f"{spec.samples.dataset}@{packed.revision or 'unknown'}",
         revision=packed.revision,
-        skipped=unreadable,
+        skipped=(*bare, *unreadable),
         empty=tuple(name for number, name in enumerate(spec.shown_classes) if number not in set(labels[kept].tolist())),
         remark=f"{len(kept)} pictures are taken, spread evenly over the {spec.samples.split} set of "
         f"{spec.samples.dataset}{_other_commit(spec.samples, packed.revision)}",

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from neuromerge.errors import Cancelled, SourceUnavailableError
+from neuromerge.errors import Cancelled, NeuroMergeError, SourceUnavailableError
 from neuromerge.evaluation import hub as pictures
 from neuromerge.evaluation import parquet, picture_files
 from neuromerge.evaluation.families import SampleSource, get_family
@@ -168,16 +168,37 @@ def test_a_part_without_rows_is_kept_like_any_other(parts):
     assert asked == [1]
 
 
-def test_rows_without_a_picture_or_a_label_are_passed_over(hub, parts):
+def test_rows_without_a_picture_or_a_label_come_last_and_are_told(hub, parts):
     labels = [None if row % 11 == 5 else row % CLASSES for row in range(220)]
     hub.publish("datasets.org/set", {"digits/test-0.parquet": table_of(labels, without=4)})
     found = parquet.rows_of(SOURCE, 500, parts)
     assert found is not None
     rows = [100 * int(group) + int(row) for group, row in (name.split("/")[1].split(":") for name in found.ids)]
-    assert sorted(rows) == [row for row in range(220) if row % 4 and row % 11 != 5]
-    assert found.encoded == [encoded(row) for row in rows]
+    whole = [row for row in range(220) if row % 4 and row % 11 != 5]
+    assert sorted(rows[: len(whole)]) == whole
+    assert sorted(rows) == list(range(220))
+    assert found.encoded == [encoded(row) if row % 4 else b"" for row in rows]
+    assert found.labels.tolist() == [-1 if row % 11 == 5 else row % CLASSES for row in rows]
     hub.publish("datasets.org/set", {"digits/test-0.parquet": table_of(labels, without=1)})
     assert parquet.rows_of(SOURCE, 500, parts) is None, "there is none"
+
+
+@pytest.mark.parametrize("unlabelled", [None, -1])
+def test_what_lacks_a_picture_or_a_label_is_named(hub, unlabelled):
+    labels = [unlabelled if row % 11 == 5 else row % CLASSES for row in range(220)]
+    hub.publish("datasets.org/set", {"digits/test-0.parquet": table_of(labels, without=4)})
+    family = get_family("clip-vit-base-patch32")
+    family = replace(family, tasks={"mnist": replace(family.tasks["mnist"], samples=SOURCE)})
+    found = [load_samples(family, "mnist", split) for split in ("test", "validation")]
+    assert sum(map(len, found)) == sum(1 for row in range(220) if row % 4 and row % 11 != 5)
+    reasons = [left.reason for samples in found for left in samples.skipped]
+    assert reasons.count("it has no label") == 20
+    assert len(reasons) == 220 - sum(map(len, found))
+    assert all("left out" in " ".join(samples.notes) for samples in found)
+    hub.publish("datasets.org/set", {"digits/test-0.parquet": table_of([unlabelled] * 220)})
+    pictures.cached_file(SOURCE).unlink()
+    with pytest.raises(NeuroMergeError, match=r"no labels|could not be fetched"):
+        load_samples(family, "mnist", "test")
 
 
 def test_a_pinned_revision_is_read_and_kept_apart(hub):
