@@ -13,7 +13,7 @@ from ipaddress import ip_address
 from typing import Any
 
 import gradio as gr
-from gradio.server_messages import LogMessage, ProcessCompletedMessage
+from gradio.server_messages import EstimationMessage, LogMessage, ProcessCompletedMessage
 from gradio.utils import get_function_params
 
 from neuromerge.deployment import without_statistics
@@ -25,6 +25,10 @@ logger = logging.getLogger(__name__)
 _ADDRESS = "neuromerge.address"
 _RECENT_EVENTS = 64
 """In which what an address and a page have had is counted."""
+_MOST_UNREAD = 16
+"""Messages of a page from which it is told no more about its place in the queue."""
+_STATUS_SECONDS = 1.0
+"""Between two messages to an event about its place in the queue."""
 
 
 @dataclass(frozen=True)
@@ -131,10 +135,23 @@ class PageBlocks(gr.Blocks):
         return [next(answered) if output in changes else None if output.stateful else gr.skip() for output in outputs]
 
     def queue(self, *args: Any, **kwargs: Any) -> Any:
-        """As Gradio's, but what waits is answered in turns and not in order of arrival: see `_next_event`."""
-        super().queue(*args, **kwargs)
+        """As Gradio's, but what waits is answered in turns and not in order of arrival: see `_next_event`.
+
+        What waits is told its place now and then, not whenever something begins: with hundreds of events of somebody
+        who reads no answers, that was hundreds of thousands of messages, half a kilobyte each.
+        """
+        super().queue(*args, status_update_rate=_STATUS_SECONDS, **kwargs)
         self._queue.get_events = self._next_event  # type: ignore[method-assign]
+        self._queue.send_message = self._send  # type: ignore[method-assign]
         return self
+
+    def _send(self, event: Any, event_message: Any) -> None:
+        """As the queue's own, but a page that reads nothing is not told its place again and again."""
+        queue = self._queue
+        unread = queue.pending_messages_per_session.get(event.session_hash)
+        told_enough = unread is not None and unread.qsize() >= _MOST_UNREAD
+        if not (told_enough and isinstance(event_message, EstimationMessage)):
+            type(queue).send_message(queue, event, event_message)
 
     def _next_event(self) -> tuple[list[Any], bool, str] | None:
         """What is answered next, taken out of its lane; None where nothing may begin now.

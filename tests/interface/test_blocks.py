@@ -84,6 +84,18 @@ def until(holds: Callable[[], bool]) -> None:
         time.sleep(0.02)
 
 
+def messages_of(address: str, page: str) -> list[dict[str, Any]]:
+    """What a page is told, to the last word."""
+    told: list[dict[str, Any]] = []
+    with httpx.stream("GET", f"{address}gradio_api/queue/data", params={"session_hash": page}, timeout=20) as stream:
+        for line in stream.iter_lines():
+            if line.startswith("data:"):
+                told.append(json.loads(line.removeprefix("data:")))
+                if told[-1]["msg"] == "close_stream":
+                    break
+    return told
+
+
 def test_what_waits_is_told_by_page_by_address_and_by_lane(held: tuple[Held, str]) -> None:
     page, address = held
     assert page.demo.waiting().by_page.total() == 0
@@ -113,17 +125,31 @@ def test_the_oldest_waiting_event_of_a_page_is_dropped_and_its_browser_told(held
     assert asyncio.run_coroutine_threadsafe(dropped(), running.get_loop()).result(20) == (True, False)
     assert page.demo.waiting().by_page == {"one": 1, "two": 1}
     page.go_on.set()
-    told = []
-    with httpx.stream("GET", f"{address}gradio_api/queue/data", params={"session_hash": "two"}, timeout=20) as stream:
-        for line in stream.iter_lines():
-            if line.startswith("data:"):
-                told.append(json.loads(line.removeprefix("data:")))
-                if told[-1]["msg"] == "close_stream":
-                    break
+    told = messages_of(address, "two")
     assert "oldest request was dropped" in str([each for each in told if each["msg"] == "log"])
     data = [each["output"]["data"] for each in told if each["msg"] == "process_completed"]
     assert data[0] == [{"__type__": "update"}], "nothing changes on the page"
     assert data[1] == ["new"]
+
+
+def test_a_page_that_reads_nothing_is_not_told_its_place_again_and_again(held: tuple[Held, str]) -> None:
+    page, address = held
+    page.ask(address, "one", "runs")
+    until(lambda: page.demo.waiting().lanes["slow"] == 0 and page.demo.waiting().by_page["one"] == 1)
+    page.ask(address, "two", "waits")
+    queue = page.demo._queue
+
+    async def told() -> int:
+        for _ in range(500):
+            queue.broadcast_estimations("slow")
+        return int(queue.pending_messages_per_session["two"].qsize())
+
+    (running,) = queue._asyncio_tasks
+    assert 2 <= asyncio.run_coroutine_threadsafe(told(), running.get_loop()).result(20) <= 16
+    page.go_on.set()
+    messages = messages_of(address, "two")
+    assert messages[0]["msg"] == "estimation"
+    assert [each["output"]["data"] for each in messages if each["msg"] == "process_completed"] == [["waits"]]
 
 
 def test_whoever_asks_for_much_at_once_waits_for_himself(held: tuple[Held, str]) -> None:
