@@ -13,26 +13,38 @@ import operator
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from llvmlite import ir
+from llvmlite import binding, ir
 from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic, models, overload, register_model
 
+
+
+def _has_widest_registers() -> bool:
+    """Whether this machine has 32 registers of 64 bytes; no where LLVM cannot tell."""
+    try:
+        return bool(binding.get_host_cpu_features().get("avx512f"))
+    except RuntimeError:
+        return False
+
+
 LANES = 16
 """Numbers in one value: what the widest registers take of float32."""
+WIDE = 8 if _has_widest_registers() else 4
+"""Numbers of float64 in one value of `load_wide`: nine such sums and their factors fit this machine's registers."""
 LINE = 64
 """Bytes that memory moves at a time."""
 
 _INT32, _BYTES = ir.IntType(32), ir.IntType(8).as_pointer()
-_SUFFIX = {types.float32: f"v{LANES}f32", types.float64: f"v{LANES}f64"}
 
 
 class Lanes(types.Type):
-    """`LANES` numbers of a dtype."""
+    """`LANES` numbers of a dtype, or another count of them."""
 
-    def __init__(self, dtype: types.Type) -> None:
+    def __init__(self, dtype: types.Type, count: int = LANES) -> None:
         self.dtype = dtype
-        super().__init__(name=f"Lanes({dtype})")
+        self.count = count
+        super().__init__(name=f"Lanes({dtype}, {count})")
 
 
 class Mask(types.Type):
@@ -45,20 +57,25 @@ class Mask(types.Type):
 _MASK = Mask()
 
 
-def _vector(dtype: types.Type) -> ir.VectorType:
-    return ir.VectorType(ir.FloatType() if dtype == types.float32 else ir.DoubleType(), LANES)
+def _vector(dtype: types.Type, count: int = LANES) -> ir.VectorType:
+    return ir.VectorType(ir.FloatType() if dtype == types.float32 else ir.DoubleType(), count)
 
 
 @register_model(Lanes)
 class _LanesModel(models.PrimitiveModel):
     def __init__(self, manager: Any, kind: Lanes) -> None:
-        super().__init__(manager, kind, _vector(kind.dtype))
+        super().__init__(manager, kind, _vector(kind.dtype, kind.count))
 
 
 @register_model(Mask)
 class _MaskModel(models.PrimitiveModel):
     def __init__(self, manager: Any, kind: Mask) -> None:
         super().__init__(manager, kind, ir.VectorType(ir.IntType(1), LANES))
+
+
+def _of(name: str, numbers: Lanes) -> str:
+    """What LLVM calls its function of a name for such numbers."""
+    return f"llvm.{name}.v{numbers.count}f{numbers.dtype.bitwidth}"
 
 
 def _function(builder: Any, name: str, result: ir.Type, arguments: Sequence[ir.Type]) -> Any:
@@ -84,6 +101,32 @@ def load(typing_context: Any, address: Any, index: Any, like: Any) -> Any:
 
 
 @intrinsic
+def load_wide(typing_context: Any, address: Any, index: Any) -> Any:
+    """`WIDE` numbers of float64, as `load`."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        kind = _vector(types.float64, WIDE)
+        first = builder.gep(builder.inttoptr(arguments[0], kind.element.as_pointer()), [arguments[1]])
+        loaded = builder.load(builder.bitcast(first, kind.as_pointer()))
+        loaded.align = types.float64.bitwidth // 8
+        return loaded
+
+    return Lanes(types.float64, WIDE)(types.intp, types.intp), generate
+
+
+@intrinsic
+def widened(typing_context: Any, numbers: Any) -> Any:
+    """The same numbers in float64."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        if numbers.dtype == types.float64:
+            return arguments[0]
+        return builder.fpext(arguments[0], _vector(types.float64, numbers.count))
+
+    return Lanes(types.float64, numbers.count)(numbers), generate
+
+
+@intrinsic
 def number(typing_context: Any, address: Any, index: Any, like: Any) -> Any:
     """One of the numbers at an address, which are of the dtype of the number `like`.
 
@@ -102,7 +145,7 @@ def store(typing_context: Any, numbers: Any, address: Any, index: Any) -> Any:
     """Put numbers to where `load` would find them."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        kind = _vector(numbers.dtype)
+        kind = _vector(numbers.dtype, numbers.count)
         first = builder.gep(builder.inttoptr(arguments[1], kind.element.as_pointer()), [arguments[2]])
         stored = builder.store(arguments[0], builder.bitcast(first, kind.as_pointer()))
         stored.align = numbers.dtype.bitwidth // 8
@@ -153,10 +196,8 @@ def total(typing_context: Any, numbers: Any) -> Any:
     """The sum of all lanes, in any order."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        kind = _vector(numbers.dtype)
-        add = _function(
-            builder, f"llvm.vector.reduce.fadd.{_SUFFIX[numbers.dtype]}", kind.element, [kind.element, kind]
-        )
+        kind = _vector(numbers.dtype, numbers.count)
+        add = _function(builder, _of("vector.reduce.fadd", numbers), kind.element, [kind.element, kind])
         return builder.call(add, [ir.Constant(kind.element, -0.0), arguments[0]], fastmath=("reassoc",))
 
     return numbers.dtype(numbers), generate
@@ -167,12 +208,23 @@ def add_product(typing_context: Any, numbers: Any, left: Any, right: Any) -> Any
     """numbers + left right, rounded once where the machine can: for sums whose last bit is free."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        kind = _vector(numbers.dtype)
-        add = _function(builder, f"llvm.fmuladd.{_SUFFIX[numbers.dtype]}", kind, [kind] * 3)
+        kind = _vector(numbers.dtype, numbers.count)
+        add = _function(builder, _of("fmuladd", numbers), kind, [kind] * 3)
         summed, one, other = arguments
         return builder.call(add, [one, other, summed])
 
     return numbers(numbers, left, right), generate
+
+
+@intrinsic
+def signed(typing_context: Any, sizes: Any, numbers: Any) -> Any:
+    """The sizes with the signs of the numbers; that of 0 is its own."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        kind = _vector(sizes.dtype, sizes.count)
+        return builder.call(_function(builder, _of("copysign", sizes), kind, [kind, kind]), arguments)
+
+    return sizes(sizes, numbers), generate
 
 
 @intrinsic
@@ -232,8 +284,8 @@ def _of_each(name: str) -> Any:
     @intrinsic
     def operation(typing_context: Any, numbers: Any) -> Any:
         def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-            kind = _vector(numbers.dtype)
-            return builder.call(_function(builder, f"llvm.{name}.{_SUFFIX[numbers.dtype]}", kind, [kind]), arguments)
+            kind = _vector(numbers.dtype, numbers.count)
+            return builder.call(_function(builder, _of(name, numbers), kind, [kind]), arguments)
 
         return numbers(numbers), generate
 
@@ -265,12 +317,15 @@ def by_library(name: str) -> Any:
 
 @intrinsic
 def power_of_two(typing_context: Any, numbers: Any) -> Any:
-    """2 to the power of whole numbers between -126 and 127; of float32."""
+    """2 to the power of whole numbers n from -126 to 127, in float32.
+
+    They come as 1.5 * 2^23 + 127 + n, whose lowest bits are the exponent.
+    """
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         whole = ir.VectorType(_INT32, LANES)
-        exponent = builder.add(builder.fptosi(arguments[0], whole), ir.Constant(whole, [127] * LANES))
-        return builder.bitcast(builder.shl(exponent, ir.Constant(whole, [23] * LANES)), _vector(numbers.dtype))
+        exponent = builder.shl(builder.bitcast(arguments[0], whole), ir.Constant(whole, [23] * LANES))
+        return builder.bitcast(exponent, _vector(numbers.dtype))
 
     return numbers(numbers), generate
 

@@ -26,14 +26,14 @@ from neuromerge.merging.subspaces import SAFE_ORTHOGONAL_SHARE
 
 
 @njit(**SUMS)
-def _split(places, bounds, width, wide, total, shares, parallel, gram, ahead):  # type: ignore[no-untyped-def]
+def _split(places, bounds, width, space, shares, parallel, gram, ahead):  # type: ignore[no-untyped-def]
     """One neuron's |w_0|^2 (returned), c (T,) and Gram matrix (T, T) of its orthogonal parts, in float64.
 
-    `total` and `wide` are scratch, see `products`; so are places, bounds, width and ahead.
+    places, bounds, width, ahead and the scratch `space`: see `products`.
     """
-    tasks = len(bounds)
+    tasks, total = len(bounds), space[2]
     shares[:] = 0.0
-    products(places, bounds, width, shares, wide, total, ahead)
+    products(places, bounds, width, shares, space, ahead)
     square = total[tasks, tasks]
     whole = remains = 0.0
     for t in range(tasks):
@@ -45,7 +45,7 @@ def _split(places, bounds, width, wide, total, shares, parallel, gram, ahead):  
     if remains < SAFE_ORTHOGONAL_SHARE * whole:
         # The difference has cancelled: form the orthogonal parts themselves.
         shares[:] = parallel
-        products(places, bounds, width, shares, wide, total, 0)
+        products(places, bounds, width, shares, space, 0)
         gram[:, :] = total[:tasks, :tasks]
     for s in range(tasks):
         for t in range(s):
@@ -154,16 +154,16 @@ def merge_rows(  # type: ignore[no-untyped-def]
     scratch, places = scratch_for(tasks, width, bounds), np.zeros(tasks + 2, np.int64)
     kept = on_lines(tasks if count_conflict else 0, width, bounds)
     spare = np.empty((3, width if count_conflict else 0), bounds.dtype)
-    wide, total = workspace(tasks + 1)
-    shares, space, weights = np.empty(tasks), votes.scratch(tasks), np.empty(tasks)
+    shares, space, weights = np.empty(tasks), workspace(tasks + 1), np.empty(tasks)
+    polls = votes.scratch(tasks)
     own_weights = np.empty(tasks, bounds.dtype)
     ahead = width * bounds.itemsize
     for first in range(0, len(square), LANES):
         some = slice(first, min(first + LANES, len(square)))
         for i in range(some.start, some.stop):
             locate(table, i, 0, width, subtract, scratch, places)
-            square[i] = _split(places, bounds, width, wide, total, shares, parallel[i], gram[i], ahead)
-        votes.vote(gram[some], ridge, space, alpha[some], margin[some], weight[some], ill[some])
+            square[i] = _split(places, bounds, width, space, shares, parallel[i], gram[i], ahead)
+        votes.vote(gram[some], ridge, polls, alpha[some], margin[some], weight[some], ill[some])
         for i in range(some.start, some.stop):
             sign[i], mean = _elected(parallel[i])
             if not (count_conflict or len(out)):

@@ -5,8 +5,6 @@ The scores of a block come of its task vectors (`blocks.keep`), in the working d
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 from numba import njit, types
 from numba.extending import overload
@@ -14,6 +12,7 @@ from numba.extending import overload
 from neuromerge.merging.kernels.blocks import BLOCK, PIECE, aside_for, four, joined, keep, set_aside, valid
 from neuromerge.merging.kernels.lanes import (
     LANES,
+    add_product,
     bits,
     by_library,
     load,
@@ -21,52 +20,58 @@ from neuromerge.merging.kernels.lanes import (
     number,
     ones,
     power_of_two,
+    signed,
     spread,
     store,
     where,
 )
 from neuromerge.merging.kernels.rows import EXACT, locate, on_lines, scratch_for
 
-_LOG2_E, _LN2_UPPER, _LN2_LOWER = np.float32(1.44269504), np.float32(0.693359375), np.float32(-2.12194440e-4)
-_E2, _E3, _E4, _E5, _E6, _E7 = (np.float32(1.0 / math.factorial(k)) for k in range(2, 8))
-# tanh(x) / x as a polynomial in x^2 up to 0.36, where Chebyshev's interpolation is good to 3e-9.
-_SMALL = np.float32(0.6)
-_T1, _T2, _T3, _T4, _T5 = (
+_LOG2_E, _LN2_UPPER, _LN2_LOWER = np.float32(1.44269504), np.float32(-0.693359375), np.float32(2.12194440e-4)
+# Chebyshev's interpolations: (exp(r) - 1 - r) / r^2 up to log(2) / 2, good to 1.1e-8 of exp; and of x^2, from the
+# second term on, tanh(x) / x up to 0.1 (good to 7e-9) and up to 0.6 (3e-9).
+_E2, _E3, _E4, _E5, _E6 = (
+    np.float32(c) for c in (0.5, 0.16666577026, 0.04166655466, 0.00836317307, 0.00139261761)
+)  # fmt: skip
+_TINY, _SMALL = np.float32(0.1), np.float32(0.6)
+_T1, _T2 = np.float32(-0.33333266145), np.float32(0.13279555775)
+_S1, _S2, _S3, _S4, _S5 = (
     np.float32(c) for c in (-0.33333282834, 0.13331679634, -0.05376798350, 0.02075134909, -0.00584964390)
 )
-_ONE, _TWO, _ROUNDER, _MOST = (np.float32(number) for number in (1.0, 2.0, 1.5 * 2**23, 40.0))
+_ONE, _TWO, _ROUNDER, _MOST = (np.float32(number) for number in (1.0, 2.0, 1.5 * 2**23 + 127, 40.0))
 
 
 @njit(**EXACT)
 def _exp_single(x):  # type: ignore[no-untyped-def]
     """exp of float32 within +-87, good to a unit in the last place."""
-    rounder, one = spread(_ROUNDER), spread(_ONE)
-    power = (x * spread(_LOG2_E) + rounder) - rounder  # to the nearest whole number
-    r = (x - power * spread(_LN2_UPPER)) - power * spread(_LN2_LOWER)
-    total = spread(_E5) + r * (spread(_E6) + r * spread(_E7))
-    total = spread(_E2) + r * (spread(_E3) + r * (spread(_E4) + r * total))
-    return (one + r * (one + r * total)) * power_of_two(power)
-
-
-@njit(**EXACT)
-def _tanh_near(x):  # type: ignore[no-untyped-def]
-    """tanh of float32 below `_SMALL`."""
-    square = x * x
-    total = spread(_T3) + square * (spread(_T4) + square * spread(_T5))
-    return x + x * square * (spread(_T1) + square * (spread(_T2) + square * total))
+    one, rounder = spread(_ONE), spread(_ROUNDER)
+    rounded = add_product(rounder, x, spread(_LOG2_E))  # the power in its last bits
+    power = rounded - rounder
+    r = add_product(add_product(x, power, spread(_LN2_UPPER)), power, spread(_LN2_LOWER))
+    sum_ = add_product(spread(_E4), r, add_product(spread(_E5), r, spread(_E6)))
+    sum_ = add_product(spread(_E2), r, add_product(spread(_E3), r, sum_))
+    return add_product(one, r, add_product(one, r, sum_)) * power_of_two(rounded)
 
 
 @njit(**EXACT)
 def _tanh_single(x):  # type: ignore[no-untyped-def]
     """tanh of float32."""
-    near, size, zero = _tanh_near(x), abs(x), spread(_ONE - _ONE)
-    small = spread(_SMALL) > size
-    if bits(small) == np.uint64((1 << LANES) - 1):  # nearly always
+    square, tiny = x * x, spread(_TINY) > abs(x)
+    near = add_product(x, x * square, add_product(spread(_T1), square, spread(_T2)))
+    if bits(tiny) == np.uint64((1 << LANES) - 1):  # nearly always
         return near
-    most, one = spread(_MOST), spread(_ONE)
+    return where(tiny, near, _tanh_beyond(x, square))
+
+
+@njit(**EXACT)
+def _tanh_beyond(x, square):  # type: ignore[no-untyped-def]
+    """tanh of float32 from `_TINY` on."""
+    sum_ = add_product(spread(_S3), square, add_product(spread(_S4), square, spread(_S5)))
+    sum_ = add_product(spread(_S1), square, add_product(spread(_S2), square, sum_))
+    near, size, one, most = add_product(x, x * square, sum_), abs(x), spread(_ONE), spread(_MOST)
     size = where(size > most, most, size)
     far = one - spread(_TWO) / (_exp_single(size + size) + one)
-    return where(small, near, where(x > zero, far, zero - far))
+    return where(spread(_SMALL) > size, near, signed(far, x))
 
 
 _exp_double, _tanh_double = by_library("exp"), by_library("tanh")
@@ -117,13 +122,13 @@ def _shares(kept, tasks, limits, lengths, e, shares, like):  # type: ignore[no-u
 
     kept (T, BLOCK), limits (2, T), their `scales` and shares are addresses.
     """
-    zero = agreement = spread(like - like)
+    agreement = spread(like - like)
     for t in range(tasks):
         value = load(kept, t * BLOCK + e, like)
         low, high = spread(number(limits, t, like)), spread(number(limits, tasks + t, like))
         share = (_clamped(abs(value), low, high) - low) * spread(number(lengths, t, like))
         store(share, shares, t * BLOCK + e)
-        agreement = agreement + where(value > zero, share, where(zero > value, zero - share, zero))
+        agreement = agreement + signed(share, value)  # of an entry that is 0 the share is
     return agreement
 
 
@@ -149,9 +154,9 @@ def compete(kept, tasks, limits, lengths, shares, merged, like):  # type: ignore
             weight = (_score(value, share, agreement, many) - least) * spread(number(lengths, tasks + t, like))
             weight = where(weight > zero, weight, zero)
             low, high = spread(number(limits, t, like)), spread(number(limits, tasks + t, like))
-            part = weight * _clamped(abs(value), low, high)
-            weights = weights + weight
-            total = total + where(value > zero, part, where(zero > value, zero - part, zero))
+            size = abs(value)
+            part = signed(where(size > zero, _clamped(size, low, high), zero), value)
+            weights, total = weights + weight, add_product(total, weight, part)
         store(total / where(weights > zero, weights, one), merged, e)
 
 
