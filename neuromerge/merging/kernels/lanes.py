@@ -19,7 +19,6 @@ from numba.core import cgutils
 from numba.extending import intrinsic, models, overload, register_model
 
 
-
 def _has_widest_registers() -> bool:
     """Whether this machine has 32 registers of 64 bytes; no where LLVM cannot tell."""
     try:
