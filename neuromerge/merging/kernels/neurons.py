@@ -10,7 +10,7 @@ from numba import njit
 
 from neuromerge.merging.kernels import votes
 from neuromerge.merging.kernels.blocks import ADDRESS, change
-from neuromerge.merging.kernels.lanes import LANES, add_product, load, number, spread, store
+from neuromerge.merging.kernels.lanes import LANES, add_product, bits, load, number, ones, spread, store
 from neuromerge.merging.kernels.products import products, workspace
 from neuromerge.merging.kernels.rows import (
     EXACT,
@@ -53,26 +53,39 @@ def _split(places, bounds, width, space, shares, parallel, gram, ahead):  # type
     return square
 
 
-@njit(**SUMS)
-def _conflict(base, kept, parallel, high, low, present):  # type: ignore[no-untyped-def]
-    """(entries whose orthogonal parts have both signs, entries with at least two tasks) of one neuron."""
-    tasks, width = kept.shape
-    zero, one = base.dtype.type(0), base.dtype.type(1)
-    high[:] = zero
-    low[:] = zero
-    present[:] = zero
-    for t in range(tasks):
-        own, share = kept[t], base.dtype.type(parallel[t])
-        for j in range(width):
-            there = one if own[j] != zero else zero
-            part = (own[j] - share * base[j]) * there
-            high[j] = max(high[j], part)
-            low[j] = min(low[j], part)
-            present[j] += there
-    both = several = 0
-    for j in range(width):
-        both += (high[j] > zero) & (low[j] < zero)
-        several += present[j] > one
+@njit(**EXACT)
+def _conflict(places, bounds, shares, width):  # type: ignore[no-untyped-def]
+    """(entries whose orthogonal parts have both signs, entries with at least two tasks) of one neuron.
+
+    places of `rows.locate`; bounds (T,) and shares (T,), which are c_t, in the working dtype.
+    """
+    tasks, like = len(bounds), bounds.dtype.type(0)
+    base, lower = places[tasks], places[tasks + 1]
+    sources, least, along = places.ctypes.data, bounds.ctypes.data, shares.ctypes.data
+    whole, zero = width // LANES * LANES, spread(like)
+    none, both, several = zero > zero, 0, 0
+    for e in range(0, whole, LANES):
+        own, below = load(base, e, like), load(lower, e, like)
+        up = down = once = twice = none
+        for t in range(tasks):
+            numbers = load(number(sources, t, ADDRESS), e, like)
+            value = change(numbers, below, spread(number(least, t, like)))
+            part, there = value - spread(number(along, t, like)) * own, abs(value) > zero
+            up, down = up | (there & (part > zero)), down | (there & (zero > part))
+            once, twice = once | there, twice | (once & there)
+        both += ones(bits(up & down))
+        several += ones(bits(twice))
+    for j in range(whole, width):
+        high = low = like
+        present = 0
+        for t in range(tasks):
+            rest = trimmed(number(places[t], j, like) - number(lower, j, like), bounds[t])
+            if rest != 0:
+                present += 1
+                side = rest - shares[t] * number(base, j, like)
+                high, low = max(high, side), min(low, side)
+        both += high > 0 and low < 0
+        several += present > 1
     return both, several
 
 
@@ -152,11 +165,9 @@ def merge_rows(  # type: ignore[no-untyped-def]
     """
     tasks = len(bounds)
     scratch, places = scratch_for(tasks, width, bounds), np.zeros(tasks + 2, np.int64)
-    kept = on_lines(tasks if count_conflict else 0, width, bounds)
-    spare = np.empty((3, width if count_conflict else 0), bounds.dtype)
     shares, space, weights = np.empty(tasks), workspace(tasks + 1), np.empty(tasks)
     polls = votes.scratch(tasks)
-    own_weights = np.empty(tasks, bounds.dtype)
+    own_weights, own_shares = np.empty((2, tasks), bounds.dtype)
     ahead = width * bounds.itemsize
     for first in range(0, len(square), LANES):
         some = slice(first, min(first + LANES, len(square)))
@@ -171,9 +182,8 @@ def merge_rows(  # type: ignore[no-untyped-def]
             # These rows are still near: to read them again costs less than to keep what was made of them.
             locate(table, i, 0, width, subtract, scratch, places)
             if count_conflict:
-                base = numbers_at(places[-2], width, bounds)
-                trim_rows(places, bounds, kept)
-                both, several = _conflict(base, kept, parallel[i], spare[0], spare[1], spare[2])
+                own_shares[:] = parallel[i]
+                both, several = _conflict(places, bounds, own_shares, width)
                 conflict[0] += both
                 conflict[1] += several
             if len(out):
