@@ -96,6 +96,7 @@ class ResidentVectors(AlignedVectors):
         super().__init__(aligned.aligned, aligned.device, aligned.weights)
         self._base = {parameter.name: aligned.base(parameter) for parameter in aligned.parameters}
         self._tau = tuple(tau)
+        self._rows: dict[str, Rows] = {}
 
     def base(self, parameter: Parameter, start: int = 0, stop: int | None = None) -> torch.Tensor:
         """Rows start..stop of the base: a view, not to be written to."""
@@ -112,8 +113,11 @@ class ResidentVectors(AlignedVectors):
         """Rows start..stop where they lie, unless tasks are weighted."""
         if self.are_weighted:
             return self.as_read(parameter, start, stop)
-        tau = tuple(task[parameter.name][start:stop] for task in self._tau)
-        return Rows(self.base(parameter, start, stop), tau, False, self.dtype)
+        rows = self._rows.get(parameter.name)
+        if rows is None:
+            tau = tuple(task[parameter.name] for task in self._tau)
+            rows = self._rows[parameter.name] = Rows(self.base(parameter), tau, False, self.dtype)
+        return rows.part(start, stop)
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ from neuromerge.merging.chunks import as_they_are, map_chunks, row_chunks
 from neuromerge.merging.counting import count_around
 from neuromerge.merging.devices import stride
 from neuromerge.merging.kernels.table import Counted, StoredVectors, served
-from neuromerge.merging.quantiles import Sample, bracket, order_statistics, ranked
+from neuromerge.merging.quantiles import Sample, bracket, order_statistics
 from neuromerge.merging.vectors import TaskVectors
 from neuromerge.progress import UNATTENDED, Job
 from neuromerge.threads import between_steps, in_threads
@@ -295,12 +295,13 @@ class _Tally:
         if not held or self.inside > self._limit:
             self._found = []
             return None
-        entries = np.concatenate(self._found)
+        place = rank - self.below - 1
+        entries = np.partition(np.concatenate(self._found), place)
         self._found = []
-        value = ranked(entries, rank - self.below - 1)
-        stays = entries >= value
-        l1 = self.l1_above + float((entries * stays).sum(dtype=np.float64))
-        return _Kept(value, above + int(np.count_nonzero(stays)), l1, self.l1)
+        value = float(entries[place])
+        equal = int(np.count_nonzero(entries[:place] == entries[place]))  # on either side, and they all stay
+        l1 = self.l1_above + float(entries[place:].sum(dtype=np.float64)) + equal * value
+        return _Kept(value, above + len(entries) - place + equal, l1, self.l1)
 
 
 _CountMagnitudes = Callable[

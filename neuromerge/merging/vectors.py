@@ -125,6 +125,10 @@ _Stored = tuple[torch.Tensor, tuple[torch.Tensor | None, ...]]
 """Base and experts of a parameter, in their stored dtypes."""
 
 
+_SMALL = 1 << 16
+"""Entries of all tasks up to which it is remembered where a parameter lies: to ask takes longer than to work on it."""
+
+
 class _Last(threading.local):
     """What a thread has read last."""
 
@@ -156,6 +160,7 @@ class AlignedVectors:
         self._scratch = Scratch()
         self._room = room(self.device)
         self._held: dict[str, _Stored] = {}
+        self._small: dict[str, Rows] = {}
         self._last = _Last()
 
     @cached_property
@@ -200,10 +205,14 @@ class AlignedVectors:
         """
         if self.are_weighted:
             return self.as_read(parameter, start, stop)
-        base, tasks = self._stored(parameter)
-        rows = self._last.rows if self._last.name == parameter.name else None
+        rows = self._small.get(parameter.name)
         if rows is None:
-            rows = self._last.rows = Rows(base, tasks, True, self.dtype)
+            base, tasks = self._stored(parameter)
+            rows = self._last.rows if self._last.name == parameter.name else None
+            if rows is None:
+                rows = self._last.rows = Rows(base, tasks, True, self.dtype)
+            if parameter.numel * len(self.task_names) <= _SMALL:
+                self._small[parameter.name] = rows
         return rows.part(start, stop)
 
     def _stored(self, parameter: Parameter) -> _Stored:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from neuromerge.merging.quantiles import Sample, order_statistics, ranked
+from neuromerge.merging.quantiles import Sample, order_statistics
 
 
 @given(
@@ -46,18 +46,3 @@ def test_a_sample_is_looked_up_by_rank_again_and_again(values: list[float], aske
     for _ in range(3):
         ranks = asked.draw(st.lists(st.integers(0, len(values) - 1), max_size=4))
         assert sample.at(ranks) == [sorted(values)[rank] for rank in ranks]
-
-
-@given(
-    values=st.lists(st.floats(allow_nan=False, allow_infinity=False, width=32), min_size=1, max_size=50),
-    repeats=st.sampled_from([1, 5000]),
-    double=st.booleans(),
-    asked=st.data(),
-)
-def test_the_value_of_one_rank(values: list[float], repeats: int, double: bool, asked: st.DataObject) -> None:
-    """Whatever the values: equal, subnormal, or so far apart that their difference overflows."""
-    found = np.tile(np.array(values, np.float64 if double else np.float32), repeats)
-    rank = asked.draw(st.integers(0, len(found) - 1))
-    before = found.copy()
-    assert ranked(found, rank) == np.sort(found)[rank]
-    assert np.array_equal(found, before)

@@ -192,7 +192,7 @@ def count_magnitudes(
     lines, collects = np.array(tasks, dtype=np.int64), np.array(wanted, dtype=np.bool_)
     reached, above = np.zeros((2, len(tasks)), np.int64)
     l1, l1_above = np.zeros((2, len(tasks)))
-    buffer = _Buffer(len(tasks), magnitudes.PIECE, working)
+    buffer = _Buffer(len(tasks), magnitudes.PIECE, table.rows * table.width, working)
     entry = 0
     while entry < table.rows * table.width:
         entry = magnitudes.count(
@@ -217,7 +217,7 @@ def count_scores(
     tasks, collects = rows.task_count, np.array(wanted, dtype=np.bool_)
     reached, above = np.zeros((2, tasks), np.int64)
     most, clamps = np.full(tasks, -np.inf, dtype=working), _numpy(limits, rows.dtype)
-    buffer = _Buffer(tasks, blocks.PIECE, working)
+    buffer = _Buffer(tasks, blocks.PIECE, table.rows * table.width, working)
     entry = 0
     while entry < table.rows * table.width:
         entry = scores.count_scores(
@@ -232,10 +232,10 @@ def count_scores(
 
 
 class _Buffer:
-    """Room for what a count collects, emptied as often as it is full."""
+    """Room for what a count of some entries collects, emptied as often as it is full; a piece fits in any case."""
 
-    def __init__(self, tasks: int, width: int, dtype: np.dtype) -> None:
-        self.found = np.empty((tasks, max(_FOUND, width)), dtype)
+    def __init__(self, tasks: int, piece: int, entries: int, dtype: np.dtype) -> None:
+        self.found = np.empty((tasks, max(piece, min(_FOUND, entries))), dtype)
         self.filled = np.zeros(tasks, np.int64)
         self._parts: list[list[np.ndarray]] = [[] for _ in range(tasks)]
 

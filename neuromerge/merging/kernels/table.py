@@ -65,8 +65,10 @@ class Rows:
         if self._lines is None:  # only what is asked for is copied
             tasks = tuple(t if t is None else t[start:stop] for t in self.tasks)
             return Rows(self.base[start:stop], tasks, self.subtract, self.dtype)
-        chosen = copy(self)
         span = range(self._start, self._stop)[start:stop]
+        if len(span) == self._stop - self._start:
+            return self
+        chosen = copy(self)
         chosen._start, chosen._stop = span.start, max(span.start, span.stop)
         return chosen
 
