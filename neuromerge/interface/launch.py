@@ -23,7 +23,7 @@ from neuromerge.interface.gate import Gate
 from neuromerge.interface.leftovers import ServerFolder
 from neuromerge.interface.lesson.hiding import hiding_rules
 from neuromerge.interface.loader import WorkspaceLoader
-from neuromerge.interface.memory import keep_for_good
+from neuromerge.interface.memory import keep_for_good, share_heaps
 from neuromerge.interface.prefetch import prefetch, require_known
 from neuromerge.interface.tabs import STATES
 from neuromerge.interface.theme import style_sheet, theme
@@ -76,6 +76,7 @@ def launch(port: int | None = None, host: str | None = None, *, block: bool = Tr
     Raises:
         SettingError: when a variable of the environment cannot be read.
     """
+    share_heaps()
     deployed = deployment()
     observing.set_up_logging(deployed.log_level)
     limits = deployed.limits

@@ -1,9 +1,10 @@
-"""Memory of the process: what is freed goes back to the system, what stays for good is not looked through again."""
+"""Memory of the process: few heaps, what is freed goes back to the system, what stays is not looked through again."""
 
 from __future__ import annotations
 
 import ctypes
 import gc
+import os
 import sys
 import threading
 import time
@@ -11,6 +12,22 @@ from collections.abc import Callable
 
 Trim = Callable[[int], int]
 """glibc's malloc_trim: returns free pages, keeping so many bytes; 1 where there were some."""
+
+
+_HEAPS = 4
+_ARENA_MAX = -8  # glibc's M_ARENA_MAX
+
+
+def share_heaps() -> None:
+    """Have all threads share a few of glibc's heaps; called before they begin. MALLOC_ARENA_MAX says otherwise.
+
+    By default there are eight a core. Each grows as large as it ever had to be, at a time of its own, and keeps free
+    pages between what it leaves behind.
+    """
+    if sys.platform.startswith("linux") and "MALLOC_ARENA_MAX" not in os.environ:
+        mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+        if mallopt is not None:
+            mallopt(_ARENA_MAX, _HEAPS)
 
 
 def _in_a_thread(seconds: float, call: Callable[[], object]) -> None:

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -63,3 +65,38 @@ def test_what_is_kept_for_good_is_not_looked_through_again_and_garbage_is_collec
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+_HEAPS_OF_MANY_THREADS = """
+import ctypes, sys, threading
+from neuromerge.interface.memory import share_heaps
+if sys.argv[1] == "shared":
+    share_heaps()
+library = ctypes.CDLL(None)
+library.malloc.restype, library.fopen.restype = ctypes.c_void_p, ctypes.c_void_p
+together, done = threading.Barrier(13), threading.Event()
+def work():
+    library.malloc(100)
+    together.wait()
+    done.wait()
+for _ in range(12):
+    threading.Thread(target=work, daemon=True).start()
+together.wait()
+file = library.fopen(sys.argv[2].encode(), b"w")
+library.malloc_info(0, ctypes.c_void_p(file))
+library.fclose(ctypes.c_void_p(file))
+"""
+
+
+@pytest.mark.skipif(trim_of_this_system() is None, reason="not glibc")
+def test_many_threads_share_few_heaps(tmp_path: Path) -> None:
+    def heaps(*, how: str, **environment: str) -> int:
+        subprocess.run(
+            [sys.executable, "-c", _HEAPS_OF_MANY_THREADS, how, str(tmp_path / how)],
+            env={**os.environ, **environment},
+            check=True,
+        )
+        return (tmp_path / how).read_text().count("<heap nr=")
+
+    assert heaps(how="shared") <= 4 < heaps(how="own")
+    assert heaps(how="shared", MALLOC_ARENA_MAX="6") == 6, "as the operator says"
