@@ -148,6 +148,15 @@ class TestAgainstReference:
         assert_equal(run(vectors, method), expected, 1e-9 if dtype == torch.float64 else 1e-4)
 
 
+@pytest.mark.parametrize("tasks", [80, 89, 120])
+def test_pcb_of_many_tasks_does_not_overflow(tasks: int) -> None:
+    vectors = random_vectors(tasks, dtype=torch.float32)
+    expected = vectors.unflat(1.2 * reference_pcb(vectors.flat().double(), 0.05))
+    got = run(vectors, "pcb")
+    close = [torch.isclose(got[name].double(), expected[name], rtol=1e-3, atol=1e-3).flatten() for name in expected]
+    assert torch.cat(close).double().mean() > 0.99  # where no other task wins, rounding says which entry is the last
+
+
 @pytest.mark.parametrize("method", ["average", "task_arithmetic", "ties", "pcb", "consensus", "tsv_m", "iso_c"])
 def test_blocks_of_rows_merge_to_the_same(method: str) -> None:
     vectors = random_vectors(3)

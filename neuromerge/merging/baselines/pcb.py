@@ -31,6 +31,7 @@ from neuromerge.merging.trim import Thresholds, sampled
 from neuromerge.merging.vectors import Chunk, TaskVectors
 
 _CLAMPED_SHARE = 0.01
+_MOST_EXPONENT = 80  # of exp in float32, which ends at 88
 _SAMPLED_FROM = 1 << 20  # entries of a task vector from which compiled kernels and a sample find the quantiles
 
 
@@ -77,10 +78,16 @@ def normalised(values: torch.Tensor, low: torch.Tensor, high: torch.Tensor) -> t
 
 
 def scores(tau: torch.Tensor, low: torch.Tensor, high: torch.Tensor) -> torch.Tensor:
-    """Intra- times inter-task competition of every entry. tau (T, ...) -> (T, ...), tau unchanged."""
+    """Intra- times inter-task competition of every entry. tau (T, ...) -> (T, ...), tau unchanged.
+
+    Of more than 80 tasks all scores are smaller by one factor, which no weight depends on: exp would overflow.
+    """
     magnitude = normalised(clamped(tau, low, high), low, high)
     agreement = (tau.sign() * magnitude).sum(0)
-    return magnitude.square_().mul_(len(tau)).exp_().mul_((tau * agreement).tanh_())
+    exponent = magnitude.square_().mul_(len(tau))
+    if len(tau) > _MOST_EXPONENT:
+        exponent.sub_(len(tau) - _MOST_EXPONENT)
+    return exponent.exp_().mul_((tau * agreement).tanh_())
 
 
 def _per_task(value: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
@@ -114,8 +121,8 @@ def compete(vectors: TaskVectors, ratio: float) -> Competition:
 
 def _compete_sampled(vectors: TaskVectors, entries: int, ratio: float) -> Competition | None:
     """The same where counting is fast, in one pass for |tau| and one for the scores; None where a sample misled."""
-    counts = _by_kernel(vectors) if served(vectors) else _by_torch(vectors)
     tasks = len(vectors.task_names)
+    counts = _by_kernel(vectors) if served(vectors) and tasks <= _MOST_EXPONENT else _by_torch(vectors)
     sample = sampled(vectors, entries)
     limit = max(1 << 16, entries // 50)  # collected per task: more means equal values, and another way
 

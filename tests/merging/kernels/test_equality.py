@@ -172,6 +172,20 @@ def test_quantiles_of_many_entries_by_a_sample(method):
         assert close.float().mean() > (0.98 if method == "neuromerging" else 0.999999)  # some neurons hang on rounding
 
 
+def test_scores_of_more_experts_than_exp_has_room_for(monkeypatch):
+    """exp(90) is beyond float32: every weight was NaN."""
+    monkeypatch.setattr("neuromerge.merging.baselines.pcb._SAMPLED_FROM", 1)
+    generator = torch.Generator().manual_seed(7)
+    base = {"a.weight": torch.randn(40, 50, generator=generator)}
+    experts = [perturbed(base, 0.01, generator) for _ in range(95)]
+    few, many = (aligned_sources(base, experts[:count]) for count in (80, 95))
+    for aligned in (few, many):
+        (by_torch, _), (by_kernel, _) = (merged(aligned, "pcb", {}, on) for on in (False, True))
+        assert torch.isfinite(by_torch["a.weight"]).all()
+        torch.testing.assert_close(by_kernel["a.weight"], by_torch["a.weight"], rtol=1e-3, atol=1e-3)
+    assert not torch.equal(merged(few, "pcb", {}, True)[0]["a.weight"], base["a.weight"])
+
+
 def test_columns_and_misaligned_rows_are_read_all_the_same(tmp_path):
     """Neurons in columns (`proj`), and weights at an odd address in their file."""
     from safetensors.torch import save
