@@ -11,7 +11,7 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "neuromerge"
 ROOMS = (
     # What everybody may use.
-    ("errors", "deployment", "progress", "threads", "pages", "atomic", "folder_bounds", "json_files"),
+    ("errors", "deployment", "progress", "threads", "pages", "atomic", "folder_bounds", "json_files", "endings"),
     ("hub",),
     ("checkpoints",),
     ("merging",),

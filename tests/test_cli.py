@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -473,6 +474,34 @@ def test_stopping_says_so(
 
     monkeypatch.setattr(neuromerge, "merge", interrupted, raising=False)
     assert run(capsys, "merge", *sources(zoo), "--out", str(tmp_path / "o")) == (130, "", "neuromerge: stopped.\n")
+
+
+_SLOW_TO_WRITE = """
+import sys, time
+from neuromerge.checkpoints.writer import CheckpointWriter
+from neuromerge.cli import main
+write = CheckpointWriter.write
+def slow(*given):
+    write(*given)
+    print("begun", flush=True)
+    time.sleep(60)
+CheckpointWriter.write = slow
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="Windows ends a process at once")
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP"])
+def test_a_signal_leaves_nothing_half_written(name: str, zoo: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-c", _SLOW_TO_WRITE, "merge", *sources(zoo), "--out", str(tmp_path / "o" / "merged")]
+    (tmp_path / "o").mkdir()
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "begun\n"
+        assert list((tmp_path / "o").iterdir())
+        process.send_signal(getattr(signal, name))
+        assert process.wait(30) == 130
+    assert list((tmp_path / "o").iterdir()) == []
 
 
 def test_an_error_is_one_line_even_when_its_message_is_not(

@@ -6,6 +6,8 @@ import importlib
 import sys
 from pathlib import Path
 
+from neuromerge.endings import tidily
+
 SUMMARIES = {
     "merge": "the merging engine at ViT-B/32 size against the memory-bandwidth floor",
     "device": "whole merges at ViT-L/14 size on an accelerator against the copying of their bytes",
@@ -26,7 +28,8 @@ def main(argv: list[str]) -> int:
         print("usage: python -m neuromerge.benchmarks NAME [options]\n")
         print("\n".join(f"  {name:8s} {text}" for name, text in known.items()))
         return 0 if argv[:1] in ([], ["-h"], ["--help"]) else 2
-    return int(importlib.import_module(f"neuromerge.benchmarks.{argv[0]}").main(argv[1:]))
+    with tidily():  # some leave gigabytes of weights in the temporary folder until they are done
+        return int(importlib.import_module(f"neuromerge.benchmarks.{argv[0]}").main(argv[1:]))
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
 """The `neuromerge` command: merge, evaluate and inspect checkpoints from a terminal or a script.
 
 Results go to standard output, everything else (progress, warnings, errors) to standard error. Exit codes:
-0 done, 2 bad input with one line that says what is wrong, 130 stopped with Ctrl-C. Heavy imports happen inside
-the commands, so that `--help` answers at once.
+0 done, 2 bad input with one line that says what is wrong, 130 stopped, with Ctrl-C or by a signal. Heavy imports
+happen inside the commands, so that `--help` answers at once.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from neuromerge.cli.parser import BAD_INPUT, build_parser
 from neuromerge.cli.printing import one_line
 from neuromerge.deployment import deployment
+from neuromerge.endings import tidily
 from neuromerge.errors import NeuroMergeError, out_of_memory
 
 STOPPED = 130
@@ -30,7 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         deployment()  # a word in the environment that cannot be read is an error of every command
         options = build_parser(arguments).parse_args(arguments)
-        with warnings.catch_warnings():
+        with tidily(), warnings.catch_warnings():
             # What a user should know is part of the result and printed from there.
             warnings.simplefilter("ignore")
             return int(options.run(options))

@@ -12,11 +12,11 @@ import time
 from pathlib import Path
 from typing import IO
 
+from neuromerge import endings
+
 PREFIX = "neuromerge-server-"
 _LOCK = "lock"
 _FILES = "gradio"
-_ENDS = ("SIGTERM", "SIGHUP")
-"""What ends a server from outside, in order: a Space that is stopped, a terminal that is closed."""
 
 
 class ServerFolder:
@@ -65,9 +65,8 @@ class ServerFolder:
         atexit.register(self.remove)
         if not of_signals or threading.current_thread() is not threading.main_thread():
             return
-        for name in _ENDS:
-            number = getattr(signal, name, None)  # Windows has no SIGHUP
-            if number is not None and signal.getsignal(number) is signal.SIG_DFL:
+        for number in endings.signals():
+            if signal.getsignal(number) in (signal.SIG_DFL, endings.stop):
                 signal.signal(number, self._end)
 
     def _end(self, number: int, frame: object) -> None:
