@@ -53,11 +53,12 @@ def _split(places, bounds, width, space, shares, parallel, gram, ahead):  # type
     return square
 
 
-@njit(**EXACT)
+@njit(**SUMS)
 def _conflict(places, bounds, shares, width):  # type: ignore[no-untyped-def]
     """(entries whose orthogonal parts have both signs, entries with at least two tasks) of one neuron.
 
-    places of `rows.locate`; bounds (T,) and shares (T,), which are c_t, in the working dtype.
+    places of `rows.locate`; bounds (T,) and shares (T,), which are -c_t, in the working dtype. A part is rounded once:
+    where little is left of a task vector, twice would make it 0.
     """
     tasks, like = len(bounds), bounds.dtype.type(0)
     base, lower = places[tasks], places[tasks + 1]
@@ -70,7 +71,7 @@ def _conflict(places, bounds, shares, width):  # type: ignore[no-untyped-def]
         for t in range(tasks):
             numbers = load(number(sources, t, ADDRESS), e, like)
             value = change(numbers, below, spread(number(least, t, like)))
-            part, there = value - spread(number(along, t, like)) * own, abs(value) > zero
+            part, there = add_product(value, spread(number(along, t, like)), own), abs(value) > zero
             up, down = up | (there & (part > zero)), down | (there & (zero > part))
             once, twice = once | there, twice | (once & there)
         both += ones(bits(up & down))
@@ -82,7 +83,7 @@ def _conflict(places, bounds, shares, width):  # type: ignore[no-untyped-def]
             rest = trimmed(number(places[t], j, like) - number(lower, j, like), bounds[t])
             if rest != 0:
                 present += 1
-                side = rest - shares[t] * number(base, j, like)
+                side = rest + shares[t] * number(base, j, like)
                 high, low = max(high, side), min(low, side)
         both += high > 0 and low < 0
         several += present > 1
@@ -182,7 +183,8 @@ def merge_rows(  # type: ignore[no-untyped-def]
             # These rows are still near: to read them again costs less than to keep what was made of them.
             locate(table, i, 0, width, subtract, scratch, places)
             if count_conflict:
-                own_shares[:] = parallel[i]
+                for t in range(tasks):
+                    own_shares[t] = -parallel[i, t]
                 both, several = _conflict(places, bounds, own_shares, width)
                 conflict[0] += both
                 conflict[1] += several

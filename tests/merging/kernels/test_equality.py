@@ -157,6 +157,27 @@ def test_a_parallel_part_that_dominates_does_not_cancel():
     torch.testing.assert_close(statistics.gram, expected, rtol=1e-6, atol=1e-7 * float(expected.max()))
 
 
+@pytest.mark.parametrize("inputs", [1, 15, 385, 1000])
+def test_conflicts_of_what_little_is_left_beside_the_base(inputs):
+    """Orthogonal parts of the size of a rounding: rounded twice, some would be 0 and oppose nobody."""
+    generator = torch.Generator().manual_seed(inputs)
+    base = torch.randn(20, inputs, generator=generator)
+    along = torch.randn(8, 1, 1, generator=generator)
+    tau = 1e-7 * torch.randn(8, 20, inputs, generator=generator) + along * base
+    aligned = aligned_sources({"w.weight": base}, [{"w.weight": base + change} for change in tau])
+    counts = []
+    for on in (False, True):
+        with kernels.switched(on):
+            vectors = AlignedVectors(aligned)
+            found = first_pass(vectors, global_thresholds(vectors, 0.0)).statistics["w.weight"]
+        assert isinstance(found, NeuronStatistics)
+        assert found.conflict is not None
+        counts.append(found.conflict)
+    (by_torch, several), (by_kernel, also) = counts
+    assert several == also
+    assert abs(by_torch - by_kernel) <= 0.005 * several
+
+
 @pytest.mark.parametrize("method", ["pcb", "ties", "neuromerging"])
 def test_quantiles_of_many_entries_by_a_sample(method):
     generator = torch.Generator().manual_seed(3)
