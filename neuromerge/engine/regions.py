@@ -106,7 +106,7 @@ TOKENS: Region[tuple[FamilyKey, Contents, str, str], torch.Tensor] = Region("cla
 TOKENS_BATCH: Region[
     tuple[FamilyKey, Contents, str, tuple[str, ...]], tuple[dict[str, Embeddings], dict[str, torch.Tensor]]
 ] = Region("class tokens of some tasks")
-SCORE: Region[tuple[FamilyKey, Contents, str, str, int], Accuracy] = Region("score")
+SCORE: Region[tuple[FamilyKey, Contents, str, str, int], Accuracy] = Region("score", most=8192)  # a kilobyte each
 PICTURE: Region[tuple[FamilyKey, Contents, str], torch.Tensor] = Region("picture", most=1024)
 OWN: Region[tuple[FamilyKey, Contents, str], torch.Tensor] = Region("own pictures", most=64)
 INPUTS: Region[tuple[FamilyKey, str, str, str, int], np.ndarray] = Region("inputs of a layer")

@@ -18,8 +18,8 @@ _CLOSE_UPS = 64
 OWN_PICTURES: Region[tuple[str, str, int, int], SampleSet] = Region(
     "own samples", lambda found: 4096 + found.images.nbytes + 100 * len(found), most=16
 )
-EFFECT: Region[tuple[Setting, str, Trial], Effect] = Region("effect")
-SUMMARY: Region[Setting, MergeSummary] = Region("summary")
+EFFECT: Region[tuple[Setting, str, Trial], Effect] = Region("effect", most=8192)
+SUMMARY: Region[Setting, MergeSummary] = Region("summary", most=1024)
 CURVE: Region[Setting, StrengthCurve] = Region("strength curve", most=64)
 LAYER: Region[tuple[str, Pass, str, str, str], LayerDetail] = Region("layer", most=_CLOSE_UPS)
 NEURON: Region[tuple[str, Pass, str, str, int, str | None], NeuronDetail] = Region("neuron", most=_CLOSE_UPS)
