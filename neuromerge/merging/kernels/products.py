@@ -22,8 +22,8 @@ from neuromerge.merging.kernels.lanes import (
 )
 from neuromerge.merging.kernels.rows import EXACT, on_lines, trimmed
 
-COLUMNS = 384
-"""Entries of a row that are multiplied at a time: T rows of them, in float64, fit the first cache."""
+COLUMNS = 192
+"""Entries of a row that are multiplied at a time: T rows of them in float64, and their sums, fit the first cache."""
 TILE = 3
 
 
