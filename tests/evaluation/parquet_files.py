@@ -30,7 +30,9 @@ def table_of(
     `padding` bytes make each of them larger. Of every `without` rows the first has no picture.
     """
     drawn = np.random.default_rng(0)
-    images = [{"bytes": encoded(number) + drawn.bytes(padding), "path": None} for number in range(len(labels))]
+    images: list[dict[str, bytes | None] | None] = [
+        {"bytes": encoded(number) + drawn.bytes(padding), "path": None} for number in range(len(labels))
+    ]
     if without:
         images[::without] = [None] * len(images[::without])
     buffer = io.BytesIO()
