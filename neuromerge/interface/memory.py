@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import ctypes
 import gc
-import os
 import sys
 import threading
 import time
 from collections.abc import Callable
+
+from neuromerge.deployment import inherited
 
 Trim = Callable[[int], int]
 """glibc's malloc_trim: returns free pages, keeping so many bytes; 1 where there were some."""
@@ -24,7 +25,7 @@ def share_heaps() -> None:
     By default there are eight a core. Each grows as large as it ever had to be, at a time of its own, and keeps free
     pages between what it leaves behind.
     """
-    if sys.platform.startswith("linux") and "MALLOC_ARENA_MAX" not in os.environ:
+    if sys.platform.startswith("linux") and "MALLOC_ARENA_MAX" not in inherited():
         mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
         if mallopt is not None:
             mallopt(_ARENA_MAX, _HEAPS)
