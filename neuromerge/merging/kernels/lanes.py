@@ -85,18 +85,23 @@ def _dtype(like: Any) -> Any:
     return like.dtype if isinstance(like, types.Array) else like
 
 
+def _loaded(builder: Any, kind: ir.VectorType, width: int, address: Any, index: Any) -> Any:
+    """A vector of that kind, numbers of `width` bits, from an index on of those at an address: anywhere on a line."""
+    first = builder.gep(builder.inttoptr(address, kind.element.as_pointer()), [index])
+    loaded = builder.load(builder.bitcast(first, kind.as_pointer()))
+    loaded.align = width // 8
+    return loaded
+
+
 @intrinsic
 def load(typing_context: Any, address: Any, index: Any, like: Any) -> Any:
     """The numbers from an index on of those at an address, in the dtype of `like`, an array or a number."""
+    dtype = _dtype(like)
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        kind = _vector(_dtype(like))
-        first = builder.gep(builder.inttoptr(arguments[0], kind.element.as_pointer()), [arguments[1]])
-        loaded = builder.load(builder.bitcast(first, kind.as_pointer()))
-        loaded.align = _dtype(like).bitwidth // 8
-        return loaded
+        return _loaded(builder, _vector(dtype), dtype.bitwidth, *arguments[:2])
 
-    return Lanes(_dtype(like))(types.intp, types.intp, like), generate
+    return Lanes(dtype)(types.intp, types.intp, like), generate
 
 
 @intrinsic
@@ -104,11 +109,7 @@ def load_wide(typing_context: Any, address: Any, index: Any) -> Any:
     """`WIDE` numbers of float64, as `load`."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        kind = _vector(types.float64, WIDE)
-        first = builder.gep(builder.inttoptr(arguments[0], kind.element.as_pointer()), [arguments[1]])
-        loaded = builder.load(builder.bitcast(first, kind.as_pointer()))
-        loaded.align = types.float64.bitwidth // 8
-        return loaded
+        return _loaded(builder, _vector(types.float64, WIDE), types.float64.bitwidth, *arguments)
 
     return Lanes(types.float64, WIDE)(types.intp, types.intp), generate
 

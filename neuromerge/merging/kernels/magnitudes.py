@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
+from neuromerge.merging.kernels.blocks import joined
 from neuromerge.merging.kernels.lanes import (
     LANES,
     LINE,
@@ -58,18 +59,11 @@ def _whole_words(task, lower, count, low, high, ahead, words):  # type: ignore[n
         second, second_above, b, q = _step(task, lower, entry + LANES, least, most, second, second_above, low)
         first, first_above, c, r = _step(task, lower, entry + 2 * LANES, least, most, first, first_above, low)
         second, second_above, d, s = _step(task, lower, entry + 3 * LANES, least, most, second, second_above, low)
-        at_least, larger = _joined(a, b, c, d), _joined(p, q, r, s)
+        at_least, larger = joined(a, b, c, d), joined(p, q, r, s)
         reached += ones(at_least)
         above += ones(larger)
         words[word] = at_least ^ larger
     return reached, above, np.float64(total(first + second)), np.float64(total(first_above + second_above))
-
-
-@njit(**EXACT)
-def _joined(a, b, c, d):  # type: ignore[no-untyped-def]
-    """The bits of four masks as one word."""
-    lanes = np.uint64(LANES)
-    return ((d << lanes | c) << lanes | b) << lanes | a
 
 
 @njit(**EXACT)
